@@ -1,0 +1,134 @@
+"""The seam between the agent and the machine it runs on: files, programs, HTTP, clocks, the GPU.
+
+Every effect of the agent goes through one `Machine`. `RealMachine` (in `real.py`) is this computer; the simulator
+puts its own behind the same names, so the code that is proven there is the code that runs on hosts.
+
+Must not: hold any decision. Standard library only, Python 3.9.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+
+class Completed(NamedTuple):
+    """A program that ended; `rc` is 124 when it ran past its deadline and was killed, 127 when it is not there."""
+
+    rc: int
+    out: bytes
+    err: bytes
+
+
+class Response(NamedTuple):
+    """An HTTP answer; `status` 0 means that no answer came, `body` then says why."""
+
+    status: int
+    body: bytes
+
+
+class Stat(NamedTuple):
+    """What `lstat` says, as far as the agent cares: kind is file, dir, link or other; `mtime_ns` 0 means not told."""
+
+    kind: str
+    size: int
+    mode: int
+    uid: int
+    mtime_ns: int = 0
+
+
+class BusyError(Exception):
+    """Somebody else holds the lock."""
+
+
+class Machine:
+    """What the agent may do to the machine. Paths are absolute; errors are OSError as the system gives them."""
+
+    def read(self, path: str, limit: int = 1 << 20) -> bytes:
+        """Return at most `limit` bytes of a file. FileNotFoundError and PermissionError as usual."""
+        raise NotImplementedError
+
+    def read_link(self, path: str) -> str:
+        """Return where a symlink points; FileNotFoundError when absent, OSError when it is no link."""
+        raise NotImplementedError
+
+    def listdir(self, path: str) -> List[str]:
+        """Return the names in a directory, sorted; FileNotFoundError when absent."""
+        raise NotImplementedError
+
+    def stat(self, path: str) -> Optional[Stat]:
+        """Return what is at a path without following it, or None when nothing is."""
+        raise NotImplementedError
+
+    def free_bytes(self, path: str) -> int:
+        """Return the bytes that can still be written on the file system of a path."""
+        raise NotImplementedError
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and its parents, durably; no error when it is there."""
+        raise NotImplementedError
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Replace a file durably: temporary beside it, write, fsync, rename, fsync of the directory."""
+        raise NotImplementedError
+
+    def append(self, path: str, data: bytes) -> None:
+        """Append to a file and fsync it; the file is made when absent."""
+        raise NotImplementedError
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make or atomically replace a symlink: temporary link, rename, fsync of the directory."""
+        raise NotImplementedError
+
+    def remove(self, path: str) -> None:
+        """Remove a file or link durably; no error when absent."""
+        raise NotImplementedError
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory and what is in it, never through a symlink; no error when absent."""
+        raise NotImplementedError
+
+    def run(
+        self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: Optional[Dict[str, str]] = None
+    ) -> Completed:
+        """Run a program without a shell. Output is capped at 8 MiB; past the deadline its process group is killed."""
+        raise NotImplementedError
+
+    def http(
+        self, method: str, url: str, timeout_s: float, body: Optional[bytes] = None, limit: int = 1 << 20
+    ) -> Response:
+        """Make one HTTP call without redirects or proxies; a body is sent as application/json."""
+        raise NotImplementedError
+
+    def gpu_facts(self, timeout_s: float) -> Dict[str, Any]:
+        """Ask NVML in a child process that cannot hang the caller; see `gpu.py` for the answer's shape."""
+        raise NotImplementedError
+
+    def begin_gpu_facts(self, timeout_s: float) -> Callable[[], Dict[str, Any]]:
+        """Start asking NVML and return how to get the answer, so that other probes run meanwhile.
+
+        To be called while no other thread runs: a real machine forks here.
+        """
+        return lambda: self.gpu_facts(timeout_s)
+
+    def lock(self, path: str) -> "AbstractContextManager[None]":
+        """Hold an exclusive flock on a file for the length of a block; raises `BusyError` at once when it is taken."""
+        raise NotImplementedError
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        raise NotImplementedError
+
+    def boottime(self) -> float:
+        """Seconds since boot, suspended time included."""
+        raise NotImplementedError
+
+    def wall(self) -> float:
+        """Unix seconds, for people only: no decision may use it."""
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        raise NotImplementedError
+
+    def parallel(self, calls: Sequence[Any]) -> List[Any]:
+        """Run callables at the same time and return their results in order; the first exception is raised after all."""
+        raise NotImplementedError

@@ -1,0 +1,116 @@
+"""The `recon` command: its sub-commands, and the one place where errors become exit codes.
+
+Must not: import anything heavy at the top; `recon --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer._click import exceptions as click_exceptions
+
+from reconciler import __version__
+from reconciler.cli import (
+    apply,
+    common,
+    init,
+    lab,
+    plan,
+    render,
+    schema,
+    sim,
+    status,
+    validate,
+)
+from reconciler.errors import ExitCode, Problem, ReconError, UsageError
+
+app = typer.Typer(
+    name="recon",
+    help=(
+        "Declare what each GPU host runs, review the difference, move hosts one exclusive transition at a time.\n\n"
+        "Start here: recon init studio --sim && cd studio && recon plan && recon apply"
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help"]},
+)
+
+
+def _show_version(*, value: bool) -> None:
+    if value:
+        common.say(f"recon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    chdir: Annotated[
+        Path, typer.Option("--chdir", "-C", metavar="DIR", help="The state repository, when not here.")
+    ] = Path(),
+    color: Annotated[
+        str, typer.Option(metavar="auto|always|never", help="Colours; NO_COLOR and FORCE_COLOR are obeyed too.")
+    ] = "auto",
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Set what all commands share."""
+    del version
+    if color not in {"auto", "always", "never"}:
+        raise UsageError(
+            Problem(code="REC7018", summary=f"--color {color} is not known", fix="--color auto, always or never")
+        )
+    common.SETTINGS.root = chdir
+    common.SETTINGS.color = color  # type: ignore[assignment] # checked one line above
+
+
+app.command("init")(init.init)
+app.command("validate")(validate.validate)
+app.command("render")(render.render)
+app.command("plan")(plan.plan)
+app.command("apply")(apply.apply)
+app.command("status")(status.status)
+app.command("schema")(schema.schema)
+app.add_typer(lab.app, name="lab")
+app.add_typer(sim.app, name="sim")
+
+
+def main() -> None:
+    """Run a command line and exit; the entry point of the package."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Run a command line and return its exit code; no traceback ever reaches a user for what we foresaw."""
+    as_json = "json" in " ".join(argv).replace("=", " ").split()
+    command = next((word for word in argv if not word.startswith("-")), "recon")
+    try:
+        result = app(args=argv, standalone_mode=False)
+    except ReconError as error:
+        common.show_error(error, as_json=as_json, command=command)
+        return int(error.exit_code)
+    except click_exceptions.NoArgsIsHelpError as error:
+        common.tell(error.format_message())
+        return int(ExitCode.USAGE)
+    except click_exceptions.ClickException as error:
+        common.show_error(_usage(error, command), as_json=as_json, command=command)
+        return int(ExitCode.USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        common.tell("interrupted")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.ERROR)
+    return int(result or 0)
+
+
+def _usage(error: click_exceptions.ClickException, command: str) -> UsageError:
+    known = command if command != "recon" else ""
+    return UsageError(
+        Problem(code="REC7018", summary=error.format_message(), fix=f"recon {known} --help".replace("  ", " "))
+    )

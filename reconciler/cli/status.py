@@ -1,0 +1,29 @@
+"""`recon status`: what every host runs now."""
+
+from __future__ import annotations
+
+from reconciler.cli import common
+from reconciler.errors import ExitCode
+
+
+def status(host: common.HostOption = None, output: common.OutputOption = common.Output.text) -> None:
+    """Show what every host runs, how much memory is in use, and what recon last did there. Read-only.
+
+    Examples: recon status · recon status --host spark-1 · recon status --output json
+    """
+    from reconciler.model.observed import Unreachable
+    from reconciler.views.status import status_document, status_lines
+    from reconciler.workflow import observe_hosts, open_repository, render_hosts, select_hosts
+
+    repository = open_repository(common.SETTINGS.root)
+    hosts = select_hosts(repository.fleet, host or ())
+    answers = observe_hosts(repository, hosts, render_hosts(repository, hosts))
+    if output is common.Output.json:
+        import json
+
+        common.say(json.dumps(status_document(repository.fleet, answers), indent=1))
+    else:
+        for line in status_lines(hosts, answers, common.paint(), details=bool(host)):
+            common.say(line)
+    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
+    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)

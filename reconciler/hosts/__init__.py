@@ -1,0 +1,1 @@
+"""The outside: reaching hosts and reading what they say. Must not: decide what to change."""

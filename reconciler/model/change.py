@@ -1,0 +1,55 @@
+"""A difference between desired and observed: a fact with its cause, not yet a deed.
+
+Must not: say what is done about it; that is the planner's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from reconciler.model.base import Wire
+from reconciler.model.plan import Cause
+
+ChangeKind = Literal["coven", "member", "file", "boot", "resident", "gpu", "orphan"]
+ChangeWord = Literal[
+    "coven_switch",
+    "coven_stopped",
+    "config_changed",
+    "config_hash_differs",
+    "edited_by_hand",
+    "file_missing",
+    "file_new",
+    "file_extra",
+    "unit_stopped",
+    "unit_failed",
+    "unit_masked",
+    "reload_needed",
+    "member_new",
+    "member_gone",
+    "boot_differs",
+    "foreign_process",
+    "shared_unhealthy",
+    "unhealthy",
+    "trial_left",
+]
+
+
+class Change(Wire):
+    """One difference.
+
+    `name` is unique within its kind on a host. `slot`, `coven` and `service` say what it belongs to, if anything.
+    `runs_wrong` is true when what runs (not only what is on disk) is not what is declared.
+    """
+
+    kind: ChangeKind
+    name: str
+    word: ChangeWord
+    reason: str
+    cause: Cause
+    slot: str | None = None
+    coven: str | None = None
+    service: str | None = None
+    before: str | None = None
+    after: str | None = None
+    diff: tuple[str, ...] = ()
+    runs_wrong: bool = False

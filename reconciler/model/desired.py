@@ -1,0 +1,323 @@
+"""What git says a fleet should be: the schema of `desired/`, and the effective values made from it.
+
+The `*File` classes are the files as people write them (`recon schema` prints their JSON Schema). `Fleet`, `Host` and
+`Coven` are what the rest of the program works with: defaults applied, the short form of slots spelled out.
+
+Must not: read files, look at hosts, or know about units and templates.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reconciler.model.base import Duration, Frozen, Name, Size
+
+ALL_GPUS = "all"
+"""The name of the one slot a host has when it declares none; it holds every GPU."""
+
+RuntimeName = Literal["vllm", "llamacpp", "generic", "none"]
+OnTimeout = Literal["abort", "force"]
+MemoryClass = Literal["auto", "discrete", "unified", "gh200"]
+
+
+class Drain(Frozen):
+    """How long work in flight may take to finish, and what happens when it does not."""
+
+    timeout: Duration = Field(default=300.0, description="How long to wait for requests in flight and waiting.")
+    on_timeout: OnTimeout = Field(
+        default="abort",
+        description="`abort` keeps the old coven serving; `force` cuts what is left, shown in the plan.",
+    )
+
+
+class Ssh(Frozen):
+    """How a host is reached. A user other than root needs passwordless sudo for python3."""
+
+    user: str = Field(default="recon", pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="Login name.")
+    key: str | None = Field(default=None, description="Private key file; the agent and default keys when absent.")
+    port: int = Field(default=22, ge=1, le=65535)
+    jump: str | None = Field(
+        default=None,
+        pattern=r"^(?:[a-z_][a-z0-9_.-]{0,31}@)?[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}$",
+        description="Jump host, `user@host`; its key must be in known_hosts too.",
+    )
+
+
+class ModelRef(Frozen):
+    """Where a model's weights are: exactly one of a path on the host or a hub name."""
+
+    path: str | None = Field(default=None, description="Absolute path on the host, mounted read-only.")
+    hub: str | None = Field(default=None, description="Hub repository, `org/name`; downloaded by the runtime.")
+
+
+class Limits(Frozen):
+    """Caps the kernel enforces. On unified-memory hosts they do not see GPU memory."""
+
+    memory: Size | None = Field(default=None, description="Host memory of the service (MemoryMax).")
+    tasks: int | None = Field(default=None, ge=16, le=4_194_304, description="Processes and threads (TasksMax).")
+    cpus: float | None = Field(default=None, gt=0, le=4096, description="Processors (CPUQuota).")
+
+
+class Warm(Frozen):
+    """When a started service counts as serving."""
+
+    timeout: Duration = Field(default=1800.0, description="From start to healthy and warmed up.")
+    request: bool = Field(default=True, description="Ask the runtime for one real token before the commit.")
+
+
+class Stop(Frozen):
+    """How a service ends: SIGTERM, then SIGKILL after the timeout."""
+
+    timeout: Duration = Field(default=60.0)
+
+
+class InFlight(Frozen):
+    """Where a generic server says how busy it is; the sum counts as requests in flight and waiting."""
+
+    path: str = Field(pattern=r"^/", description="HTTP path, read with GET.")
+    metrics: tuple[str, ...] = Field(default=(), description="Prometheus metric names whose samples are summed.")
+    json_field: str | None = Field(default=None, description="Dotted path to a number or list in a JSON reply.")
+
+
+class HttpCall(Frozen):
+    """One HTTP call to the service itself; 2xx is success."""
+
+    method: Literal["GET", "POST"] = "POST"
+    path: str = Field(pattern=r"^/")
+    body: str | None = Field(default=None, description="Sent as application/json when present.")
+
+
+class GenericHttp(Frozen):
+    """What `runtime: generic` needs to be told, because recon does not know the server."""
+
+    health: str = Field(pattern=r"^/", description="Path that answers 2xx when the server can serve.")
+    in_flight: InFlight | Literal["none"] = Field(
+        description="Where the server says how busy it is; `none` means its work is cut, and the plan says so."
+    )
+    pause: HttpCall | None = None
+    resume: HttpCall | None = None
+    warm: HttpCall | None = None
+
+
+class Service(Frozen):
+    """One container of a coven, or a resident."""
+
+    runtime: RuntimeName = Field(description="Knows its in-flight count, pause and warm-up.")
+    image: str = Field(description="Image reference by digest: `registry/name@sha256:…`.")
+    model: ModelRef | None = None
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port the server listens on, host network.")
+    memory: Size = Field(description="GPU memory the service needs, over all GPUs of its slot together.")
+    gpu: bool = Field(default=True, description="Whether the container gets the slot's GPUs.")
+    command: tuple[str, ...] = Field(default=(), description="Replaces what the runtime would put before `args`.")
+    args: tuple[str, ...] = Field(default=(), description="Arguments after those the runtime adds.")
+    env: dict[str, str] = Field(default_factory=dict)
+    volumes: tuple[str, ...] = Field(default=(), description="`/host/path:/container/path[:ro]`.")
+    shm: Size | None = Field(default=None, description="Size of /dev/shm.")
+    limits: Limits = Limits()
+    warm: Warm = Warm()
+    stop: Stop = Stop()
+    drain: Drain | None = Field(default=None, description="Overrides the coven's and the fleet's.")
+    http: GenericHttp | None = Field(default=None, description="Only with `runtime: generic`, and needed there.")
+    after: tuple[Name, ...] = Field(default=(), description="Services of the same coven that start before this one.")
+
+
+class Shared(Frozen):
+    """A service others rely on: observed, probed and budgeted, never started, stopped or restarted."""
+
+    unit: str = Field(pattern=r"^[A-Za-z0-9@:_.\\-]{1,200}\.(service|target)$")
+    memory: Size = Field(description="GPU memory it may hold; taken from the budget for ever.")
+    health: str | None = Field(default=None, pattern=r"^https?://", description="URL on an address, probed with GET.")
+
+
+class SlotFile(Frozen):
+    """A set of GPUs that holds at most one coven."""
+
+    gpus: tuple[str, ...] = Field(min_length=1, description='GPU UUIDs (`GPU-…`) or indexes as text (`"0"`).')
+    coven: Name | None = Field(default=None, description="The coven this slot should run; none when absent.")
+
+
+class MemorySpec(Frozen):
+    """What is known about a host's memory before it is asked."""
+
+    kind: MemoryClass = Field(default="auto", description="Only needed where the GPU cannot tell.")
+    capacity: Size | None = Field(default=None, description="GPU memory per slot, so that validate can add up offline.")
+
+
+class Platform(Frozen):
+    """The oldest versions a host may have; unit keys are chosen by these, so the files in git are what runs.
+
+    Podman before 5.3 has no `/run` tier for a trial and drops keys in silence (decision 0004).
+    """
+
+    podman: str = Field(
+        default="5.3", pattern=r"^5\.([3-9]|[1-9]\d)$|^[6-9]\.\d{1,2}$", description="At least this podman."
+    )
+    systemd: int = Field(default=254, ge=254, le=999, description="At least this systemd.")
+
+
+class RateCaps(Frozen):
+    """Upper bounds of the research loop."""
+
+    jobs_per_hour: int | None = Field(default=None, ge=0, le=1_000_000)
+    queue_depth: int | None = Field(default=None, ge=0, le=1_000_000)
+
+
+class Spiral(Frozen):
+    """The research loop of a host. Declared and checked; not reconciled by this version."""
+
+    enabled: bool = False
+    rate_caps: RateCaps = RateCaps()
+
+
+Weekdays = Annotated[
+    str,
+    Field(
+        pattern=r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\.\.(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?"
+        r"(,(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\.\.(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*$"
+    ),
+]
+ClockTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class Window(Frozen):
+    """A time in the week in which a host should run another coven. Declared and checked, not enforced yet."""
+
+    coven: Name
+    start: ClockTime = Field(alias="from")
+    to: ClockTime
+    days: Weekdays = "Mon..Sun"
+    timezone: str = "UTC"
+
+
+class HostFile(Frozen):
+    """`desired/hosts/<name>.yaml`: one machine. The line a pull request changes is `coven:`."""
+
+    address: str = Field(description="IP address or host name.")
+    host_key: str | None = Field(default=None, description="Public key as `ssh-ed25519 AAAA…`; else known_hosts.")
+    ssh: Ssh | None = Field(default=None, description="Overrides the fleet's.")
+    reserve: Size | None = Field(default=None, description="Memory never given to a coven.")
+    memory: MemorySpec = MemorySpec()
+    platform: Platform | None = Field(default=None, description="Overrides the fleet's.")
+    coven: Name | None = Field(default=None, description="Short form: one slot of all GPUs that runs this coven.")
+    slots: dict[Name, SlotFile] | None = Field(default=None, description="Instead of `coven:`, several slots.")
+    may_run: tuple[Name, ...] | None = Field(
+        default=None, description="Covens whose units are installed here; when absent, only those named above."
+    )
+    shared: tuple[Shared, ...] = ()
+    residents: dict[Name, Service] = Field(default_factory=dict, description="Small services that stay up.")
+    spiral: Spiral = Spiral()
+    schedule: tuple[Window, ...] = ()
+
+
+class CovenFile(Frozen):
+    """`desired/covens/<name>.yaml`: services that run on a slot as one."""
+
+    description: str | None = None
+    services: dict[Name, Service] = Field(min_length=1)
+    drain: Drain | None = Field(default=None, description="Overrides the fleet's.")
+
+
+class Policy(Frozen):
+    """Rules of the fleet that no host can loosen."""
+
+    concurrent_transitions: int = Field(default=1, ge=1, le=1000, description="Hosts in transition at a time.")
+    require_digest: bool = Field(default=True, description="Refuse images that are not pinned by digest.")
+    allow_mounts: tuple[str, ...] = Field(
+        default=("/srv", "/data", "/mnt", "/opt", "/var/lib/models"),
+        description="Host directories below which services may mount.",
+    )
+    allow_env: tuple[str, ...] = Field(
+        default=(), description="Variables allowed although they can replace libraries or devices (`NVIDIA_…`, `LD_…`)."
+    )
+
+
+class Defaults(Frozen):
+    """Values for every host and coven that does not say otherwise."""
+
+    ssh: Ssh = Ssh()
+    drain: Drain = Drain()
+    platform: Platform = Platform()
+
+
+class FleetFile(Frozen):
+    """`desired/fleet.yaml`: the name of the fleet, its defaults and policy."""
+
+    version: Literal[1]
+    name: Name
+    transport: Literal["ssh", "sim"] = Field(
+        default="ssh", description="`sim` runs the hosts as simulated machines under `.recon/sim`."
+    )
+    defaults: Defaults = Defaults()
+    policy: Policy = Policy()
+
+
+class Slot(Frozen):
+    """A hardware coordinate of one host, with the coven it should run."""
+
+    name: str
+    gpus: tuple[str, ...] | Literal["all"]
+    coven: str | None
+
+
+class Coven(Frozen):
+    """A coven with its drain settled."""
+
+    name: str
+    description: str | None
+    services: dict[str, Service]
+    drain: Drain
+
+    def drain_of(self, service: str) -> Drain:
+        """Return how a service drains: its own word, else the coven's."""
+        return self.services[service].drain or self.drain
+
+
+class Host(Frozen):
+    """A host with its defaults applied and its slots spelled out."""
+
+    name: str
+    address: str
+    host_key: str | None
+    ssh: Ssh
+    reserve: int | None
+    memory: MemorySpec
+    platform: Platform
+    slots: tuple[Slot, ...]
+    may_run: tuple[str, ...]
+    shared: tuple[Shared, ...]
+    residents: dict[str, Service]
+    spiral: Spiral
+    schedule: tuple[Window, ...]
+
+    def slot(self, name: str) -> Slot:
+        """Return the slot of that name; KeyError when there is none."""
+        for slot in self.slots:
+            if slot.name == name:
+                return slot
+        raise KeyError(name)
+
+
+class Fleet(Frozen):
+    """Everything git says, checked: every name resolves, every file was read whole."""
+
+    name: str
+    transport: Literal["ssh", "sim"]
+    policy: Policy
+    covens: dict[str, Coven]
+    hosts: dict[str, Host]
+
+
+class Source(Frozen):
+    """Which commit the desired state was read from; a tree with local changes is `dirty`."""
+
+    commit: str | None
+    dirty: bool
+
+    @property
+    def label(self) -> str:
+        """Say it in one word: the commit, with `-dirty` when files differ from it, else `uncommitted`."""
+        if self.commit is None:
+            return "uncommitted"
+        return self.commit + ("-dirty" if self.dirty else "")

@@ -1,0 +1,145 @@
+"""What a host is told to do: the document `apply` hands over, complete, so that the host can finish alone.
+
+Everything the agent needs is in here as data (addresses to poll, names of metrics, deadlines), so the agent knows no
+runtime by name and needs no other file of the repository. All times are seconds, all sizes bytes.
+
+Must not: hold anything the host could work out differently from what was reviewed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from reconciler.model.base import Wire
+
+
+class BusyProbe(Wire):
+    """One way to learn how busy a server is. The first that answers in its form counts; none means busy.
+
+    `prometheus`: the sum over all samples of every name in `names`; every name must be there.
+    `json`: `field` is a dotted path to a number or a list (its length).
+    `json_true`: the count of objects in the top-level list whose `field` is true.
+    """
+
+    url: str
+    form: Literal["prometheus", "json", "json_true"]
+    names: tuple[str, ...] = ()
+    field: str = ""
+
+
+class Call(Wire):
+    """One HTTP call on the host; 2xx is success. `optional`: 404 and 405 mean the server does not offer it."""
+
+    method: Literal["GET", "POST"]
+    url: str
+    body: str | None = None
+    optional: bool = False
+
+
+class WarmUp(Wire):
+    """A real one-token generation. `{model}` in the body becomes the id that `model_url` lists first.
+
+    `expect_model`: when given, the id listed must be this one (a server with the wrong weights is not healthy).
+    """
+
+    call: Call
+    model_url: str | None = None
+    expect_model: str | None = None
+    timeout_s: float
+
+
+class Member(Wire):
+    """One service of a coven as the agent sees it: a unit, and how to talk to it.
+
+    `in_flight` empty means that the work of this service cannot be seen and is cut when it stops (the plan said so).
+    """
+
+    service: str
+    unit: str
+    container: str
+    config_hash: str
+    memory: int
+    port: int | None
+    health: str | None
+    in_flight: tuple[BusyProbe, ...]
+    pause: Call | None
+    resume: Call | None
+    warm: WarmUp | None
+    warm_timeout_s: float
+    stop_timeout_s: float
+    drain_timeout_s: float
+    on_timeout: Literal["abort", "force"]
+    image: str
+    mounts: tuple[str, ...]
+    argv: tuple[str, ...]
+    """The words `podman run` must get after the image, and `image` before them; compared with the host's generator."""
+
+
+class Group(Wire):
+    """A coven on a slot: its units and members, in start order."""
+
+    coven: str
+    gate: str
+    target: str
+    members: tuple[Member, ...]
+
+
+class SlotMove(Wire):
+    """What happens to one slot. A `restart` names the members that change; the others keep running.
+
+    `switch`: old to another coven (either may be None: start or stop). `reload`: only files change, nothing runs
+    differently. Memory: every GPU of the slot must have `need_bytes_per_gpu` free before anything of `new` starts;
+    on unified hosts MemAvailable must cover `need_bytes + reserve_bytes`.
+    """
+
+    slot: str
+    gpus: tuple[str, ...]
+    kind: Literal["switch", "restart"]
+    old: Group | None
+    new: Group | None
+    restart: tuple[str, ...]
+    need_bytes: int
+    need_bytes_per_gpu: int
+    reserve_bytes: int
+    memory_class: Literal["discrete", "unified", "gh200"]
+    memory_timeout_s: float
+    steps: tuple[str, ...]
+
+
+class IntentFile(Wire):
+    """A file of the new generation: its whole bytes as text, header included. `name` has no directory part."""
+
+    name: str
+    content: str
+    body_sha256: str
+    config_hash: str
+
+
+class Intent(Wire):
+    """The whole order for one host: the next generation, and the moves that lead there, in order.
+
+    `quadlets` go into the generation directory, `natives` into /etc/systemd/system, `boot` are the targets that start
+    at boot once this generation is committed. `residents` are units to start or restart outside any coven.
+    `manifest_live` maps slot names to the coven of this generation.
+    """
+
+    protocol: Literal[1]
+    txid: str
+    fleet: str
+    host: str
+    owner: str
+    source_commit: str
+    plan_digest: str
+    fingerprint: str
+    from_generation: int | None
+    quadlets: tuple[IntentFile, ...]
+    natives: tuple[IntentFile, ...]
+    remove_natives: tuple[str, ...]
+    boot: tuple[str, ...]
+    groups: tuple[Group, ...]
+    manifest_live: dict[str, str | None]
+    moves: tuple[SlotMove, ...]
+    residents: tuple[Member, ...]
+    restart_residents: tuple[str, ...]
+    stop_units: tuple[str, ...]
+    """Running units of ours that the new generation no longer has, and that no move stops."""

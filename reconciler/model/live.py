@@ -1,0 +1,100 @@
+"""What a host runs, read off its observation: which coven is live on which slot, what the committed manifest says.
+
+Pure look-ups used by the diff and by the planner. Must not: compare with the desired state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.model.desired import Host
+from reconciler.model.intent import Group
+from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Unit
+from reconciler.model.rendered import RenderedHost
+
+UP = frozenset({"active", "activating", "reloading"})
+
+
+GRAPHICS_ONLY = "G"
+"""NVML's kind of a desktop process; expected on a machine with a screen, so it is ignored and counted."""
+
+
+def units_by_name(state: HostState) -> dict[str, Unit]:
+    """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
+    if not isinstance(state.units, Known):
+        return {}
+    return {unit.name: unit for unit in state.units.value}
+
+
+def live_covens(host: Host, state: HostState) -> dict[str, tuple[str, ...]]:
+    """Return for every slot the covens whose gate is up: none, one, or (what must never be) more."""
+    gates = [name for name, unit in units_by_name(state).items() if unit.active in UP]
+    return {slot.name: tuple(sorted(_covens_of_gates(gates, slot.name))) for slot in host.slots}
+
+
+def _covens_of_gates(gates: list[str], slot: str) -> list[str]:
+    prefix, suffix = f"recon-gate-{slot}-", ".service"
+    return [name[len(prefix) : -len(suffix)] for name in gates if name.startswith(prefix) and name.endswith(suffix)]
+
+
+def committed_manifest(state: HostState) -> dict[str, Any]:
+    """Return the manifest of the committed generation, empty when there is none or it cannot be read."""
+    if isinstance(state.generation, Known) and state.generation.value:
+        manifest = state.generation.value.manifest
+        if isinstance(manifest, Known):
+            return manifest.value
+    return {}
+
+
+def committed_number(state: HostState) -> int | None:
+    """Return the number of the committed generation, None when nothing was ever committed."""
+    if isinstance(state.generation, Known) and state.generation.value:
+        return state.generation.value.number
+    return None
+
+
+def committed_groups(state: HostState) -> dict[str, Group]:
+    """Return the covens of the committed generation as the host would run them."""
+    groups = committed_manifest(state).get("groups", [])
+    return {group["coven"]: Group.model_validate(group) for group in groups}
+
+
+def committed_files(state: HostState) -> dict[str, str]:
+    """Return name and body digest of every file of the committed generation, natives included."""
+    return dict(committed_manifest(state).get("files", {}))
+
+
+def committed_live(state: HostState) -> dict[str, str | None]:
+    """Return which coven every slot should run by the committed generation."""
+    return dict(committed_manifest(state).get("live", {}))
+
+
+def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None:
+    """Return the GPUs of a slot, None when the host could not tell or one of them is not there."""
+    if not isinstance(state.gpus, Known):
+        return None
+    wanted = host.slot(slot).gpus
+    if wanted == "all":
+        return state.gpus.value
+    by_name = {gpu.uuid: gpu for gpu in state.gpus.value} | {str(gpu.index): gpu for gpu in state.gpus.value}
+    found = tuple(by_name[name] for name in wanted if name in by_name)
+    return found if len(found) == len(wanted) else None
+
+
+def known_units(rendered: RenderedHost, host: Host, state: HostState) -> frozenset[str]:
+    """Return the units that may hold GPU memory: declared, committed, resident or shared."""
+    declared = {member.unit for group in rendered.groups.values() for member in group.members}
+    committed = {member.unit for group in committed_groups(state).values() for member in group.members}
+    residents = {member.unit for member in rendered.residents}
+    return frozenset(declared | committed | residents | {shared.unit for shared in host.shared})
+
+
+def foreign_processes(processes: tuple[GpuProcess, ...], ours: frozenset[str]) -> tuple[GpuProcess, ...]:
+    """Return the holders of GPU memory that are neither ours nor shared; desktop processes are left out."""
+    return tuple(process for process in processes if process.unit not in ours and process.kind != GRAPHICS_ONLY)
+
+
+def describe(process: GpuProcess) -> str:
+    """Name a process so that a person finds it: command, pid, and the unit or container it belongs to."""
+    where = process.unit or (f"container {process.container[:12]}" if process.container else "no unit")
+    return f"{process.comm} (pid {process.pid}, {where})"

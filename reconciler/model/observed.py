@@ -1,0 +1,247 @@
+"""What a host said: the agent's reply to `observe`, word for word.
+
+This module is the wire schema: the agent builds dictionaries of exactly these shapes (tests hold both together), and
+nothing here is computed later. A fact that could not be read is `Unknown` with the reason, one that cannot exist on
+this kind of host is `NotApplicable`; neither is ever zero, empty or fine.
+
+Must not: decide anything, compare with the desired state, or reach a host.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+from typing_extensions import TypeAliasType
+
+from reconciler.model.base import Wire
+
+T = TypeVar("T")
+
+PROTOCOL = 1
+
+
+class Known(Wire, Generic[T]):
+    """A fact that was read."""
+
+    value: T
+
+
+class Unknown(Wire):
+    """A fact that should exist and could not be read."""
+
+    unknown: str
+
+
+class NotApplicable(Wire):
+    """A fact that this kind of host does not have."""
+
+    na: str
+
+
+Fact = TypeAliasType("Fact", Known[T] | Unknown | NotApplicable, type_params=(T,))
+
+
+class AgentInfo(Wire):
+    """Which agent answered, and what it cost."""
+
+    digest: str
+    mode: Literal["installed", "streamed", "simulated"]
+    elapsed_ms: float
+    probes_ms: dict[str, float] = Field(default_factory=dict)
+
+
+class Cdi(Wire):
+    """Devices the container device interface offers, and the files that say so."""
+
+    devices: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+class Identity(Wire):
+    """Which machine this is and what runs it; wall_time in Unix seconds, boottime_s since boot."""
+
+    machine_id: str
+    boot_id: str
+    hostname: str
+    wall_time: float
+    boottime_s: float
+    kernel: str
+    systemd: Fact[int]
+    podman: Fact[str]
+    driver: Fact[str]
+    cdi: Fact[Cdi]
+
+
+class Meminfo(Wire):
+    """Figures of /proc/meminfo, in bytes."""
+
+    total: int
+    free: int
+    available: int
+    cached: int
+    swap_free: int
+
+
+class GpuMemory(Wire):
+    """NVML v2 figures in bytes; `used` leaves out `reserved`, total = reserved + used + free."""
+
+    total: int
+    reserved: int
+    used: int
+    free: int
+    reclaimable: int = 0
+
+
+class GpuProcess(Wire):
+    """Somebody who holds GPU memory, mapped to a unit by its cgroup; `unit` is None when it is nobody's."""
+
+    pid: int
+    started: int | None
+    bytes: Fact[int]
+    kind: str
+    unit: str | None
+    container: str | None
+    comm: str
+    uid: int | None
+    state: str
+
+
+class Gpu(Wire):
+    """One GPU, keyed by its UUID: the index may change with a reboot."""
+
+    index: int
+    uuid: str
+    name: str
+    bus: str
+    memory: Fact[GpuMemory]
+    processes: Fact[tuple[GpuProcess, ...]]
+    recovery_action: Fact[int]
+
+
+class Unit(Wire):
+    """One `recon-*` unit as systemd shows it; `config_hash` is of the process that runs, not of the file."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    result: str
+    restarts: int
+    job: str
+    need_reload: bool
+    fragment: str
+    source: str
+    invocation: str
+    main_pid: int
+    cgroup: str
+    populated: Fact[bool]
+    config_hash: Fact[str]
+
+
+class Health(Wire):
+    """The answer of a health address: `ok` is 2xx."""
+
+    ok: bool
+    status: int
+    detail: str
+
+
+class SharedState(Wire):
+    """A service of somebody else."""
+
+    unit: str
+    load: str
+    active: str
+    health: Fact[Health]
+
+
+class ManagedFile(Wire):
+    """A file in recon's places, with the header it carries; `body_sha256` leaves the header out.
+
+    `body` is there only when the request said which digest was expected and this one differs, so that a plan can
+    show the difference without a second round trip.
+    """
+
+    path: str
+    owner: str | None
+    config_hash: str | None
+    source_commit: str | None
+    body_sha256: str
+    tier: Literal["committed", "native", "trial", "stray"]
+    body: str | None = None
+
+
+class Generation(Wire):
+    """The committed generation: its number, its manifest, and what boots."""
+
+    number: int
+    manifest: Fact[dict[str, Any]]
+    boot: tuple[str, ...]
+
+
+class Lease(Wire):
+    """The executor's claim on the host."""
+
+    epoch: int
+    owner: str
+    txid: str
+    boot_id: str
+    step: str
+    since: float
+
+
+class Hold(Wire):
+    """A person's "do not touch"."""
+
+    owner: str
+    reason: str
+    since: float
+    until: float | None
+
+
+class Executor(Wire):
+    """Whether a transition runs now, and how the last one ended (the outcome record, see `model.outcome`)."""
+
+    active: bool
+    txid: str | None
+    last: Fact[dict[str, Any]]
+
+
+class HostState(Wire):
+    """Everything one host said in one round trip.
+
+    Invariants: `fingerprint` covers only what a plan depends on (never pids, bytes, temperatures or times), and the
+    agent computes it the same way when it observes again under the lease.
+    """
+
+    protocol: Literal[1]
+    agent: AgentInfo
+    enrolled: bool
+    identity: Identity
+    memory_class: Fact[Literal["discrete", "unified", "gh200"]]
+    meminfo: Fact[Meminfo]
+    gpus: Fact[tuple[Gpu, ...]]
+    units: Fact[tuple[Unit, ...]]
+    health: dict[str, Fact[Health]]
+    shared: tuple[SharedState, ...]
+    files: Fact[tuple[ManagedFile, ...]]
+    generation: Fact[Generation | None]
+    boot_targets: Fact[tuple[str, ...]]
+    images: Fact[tuple[str, ...]] = NotApplicable(na="not asked")
+    lease: Fact[Lease | None]
+    hold: Fact[Hold | None]
+    executor: Executor
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+class Unreachable(Wire):
+    """A host that did not answer: a state of its own, never an empty one."""
+
+    code: str
+    reason: str
+    elapsed_s: float
+
+
+Observation = HostState | Unreachable

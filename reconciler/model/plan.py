@@ -1,0 +1,172 @@
+"""A plan: what would be done on every host, why, and everything needed to do exactly that.
+
+One versioned document: the saved file, the JSON output and what `apply` works from. The text and markdown views are
+made from it. Unit bodies stand once, in `blobs`, and are named by their digest.
+
+Must not: hold a clock, decide anything, or know how it is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from reconciler.model.base import Wire
+from reconciler.model.desired import Source
+from reconciler.model.intent import Group, Member, SlotMove
+
+FORMAT_VERSION = "1.0"
+
+Cause = Literal["desired", "drift", "both"]
+Disruption = Literal["switch", "restart", "start", "stop", "none"]
+HostStatus = Literal["ok", "refused", "locked", "unreachable"]
+
+
+class PlanStep(Wire):
+    """One step of a transition as people see it; `deadline_s` None means it takes no noticeable time."""
+
+    step: str
+    text: str
+    deadline_s: float | None = None
+    on_failure: str
+
+
+class Budget(Wire):
+    """The memory of a slot in bytes: capacity - reserve - shared - residents >= need."""
+
+    slot: str
+    capacity: int | None
+    reserve: int
+    shared: int
+    residents: int
+    need: int
+    available: int | None
+    reason: str = ""
+
+
+class Transition(Wire):
+    """The move of one slot from one coven to another, or to a new version of the same."""
+
+    slot: str
+    from_coven: str | None
+    to_coven: str | None
+    disruption: Disruption
+    members: tuple[str, ...]
+    reason: str
+    cause: Cause
+    cuts_off: str
+    estimated_s: float | None
+    steps: tuple[PlanStep, ...]
+    budget: Budget | None
+
+
+class PlannedChange(Wire):
+    """One difference between desired and observed and what is done about it.
+
+    `address` is `host/kind/name`; `action_reason` is a stable word for programs, `reason` a sentence for people.
+    `diff` are unified-diff lines when a file changes.
+    """
+
+    address: str
+    actions: tuple[str, ...]
+    action_reason: str
+    reason: str
+    cause: Cause
+    before: Any = None
+    after: Any = None
+    diff: tuple[str, ...] = ()
+
+
+class Refusal(Wire):
+    """A guard that said no for one host; nothing of that host is done."""
+
+    code: str
+    summary: str
+    detail: str
+    fix: str
+
+
+class FileRef(Wire):
+    """A file of the next generation; the body is in the plan's blobs."""
+
+    name: str
+    body_sha256: str
+    config_hash: str
+
+
+class Order(Wire):
+    """Everything a host must be told, without the names of one run: see `model.intent.Intent`."""
+
+    from_generation: int | None
+    quadlets: tuple[FileRef, ...]
+    natives: tuple[FileRef, ...]
+    remove_natives: tuple[str, ...]
+    boot: tuple[str, ...]
+    groups: tuple[Group, ...]
+    live: dict[str, str | None]
+    moves: tuple[SlotMove, ...]
+    residents: tuple[Member, ...]
+    restart_residents: tuple[str, ...]
+    stop_units: tuple[str, ...]
+
+
+class HostPlan(Wire):
+    """What would happen on one host.
+
+    Invariants: `order` is there if and only if there is something to do and nothing refuses it.
+    """
+
+    host: str
+    status: HostStatus
+    reason: str = ""
+    observed_fingerprint: str | None
+    observed_at: float | None
+    from_generation: int | None
+    live: dict[str, str | None]
+    transitions: tuple[Transition, ...] = ()
+    changes: tuple[PlannedChange, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    ignored: int = 0
+    warnings: tuple[str, ...] = ()
+    order: Order | None = None
+
+
+class Summary(Wire):
+    """Counts over the whole plan."""
+
+    hosts: int
+    switch: int
+    restart: int
+    start: int
+    stop: int
+    files: int
+    drift: int
+    refused: int
+    unreachable: int
+
+
+class Plan(Wire):
+    """The whole plan.
+
+    `plan_digest` is a SHA-256 over the ordered actions and desired bytes without times, ids, host facts or warnings:
+    the same intent planned twice has the same digest. `complete` is false when a host could not be asked.
+    """
+
+    format_version: Literal["1.0"] = "1.0"
+    recon_version: str
+    fleet: str
+    plan_digest: str
+    created_at: float
+    source: Source
+    targeted: tuple[str, ...] = ()
+    complete: bool
+    applyable: bool
+    hosts: tuple[HostPlan, ...]
+    blobs: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    ignored_drift_count: int
+    summary: Summary
+
+    @property
+    def has_changes(self) -> bool:
+        """Say whether anything would be done or is refused: what `--detailed-exitcode` reports as 2."""
+        return any(host.order or host.changes or host.transitions for host in self.hosts)

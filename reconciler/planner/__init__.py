@@ -1,0 +1,145 @@
+"""From changes to a plan: the whole of it on one screen.
+
+Must not: ask a host anything, know a clock, or show anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reconciler import __version__
+from reconciler.model import live
+from reconciler.model.change import Change
+from reconciler.model.desired import Fleet, Host, Source
+from reconciler.model.digest import plan_digest
+from reconciler.model.intent import Group
+from reconciler.model.observed import HostState, Known, Unreachable
+from reconciler.model.plan import HostPlan, HostStatus, Plan, Refusal, Summary
+from reconciler.model.rendered import RenderedHost
+from reconciler.planner.budget import budget_of
+from reconciler.planner.guards import Case, refusals
+from reconciler.planner.orders import host_order, planned_changes
+from reconciler.planner.transitions import describe_move, slot_moves
+
+HOLDING = frozenset({"REC8012", "REC8013"})
+"""Refusals that mean "somebody else has it", not "this is wrong"."""
+
+
+def plan_unreachable(host: Host, answer: Unreachable) -> HostPlan:
+    """Return the plan of a host that did not answer: nothing is known, so nothing is planned."""
+    return HostPlan(
+        host=host.name,
+        status="unreachable",
+        reason=f"[{answer.code}] {answer.reason}",
+        observed_fingerprint=None,
+        observed_at=None,
+        from_generation=None,
+        live={},
+    )
+
+
+def plan_host(
+    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...], *, ignored: int
+) -> HostPlan:
+    """Return what would be done on one host, or why it will not be."""
+    moves = slot_moves(rendered, host, state, changes)
+    budgets = {slot.name: budget_of(host, slot.name, _wanted(rendered, slot.name), state) for slot in host.slots}
+    refused = refusals(
+        Case(
+            host=host,
+            rendered=rendered,
+            state=state,
+            changes=changes,
+            moves=moves,
+            budgets=budgets,
+            ours=live.known_units(rendered, host, state),
+        )
+    )
+    order = None if refused else host_order(rendered, state, changes, moves)
+    return HostPlan(
+        host=host.name,
+        status=_status(refused),
+        reason="; ".join(refusal.summary for refusal in refused),
+        observed_fingerprint=state.fingerprint,
+        observed_at=state.identity.wall_time,
+        from_generation=live.committed_number(state),
+        live={slot: found[0] if found else None for slot, found in live.live_covens(host, state).items()},
+        transitions=tuple(describe_move(move, state, changes, budgets[move.slot]) for move in moves),
+        changes=tuple(planned_changes(host, changes)),
+        refusals=refused,
+        ignored=ignored,
+        warnings=tuple(_warnings(host, state)),
+        order=order,
+    )
+
+
+def _wanted(rendered: RenderedHost, slot: str) -> Group | None:
+    coven = rendered.live[slot]
+    return rendered.groups.get(coven) if coven else None
+
+
+def _status(refused: tuple[Refusal, ...]) -> HostStatus:
+    if not refused:
+        return "ok"
+    return "locked" if all(refusal.code in HOLDING for refusal in refused) else "refused"
+
+
+def _warnings(host: Host, state: HostState) -> Iterable[str]:
+    for unit, fact in sorted(state.health.items()):
+        if isinstance(fact, Known) and not fact.value.ok:
+            yield f"{unit} runs but is not healthy: {fact.value.detail}"
+        elif not isinstance(fact, Known):
+            yield f"the health of {unit} is unknown"
+    for shared in state.shared:
+        if shared.active != "active":
+            yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"
+        elif isinstance(shared.health, Known) and not shared.health.value.ok:
+            yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
+    if host.schedule:
+        yield "schedule: is declared and checked, and not enforced by this version"
+    yield from state.notes
+
+
+def assemble(
+    fleet: Fleet,
+    hosts: Iterable[HostPlan],
+    bodies: dict[str, str],
+    *,
+    source: Source,
+    now: float,
+    targeted: tuple[str, ...] = (),
+) -> Plan:
+    """Return the plan of a fleet from those of its hosts; `bodies` maps body digests to bodies."""
+    plans = tuple(sorted(hosts, key=lambda plan: plan.host))
+    wanted = {ref.body_sha256 for plan in plans if plan.order for ref in (*plan.order.quadlets, *plan.order.natives)}
+    plan = Plan(
+        recon_version=__version__,
+        fleet=fleet.name,
+        plan_digest="",
+        created_at=now,
+        source=source,
+        targeted=targeted,
+        complete=all(plan.status != "unreachable" for plan in plans),
+        applyable=any(plan.order for plan in plans),
+        hosts=plans,
+        blobs={digest: bodies[digest] for digest in sorted(wanted)},
+        ignored_drift_count=sum(plan.ignored for plan in plans),
+        summary=_summary(plans),
+    )
+    return plan.model_copy(update={"plan_digest": plan_digest(plan)})
+
+
+def _summary(plans: tuple[HostPlan, ...]) -> Summary:
+    moves = [move for plan in plans for move in plan.transitions]
+    changes = [change for plan in plans for change in plan.changes]
+    return Summary(
+        hosts=len(plans),
+        switch=sum(move.disruption == "switch" for move in moves),
+        restart=sum(move.disruption == "restart" for move in moves),
+        start=sum(move.disruption == "start" for move in moves),
+        stop=sum(move.disruption == "stop" for move in moves),
+        files=sum("/file/" in change.address for change in changes),
+        drift=sum(change.cause in {"drift", "both"} for change in changes),
+        refused=sum(plan.status in {"refused", "locked"} for plan in plans),
+        unreachable=sum(plan.status == "unreachable" for plan in plans),
+    )

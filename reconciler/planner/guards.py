@@ -1,0 +1,300 @@
+"""Ordered rules that may refuse a host's plan. Each tells its story; all that apply are shown at once.
+
+Pure. Must not: change the plan; a guard says no, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from reconciler.model import live
+from reconciler.model.base import format_size
+from reconciler.model.change import Change
+from reconciler.model.desired import Host
+from reconciler.model.intent import SlotMove
+from reconciler.model.observed import HostState, Known, ManagedFile, NotApplicable, Unknown
+from reconciler.model.plan import Budget, Refusal
+from reconciler.model.rendered import RenderedHost
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything a guard may look at for one host."""
+
+    host: Host
+    rendered: RenderedHost
+    state: HostState
+    changes: tuple[Change, ...]
+    moves: tuple[SlotMove, ...]
+    budgets: dict[str, Budget]
+    ours: frozenset[str]
+
+
+Guard = Callable[[Case], Iterator[Refusal]]
+
+
+def refusals(case: Case) -> tuple[Refusal, ...]:
+    """Return every reason why this host's plan must not be carried out."""
+    return tuple(refusal for guard in GUARDS for refusal in guard(case))
+
+
+def _why(fact: object) -> str:
+    if isinstance(fact, Unknown):
+        return fact.unknown
+    return fact.na if isinstance(fact, NotApplicable) else "unknown"
+
+
+def _facts_are_known(case: Case) -> Iterator[Refusal]:
+    """What cannot be read cannot be compared; a plan made on it would be a guess."""
+    for name, fact in (
+        ("units", case.state.units),
+        ("managed files", case.state.files),
+        ("committed generation", case.state.generation),
+        ("what starts at boot", case.state.boot_targets),
+    ):
+        if not isinstance(fact, Known):
+            yield Refusal(
+                code="REC8008",
+                summary=f"{name} of {case.host.name} are unknown",
+                detail=_why(fact),
+                fix=f"recon status --host {case.host.name} --output json",
+            )
+    generation = case.state.generation
+    if isinstance(generation, Known) and generation.value and not isinstance(generation.value.manifest, Known):
+        yield Refusal(
+            code="REC8008",
+            summary=f"the manifest of generation {generation.value.number} on {case.host.name} cannot be trusted",
+            detail=_why(generation.value.manifest),
+            fix=f"look at /etc/recon/generations/{generation.value.number}/manifest.json on the host",
+        )
+
+
+def _platform_is_new_enough(case: Case) -> Iterator[Refusal]:
+    """Older podman drops keys it does not know in silence, and before 5.3 has no /run tier for a trial."""
+    identity, wanted = case.state.identity, case.host.platform
+    for name, fact, least in (
+        ("podman", identity.podman, wanted.podman),
+        ("systemd", identity.systemd, wanted.systemd),
+    ):
+        if not isinstance(fact, Known):
+            yield Refusal(
+                code="REC2022", summary=f"the version of {name} is unknown", detail=_why(fact), fix=f"install {name}"
+            )
+        elif _version(str(fact.value)) < _version(str(least)):
+            yield Refusal(
+                code="REC2022",
+                summary=f"{name} {fact.value} is older than {least}",
+                detail=f"the unit files of {case.host.name} are written for {name} {least}",
+                fix=f"upgrade {name} on the host, or declare platform: {{{name}: …}} if it is 5.3 or newer",
+            )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.partition("-")[0].split(".") if part.isdigit())
+
+
+def _nobody_holds_it(case: Case) -> Iterator[Refusal]:
+    """A person's hold and a running transition come before any plan."""
+    hold, executor = case.state.hold, case.state.executor
+    if executor.active:
+        yield Refusal(
+            code="REC8013",
+            summary=f"a transition runs on {case.host.name}",
+            detail=f"transaction {executor.txid or 'unknown'}",
+            fix=f"recon apply --attach {executor.txid or 'TXID'} --host {case.host.name}",
+        )
+    if isinstance(hold, Known) and hold.value and (case.moves or case.changes):
+        yield Refusal(
+            code="REC8012",
+            summary=f"{case.host.name} is held by {hold.value.owner}",
+            detail=hold.value.reason,
+            fix=f"ask {hold.value.owner}, then remove /etc/recon/hold.json on the host",
+        )
+    if isinstance(hold, Unknown):
+        yield Refusal(
+            code="REC8012",
+            summary=f"whether {case.host.name} is held is unknown",
+            detail=hold.unknown,
+            fix="look at /etc/recon/hold.json on the host",
+        )
+
+
+def _something_is_declared(case: Case) -> Iterator[Refusal]:
+    """A lost file must not read as "stop everything here"."""
+    if not case.rendered.groups and live.committed_groups(case.state):
+        yield Refusal(
+            code="REC8006",
+            summary=f"nothing is declared for {case.host.name}, which has covens",
+            detail="applying this would remove every unit of recon from the host",
+            fix="name the covens in may_run: and leave out coven: to stop without removing",
+        )
+
+
+def _host_may_run(case: Case) -> Iterator[Refusal]:
+    """`may_run` is the operator's word on what fits this machine."""
+    for slot in case.host.slots:
+        if slot.coven and slot.coven not in case.host.may_run:
+            yield Refusal(
+                code="REC8007",
+                summary=f"{case.host.name} may not run {slot.coven}",
+                detail=f"may_run: [{', '.join(case.host.may_run)}]",
+                fix=f"add {slot.coven} to may_run: of {case.host.name}, or declare another coven",
+            )
+
+
+def _one_coven_per_slot(case: Case) -> Iterator[Refusal]:
+    """Two covens enabled or up means that somebody else is deciding too (systemd drops one at boot in silence)."""
+    for name, found in live.live_covens(case.host, case.state).items():
+        if len(found) > 1:
+            yield Refusal(
+                code="REC8005",
+                summary=f"slot {name} of {case.host.name} has more than one coven up: {', '.join(found)}",
+                detail="a slot holds at most one coven",
+                fix=f"on the host: systemctl stop recon-gate-{name}-{found[-1]}.service",
+            )
+    boot = case.state.boot_targets.value if isinstance(case.state.boot_targets, Known) else ()
+    known = {group.target: group.gate for group in live.committed_groups(case.state).values()}
+    known |= {group.target: group.gate for group in case.rendered.groups.values()}
+    for slot in case.host.slots:
+        prefix = f"recon-gate-{slot.name}-"
+        enabled = sorted(target for target in boot if known.get(target, "").startswith(prefix))
+        if len(enabled) > 1:
+            yield Refusal(
+                code="REC8005",
+                summary=f"more than one coven is enabled on slot {slot.name} of {case.host.name}: {', '.join(enabled)}",
+                detail="systemd would start one of them at boot and drop the other without a word",
+                fix=f"on the host: systemctl disable {enabled[-1]}",
+            )
+
+
+def _names_are_ours(case: Case) -> Iterator[Refusal]:
+    """The first file found wins: a file of ours in the wrong place, or without our header, decides what runs."""
+    for file in _files(case):
+        foreign_native = file.tier == "native" and file.owner is None
+        if file.tier == "stray" or foreign_native:
+            yield Refusal(
+                code="REC8004",
+                summary=f"{file.path} has a name of recon's and is not recon's",
+                detail="it would shadow, or be shadowed by, a unit of this plan",
+                fix=f"move it away on the host: mv {file.path} /root/",
+            )
+    owner = next((f.owner for f in _files(case) if f.owner and f.tier == "committed"), None)
+    mine = owner.rsplit("/", 1)[-1] if owner else None
+    if owner and mine != case.host.name:
+        yield Refusal(
+            code="REC8004",
+            summary=f"the units on this machine belong to {owner}",
+            detail=f"the plan is for {case.host.name}: the address may be another machine's",
+            fix="check address: in the host's file",
+        )
+
+
+def _files(case: Case) -> tuple[ManagedFile, ...]:
+    return case.state.files.value if isinstance(case.state.files, Known) else ()
+
+
+def _covens_stay_on_their_slot(case: Case) -> Iterator[Refusal]:
+    """A coven's units name one slot; moving it in one go would need both slots at once."""
+    leaving = {move.old.coven: move.slot for move in case.moves if move.old and move.kind == "switch"}
+    for move in case.moves:
+        before = leaving.get(move.new.coven) if move.new and move.kind == "switch" else None
+        if before and before != move.slot and move.new:
+            yield Refusal(
+                code="REC8011",
+                summary=f"{move.new.coven} would move from slot {before} to {move.slot}",
+                detail="one transition moves one slot",
+                fix=f"first commit and apply slot {before} without it, then slot {move.slot} with it",
+            )
+
+
+def _live_coven_is_known(case: Case) -> Iterator[Refusal]:
+    """Without its manifest nobody knows how to drain what runs."""
+    for change in case.changes:
+        moved = next((move for move in case.moves if move.slot == change.slot), None)
+        if change.kind == "coven" and change.before and moved and moved.old is None:
+            yield Refusal(
+                code="REC8010",
+                summary=f"{change.before} runs on slot {change.slot} and nobody knows how to drain it",
+                detail="neither git nor the committed generation describes it",
+                fix=f"on the host: systemctl stop recon-gate-{change.slot}-{change.before}.service",
+            )
+
+
+def _memory_is_known_and_enough(case: Case) -> Iterator[Refusal]:
+    """The law of the slot; on unified hosts running out takes the machine down, not the program."""
+    for move in case.moves:
+        budget = case.budgets[move.slot]
+        if move.new is None:
+            continue
+        if budget.available is None:
+            yield Refusal(
+                code="REC8002",
+                summary=f"the memory of slot {move.slot} on {case.host.name} is unknown",
+                detail=budget.reason,
+                fix="repair the driver, or declare memory: {kind: …} if the GPU cannot tell",
+            )
+        elif budget.need > budget.available:
+            yield Refusal(
+                code="REC8001",
+                summary=f"{move.new.coven} does not fit slot {move.slot} of {case.host.name}",
+                detail=f"capacity {format_size(budget.capacity or 0)} - reserve {format_size(budget.reserve)}"
+                f" - shared {format_size(budget.shared)} - residents {format_size(budget.residents)}"
+                f" = {format_size(budget.available)}, needed {format_size(budget.need)}",
+                fix="lower memory: of its services, or run it on a bigger host",
+            )
+
+
+def _gpus_are_there(case: Case) -> Iterator[Refusal]:
+    """A slot names hardware; half of it is not the slot."""
+    if not isinstance(case.state.gpus, Known):
+        return
+    for slot in case.host.slots:
+        if slot.gpus != "all" and live.slot_gpus(case.host, slot.name, case.state) is None:
+            there = ", ".join(f"{gpu.index}={gpu.uuid}" for gpu in case.state.gpus.value) or "none"
+            yield Refusal(
+                code="REC2008",
+                summary=f"slot {slot.name} names GPUs that {case.host.name} does not have",
+                detail=f"declared {', '.join(slot.gpus)}; there are {there}",
+                fix="correct gpus: of the slot",
+            )
+
+
+def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
+    """Never kill what recon did not start, and never start beside it."""
+    for move in case.moves:
+        if move.new is None:
+            continue
+        for gpu in live.slot_gpus(case.host, move.slot, case.state) or ():
+            if not isinstance(gpu.processes, Known):
+                yield Refusal(
+                    code="REC8003",
+                    summary=f"who uses GPU {gpu.index} of {case.host.name} is unknown",
+                    detail=_why(gpu.processes),
+                    fix=f"recon status --host {case.host.name}",
+                )
+                continue
+            for process in live.foreign_processes(gpu.processes.value, case.ours):
+                held = format_size(process.bytes.value) if isinstance(process.bytes, Known) else "an unknown amount"
+                yield Refusal(
+                    code="REC8003",
+                    summary=f"a foreign process holds memory on slot {move.slot} of {case.host.name}",
+                    detail=f"{live.describe(process)}, {held}",
+                    fix="stop it on the host, or declare its unit under shared: with its memory",
+                )
+
+
+GUARDS: tuple[Guard, ...] = (
+    _nobody_holds_it,
+    _facts_are_known,
+    _platform_is_new_enough,
+    _something_is_declared,
+    _host_may_run,
+    _names_are_ours,
+    _one_coven_per_slot,
+    _covens_stay_on_their_slot,
+    _live_coven_is_known,
+    _gpus_are_there,
+    _memory_is_known_and_enough,
+    _nobody_else_is_on_it,
+)

@@ -1,0 +1,123 @@
+"""From changes to what a host is told, and to the lines people read about it.
+
+Pure. Must not: leave anything for the host to work out; the order is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.model import live
+from reconciler.model.change import Change
+from reconciler.model.desired import Host
+from reconciler.model.intent import SlotMove
+from reconciler.model.observed import HostState, Known
+from reconciler.model.plan import FileRef, Order, PlannedChange
+from reconciler.model.rendered import FileKind, RenderedHost
+
+_ACTIONS: dict[str, tuple[str, ...]] = {
+    "coven_switch": ("switch",),
+    "coven_stopped": ("start",),
+    "config_changed": ("restart",),
+    "config_hash_differs": ("restart",),
+    "unit_stopped": ("start",),
+    "unit_failed": ("restart",),
+    "unit_masked": ("restart",),
+    "member_new": ("start",),
+    "member_gone": ("stop",),
+    "boot_differs": ("enable",),
+    "foreign_process": ("report",),
+}
+_FILE_ACTIONS: dict[str, tuple[str, ...]] = {
+    "file_missing": ("write",),
+    "file_new": ("write",),
+    "file_extra": ("delete",),
+    "trial_left": ("delete",),
+}
+
+
+def planned_changes(host: Host, changes: tuple[Change, ...]) -> Iterator[PlannedChange]:
+    """Yield every change with what is done about it."""
+    for change in changes:
+        if change.kind == "file":
+            actions = _FILE_ACTIONS.get(change.word, ("write",))
+        elif change.word == "coven_switch" and not change.after:
+            actions = ("stop",)
+        elif change.word == "coven_switch" and not change.before:
+            actions = ("start",)
+        else:
+            actions = _ACTIONS.get(change.word, ("restart",))
+        yield PlannedChange(
+            address=f"{host.name}/{change.kind}/{change.name}",
+            actions=actions,
+            action_reason=change.word,
+            reason=change.reason,
+            cause=change.cause,
+            before=change.before,
+            after=change.after,
+            diff=change.diff,
+        )
+
+
+def host_order(
+    rendered: RenderedHost, state: HostState, changes: tuple[Change, ...], moves: tuple[SlotMove, ...]
+) -> Order | None:
+    """Return what the host is told, None when there is nothing for it to do (reports are not deeds)."""
+    deeds = [change for change in changes if change.kind != "gpu"]
+    stop_units = _orphans(rendered, state, moves)
+    if not deeds and not moves and not stop_units:
+        return None
+    residents = {member.service: member.unit for member in rendered.residents}
+    restart = tuple(
+        sorted(residents[change.name] for change in changes if change.kind == "resident" and change.name in residents)
+    )
+    return Order(
+        from_generation=live.committed_number(state),
+        quadlets=_refs(rendered, "quadlet"),
+        natives=_refs(rendered, "native"),
+        remove_natives=_natives_to_remove(rendered, state),
+        boot=rendered.boot,
+        groups=tuple(rendered.groups[name] for name in sorted(rendered.groups)),
+        live=rendered.live,
+        moves=moves,
+        residents=rendered.residents,
+        restart_residents=restart,
+        stop_units=stop_units,
+    )
+
+
+def _refs(rendered: RenderedHost, kind: FileKind) -> tuple[FileRef, ...]:
+    return tuple(
+        FileRef(name=file.name, body_sha256=file.body_sha256, config_hash=file.config_hash)
+        for file in rendered.files
+        if file.kind == kind
+    )
+
+
+def _natives_to_remove(rendered: RenderedHost, state: HostState) -> tuple[str, ...]:
+    """Return the native units of ours that are no longer declared; files without our header are not ours to remove."""
+    if not isinstance(state.files, Known):
+        return ()
+    declared = {file.name for file in rendered.files if file.kind == "native"}
+    found = {
+        file.path.rsplit("/", 1)[1] for file in state.files.value if file.tier == "native" and file.owner is not None
+    }
+    return tuple(sorted(found - declared))
+
+
+def _orphans(rendered: RenderedHost, state: HostState, moves: tuple[SlotMove, ...]) -> tuple[str, ...]:
+    """Return running services of ours that are no longer declared and that no move stops."""
+    declared = {member.unit for group in rendered.groups.values() for member in group.members}
+    declared |= {member.unit for member in rendered.residents}
+    stopping = {member.unit for move in moves if move.old for member in move.old.members}
+    committed = {member.unit for group in live.committed_groups(state).values() for member in group.members}
+    return tuple(
+        sorted(
+            name
+            for name, unit in live.units_by_name(state).items()
+            if unit.active in live.UP
+            and name.endswith(".service")
+            and (name in committed or name.startswith("recon-resident-"))
+            and name not in declared | stopping
+        )
+    )

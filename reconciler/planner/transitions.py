@@ -1,0 +1,211 @@
+"""From changes to the moves of slots: what stops, what starts, in which steps, and who notices.
+
+Order of the steps, and why: everything that can fail without disturbing anybody comes first (stage); nothing of the new
+coven starts before the old one's control groups are empty and its memory is measured as free; the commit comes after
+health, so a power cut before it boots the old coven (reference: DESIGN of the transition, docs/explanation).
+
+Pure. Must not: refuse anything; that is the guards'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from reconciler.model import live
+from reconciler.model.base import format_duration
+from reconciler.model.change import Change
+from reconciler.model.desired import Host
+from reconciler.model.intent import Group, Member, SlotMove
+from reconciler.model.observed import HostState, Known
+from reconciler.model.plan import Budget, Disruption, PlanStep, Transition
+from reconciler.model.rendered import RenderedHost
+from reconciler.planner.budget import budget_of
+
+MEMORY_TIMEOUT_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
+"""How long released memory may take to show; GB10 was seen to need three to four minutes."""
+STOP_MARGIN_S = 15.0
+STAGE_DEADLINE_S = 600.0
+
+
+def slot_moves(
+    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...]
+) -> tuple[SlotMove, ...]:
+    """Return the moves of a host, those that only free a slot first."""
+    moves = [
+        move
+        for slot in host.slots
+        if (move := _move(slot.name, rendered, host, state, [change for change in changes if change.slot == slot.name]))
+    ]
+    return tuple(sorted(moves, key=lambda move: (move.new is not None, move.old is None, move.slot)))
+
+
+def _move(slot: str, rendered: RenderedHost, host: Host, state: HostState, changes: list[Change]) -> SlotMove | None:
+    switch = next((change for change in changes if change.kind == "coven"), None)
+    members = [change for change in changes if change.kind == "member"]
+    if not switch and not members:
+        return None
+    before = switch.before if switch else rendered.live[slot]
+    after = rendered.live[slot]
+    old = _running_group(before, rendered, state)
+    new = rendered.groups.get(after) if after else None
+    restart = tuple(sorted(change.service for change in members if change.service)) if not switch else ()
+    starting = [member for member in (new.members if new else ()) if switch or member.service in restart]
+    gpus = live.slot_gpus(host, slot, state) or ()
+    need = sum(member.memory for member in starting)
+    memory_class = state.memory_class.value if isinstance(state.memory_class, Known) else "discrete"
+    return SlotMove(
+        slot=slot,
+        gpus=tuple(gpu.uuid for gpu in gpus),
+        kind="switch" if switch else "restart",
+        old=old,
+        new=new,
+        restart=restart,
+        need_bytes=need,
+        need_bytes_per_gpu=-(-need // max(1, len(gpus))),
+        reserve_bytes=budget_of(host, slot, new, state).reserve,
+        memory_class=memory_class,
+        memory_timeout_s=MEMORY_TIMEOUT_S[memory_class],
+        steps=tuple(_step_words(old, new)),
+    )
+
+
+def _running_group(coven: str | None, rendered: RenderedHost, state: HostState) -> Group | None:
+    """Return a live coven as it was committed; what git says now may have other members."""
+    if coven is None:
+        return None
+    return live.committed_groups(state).get(coven) or rendered.groups.get(coven)
+
+
+def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
+    yield from ("claim", "stage")
+    if old:
+        yield from ("drain", "stop")
+    if new:
+        yield "verify_memory"
+    yield "trial"
+    if new:
+        yield from ("start", "warm")
+    yield from ("commit", "finish")
+
+
+def describe_move(move: SlotMove, state: HostState, changes: tuple[Change, ...], budget: Budget) -> Transition:
+    """Return a move as people see it: what is disrupted, for how long, and every step with its deadline."""
+    mine = [change for change in changes if change.slot == move.slot and change.kind in {"coven", "member"}]
+    causes = {change.cause for change in mine}
+    estimated = _estimate(move, state)
+    return Transition(
+        slot=move.slot,
+        from_coven=move.old.coven if move.old else None,
+        to_coven=move.new.coven if move.new else None,
+        disruption=_disruption(move),
+        members=move.restart or tuple(member.service for member in (move.new or move.old or _EMPTY).members),
+        reason="; ".join(change.reason for change in mine),
+        cause=causes.pop() if len(causes) == 1 else "both",
+        cuts_off=_cuts_off(move, estimated),
+        estimated_s=estimated,
+        steps=tuple(_steps(move)),
+        budget=budget,
+    )
+
+
+_EMPTY = Group(coven="", gate="", target="", members=())
+
+
+def _disruption(move: SlotMove) -> Disruption:
+    if move.kind == "restart":
+        return "restart"
+    if move.old and move.new:
+        return "switch"
+    return "start" if move.new else "stop"
+
+
+def _estimate(move: SlotMove, state: HostState) -> float | None:
+    """Return the seconds without service as the last transition to the same coven took, None when unrecorded."""
+    last = state.executor.last
+    if not isinstance(last, Known) or not move.new or last.value.get("state") != "applied":
+        return None
+    if last.value.get("live", {}).get(move.slot) != move.new.coven:
+        return None
+    steps = last.value.get("steps_s", {})
+    return sum(steps.get(step, 0.0) for step in ("stop", "verify_memory", "trial", "start", "warm")) or None
+
+
+def _cuts_off(move: SlotMove, estimated: float | None) -> str:
+    stopping = _stopping(move)
+    if not stopping:
+        return "nobody: nothing runs on this slot now"
+    names = ", ".join(member.service for member in stopping)
+    took = f"about {format_duration(estimated)}" if estimated else "a time not recorded yet"
+    who = f"{move.old.coven} ({names})" if move.old else names
+    blind = [member.service for member in stopping if not member.in_flight]
+    cut = f"; work of {', '.join(blind)} cannot be seen and is cut" if blind else ""
+    forced = [member.service for member in stopping if member.in_flight and member.on_timeout == "force"]
+    force = f"; what {', '.join(forced)} still does at the drain deadline is cut (on_timeout: force)" if forced else ""
+    return f"clients of {who} for {took}{cut}{force}"
+
+
+def _stopping(move: SlotMove) -> tuple[Member, ...]:
+    if not move.old:
+        return ()
+    return tuple(m for m in move.old.members if move.kind == "switch" or m.service in move.restart)
+
+
+def _starting(move: SlotMove) -> tuple[Member, ...]:
+    if not move.new:
+        return ()
+    return tuple(m for m in move.new.members if move.kind == "switch" or m.service in move.restart)
+
+
+def _names(members: Iterable[Member]) -> str:
+    return ", ".join(member.service for member in members)
+
+
+def _steps(move: SlotMove) -> Iterator[PlanStep]:
+    stopping, starting = _stopping(move), _starting(move)
+    untouched, back = "refused, nothing changed", "roll back"
+    yield PlanStep(step="claim", text="take the host's lease and look again", deadline_s=30.0, on_failure=untouched)
+    yield PlanStep(
+        step="stage", text="write and check the new generation", deadline_s=STAGE_DEADLINE_S, on_failure=untouched
+    )
+    if stopping:
+        yield _drain_step(stopping)
+        slowest = max(member.stop_timeout_s for member in stopping)
+        yield PlanStep(
+            step="stop",
+            text=f"stop {_names(stopping)} and wait until nothing of it runs",
+            deadline_s=slowest + STOP_MARGIN_S,
+            on_failure=back,
+        )
+    if starting:
+        yield PlanStep(
+            step="verify_memory",
+            text="see that the memory is really free, three times",
+            deadline_s=move.memory_timeout_s,
+            on_failure=f"{back}, else hold",
+        )
+    yield PlanStep(step="trial", text="put the new units on trial in /run", deadline_s=60.0, on_failure=back)
+    if starting:
+        yield PlanStep(step="start", text=f"start {_names(starting)}", deadline_s=60.0, on_failure=back)
+        yield PlanStep(
+            step="warm",
+            text=f"wait until {_names(starting)} is healthy and answers",
+            deadline_s=max(member.warm_timeout_s for member in starting),
+            on_failure=back,
+        )
+    yield PlanStep(step="commit", text="make it what boots: one symlink in /etc", on_failure="forward only from here")
+    yield PlanStep(step="finish", text="drop the trial, record history", deadline_s=60.0, on_failure="retried")
+
+
+def _drain_step(stopping: tuple[Member, ...]) -> PlanStep:
+    seen = [member for member in stopping if member.in_flight]
+    if not seen:
+        return PlanStep(
+            step="drain", text=f"nothing to wait for: {_names(stopping)} cannot say what it does", on_failure="-"
+        )
+    forced = any(member.on_timeout == "force" for member in seen)
+    return PlanStep(
+        step="drain",
+        text=f"wait until {_names(seen)} has nothing in flight or waiting",
+        deadline_s=max(member.drain_timeout_s for member in seen),
+        on_failure="cut what is left (on_timeout: force)" if forced else "abort: the old coven goes on serving",
+    )

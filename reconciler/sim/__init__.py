@@ -1,0 +1,1 @@
+"""A simulated machine behind the agent's own seam. Must not: be imported by anything that reaches real hosts."""

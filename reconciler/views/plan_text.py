@@ -1,0 +1,147 @@
+"""A plan as text for people. Everything shown comes from the plan document.
+
+Must not: print, decide, or know how a plan was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.model.base import format_duration, format_size
+from reconciler.model.plan import Budget, HostPlan, Plan, PlannedChange, Transition
+from reconciler.views.escape import one_line
+from reconciler.views.paint import Paint
+
+_SIGNS = {
+    "write": ("~", "yellow"),
+    "delete": ("-", "red"),
+    "switch": ("↻", "magenta"),
+    "restart": ("↻", "yellow"),
+    "start": ("+", "green"),
+    "stop": ("-", "red"),
+    "enable": ("~", "yellow"),
+    "report": ("!", "red"),
+}
+_DISRUPTION = {"switch": "magenta", "restart": "yellow", "start": "green", "stop": "red", "none": "dim"}
+
+
+def plan_lines(plan: Plan, paint: Paint, *, diffs: bool = False) -> Iterator[str]:
+    """Yield the lines of a plan: hosts with something to say first, then the rest in one line each."""
+    yield _title(plan, paint)
+    yield ""
+    busy = [host for host in plan.hosts if not _is_quiet(host)]
+    quiet = [host for host in plan.hosts if _is_quiet(host)]
+    for host in busy:
+        yield from _host(host, paint, diffs=diffs)
+        yield ""
+    if quiet:
+        names = ", ".join(f"{host.host} ({_live(host)})" for host in quiet)
+        yield f"{paint('No changes', 'green')}: {one_line(names)}"
+        yield ""
+    for warning in plan.warnings:
+        yield paint(f"warning: {one_line(warning)}", "yellow")
+    yield from _summary(plan, paint)
+
+
+def _is_quiet(host: HostPlan) -> bool:
+    return host.status == "ok" and not (host.changes or host.transitions or host.warnings or host.order)
+
+
+def _live(host: HostPlan) -> str:
+    if set(host.live) == {"all"}:
+        return host.live["all"] or "nothing"
+    return ", ".join(f"{slot}: {coven or 'nothing'}" for slot, coven in sorted(host.live.items())) or "nothing"
+
+
+def _title(plan: Plan, paint: Paint) -> str:
+    commit = plan.source.commit[:12] if plan.source.commit else "not in git"
+    tree = " with local changes" if plan.source.dirty else ""
+    only = f" · only {', '.join(plan.targeted)}" if plan.targeted else ""
+    return f"{paint(f'Fleet {plan.fleet}', 'bold')} · {len(plan.hosts)} hosts · {commit}{tree}{only}"
+
+
+def _host(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
+    if host.status == "unreachable":
+        yield f"{paint(host.host, 'bold')}  {paint('unreachable', 'red', 'bold')}  {one_line(host.reason)}"
+        return
+    word = "" if host.status == "ok" else paint(host.status, "red", "bold")
+    yield f"{paint(host.host, 'bold')}  {paint(f'now {_live(host)}', 'dim')}  {word}".rstrip()
+    for refusal in host.refusals:
+        yield f"  {paint('✗', 'red')} {paint(f'[{refusal.code}]', 'red')} {one_line(refusal.summary)}"
+        yield f"    why:  {one_line(refusal.detail)}"
+        yield f"    hint: {paint(one_line(refusal.fix), 'cyan')}"
+    for transition in host.transitions:
+        yield from _transition(transition, paint)
+    changes = [change for change in host.changes if "/coven/" not in change.address]
+    if changes:
+        yield f"  {paint('changes', 'bold')}"
+    for change in changes:
+        yield from _change(change, paint, diffs=diffs)
+    for warning in host.warnings:
+        yield f"  {paint('!', 'yellow')} {one_line(warning)}"
+
+
+def _transition(move: Transition, paint: Paint) -> Iterator[str]:
+    route = f"{move.from_coven or 'nothing'} → {move.to_coven or 'nothing'}"
+    if move.disruption == "restart":
+        route = f"{move.to_coven}: {', '.join(move.members)}"
+    yield (
+        f"  {paint(move.disruption, _DISRUPTION[move.disruption], 'bold')} slot {move.slot}  "
+        f"{paint(route, 'bold')}  {paint(f'({move.cause})', 'dim')}"
+    )
+    yield f"    why:       {one_line(move.reason)}"
+    yield f"    cuts off:  {one_line(move.cuts_off)}"
+    if move.budget:
+        yield f"    memory:    {_budget(move.budget)}"
+    width = max(len(step.text) for step in move.steps)
+    for number, step in enumerate(move.steps, 1):
+        deadline = f"≤ {format_duration(step.deadline_s)}" if step.deadline_s else ""
+        failure = f"else {step.on_failure}" if step.on_failure not in {"-", ""} else ""
+        yield (
+            f"    {number:>2}. {step.step:<14} {one_line(step.text):<{width}}  {deadline:<8} {paint(failure, 'dim')}"
+        ).rstrip()
+
+
+def _budget(budget: Budget) -> str:
+    if budget.capacity is None or budget.available is None:
+        return f"unknown: {one_line(budget.reason)}"
+    return (
+        f"{format_size(budget.capacity)} - reserve {format_size(budget.reserve)} - shared {format_size(budget.shared)}"
+        f" - residents {format_size(budget.residents)} = {format_size(budget.available)},"
+        f" needed {format_size(budget.need)}"
+    )
+
+
+def _change(change: PlannedChange, paint: Paint, *, diffs: bool) -> Iterator[str]:
+    sign, color = _SIGNS.get(change.actions[0] if change.actions else "report", ("~", "yellow"))
+    if change.action_reason == "file_new":
+        sign, color = "+", "green"
+    name = change.address.split("/", 1)[1]
+    yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({change.cause})', 'dim')}"
+    if diffs:
+        for line in change.diff:
+            yield "        " + paint(one_line(line), *_diff_style(line))
+
+
+def _diff_style(line: str) -> tuple[str, ...]:
+    if line.startswith("+"):
+        return ("green",)
+    if line.startswith("-"):
+        return ("red",)
+    return ("dim",)
+
+
+def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
+    total = plan.summary
+    if not plan.has_changes and plan.complete and not total.refused:
+        yield paint("No changes. Every host runs what is declared.", "green", "bold")
+    else:
+        yield (
+            f"{paint('Plan:', 'bold')} {total.switch} to switch, {total.start} to start, {total.stop} to stop, "
+            f"{total.restart} to restart, {total.files} files; {total.drift} by drift"
+        )
+    if total.refused:
+        yield paint(f"{total.refused} host(s) refused: nothing will be done there.", "red")
+    if not plan.complete:
+        yield paint(f"Incomplete: {total.unreachable} host(s) could not be asked.", "red")
+    yield paint(f"{plan.ignored_drift_count} difference(s) ignored on purpose · {plan.plan_digest}", "dim")

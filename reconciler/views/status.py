@@ -1,0 +1,177 @@
+"""What hosts run, as a table and as data.
+
+Must not: call something fine that is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.model import live
+from reconciler.model.base import format_duration, format_size
+from reconciler.model.desired import Fleet, Host
+from reconciler.model.observed import Gpu, HostState, Known, NotApplicable, Observation, Unit, Unknown, Unreachable
+from reconciler.views.escape import one_line
+from reconciler.views.paint import Paint
+from reconciler.views.table import table
+
+_HEAD = ("HOST", "SLOT", "RUNS", "DECLARED", "SERVICES", "MEMORY USED", "GENERATION", "LAST")
+
+
+def status_document(fleet: Fleet, answers: Mapping[str, Observation]) -> dict[str, Any]:
+    """Return everything that was observed, host by host, in the usual envelope."""
+    lost = [name for name, answer in answers.items() if isinstance(answer, Unreachable)]
+    return {
+        "format_version": "1.0",
+        "command": "status",
+        "status": "incomplete" if lost else "ok",
+        "fleet": fleet.name,
+        "hosts": {
+            name: {"reachable": isinstance(answer, HostState), **answer.model_dump(mode="json")}
+            for name, answer in sorted(answers.items())
+        },
+    }
+
+
+def status_lines(
+    hosts: tuple[Host, ...], answers: Mapping[str, Observation], paint: Paint, *, details: bool
+) -> Iterator[str]:
+    """Yield a table with a line per slot, then what needs a person's eye, then units when details are asked for."""
+    rows = [row for host in hosts for row in _rows(host, answers[host.name], paint)]
+    yield from table(_HEAD, rows, paint)
+    for host in hosts:
+        answer = answers[host.name]
+        if isinstance(answer, Unreachable):
+            yield f"{paint(host.name, 'bold')}: {paint('unreachable', 'red')} [{answer.code}] {one_line(answer.reason)}"
+        else:
+            yield from _notes(host, answer, paint)
+            if details:
+                yield from _details(host, answer, paint)
+
+
+def _rows(host: Host, answer: Observation, paint: Paint) -> Iterator[tuple[str, ...]]:
+    if isinstance(answer, Unreachable):
+        yield (host.name, "?", paint("unreachable", "red"), _declared(host), "?", "?", "?", "?")
+        return
+    for slot in host.slots:
+        found = live.live_covens(host, answer)[slot.name] if isinstance(answer.units, Known) else None
+        runs = "?" if found is None else " + ".join(found) or "nothing"
+        as_declared = found == ((slot.coven,) if slot.coven else ())
+        yield (
+            host.name,
+            slot.name,
+            paint(runs, "green" if as_declared else "yellow"),
+            slot.coven or "nothing",
+            _services(found[0], answer, paint) if found else "–",
+            _memory(host, slot.name, answer),
+            _generation(answer),
+            _last(answer, paint),
+        )
+
+
+def _declared(host: Host) -> str:
+    return ", ".join(slot.coven or "nothing" for slot in host.slots)
+
+
+def _services(coven: str, state: HostState, paint: Paint) -> str:
+    group = live.committed_groups(state).get(coven)
+    units = live.units_by_name(state)
+    members = group.members if group else ()
+    return (
+        ", ".join(f"{member.service} {_unit_word(units.get(member.unit), state, paint)}" for member in members) or "?"
+    )
+
+
+def _unit_word(unit: Unit | None, state: HostState, paint: Paint) -> str:
+    if unit is None:
+        return paint("missing", "red")
+    if unit.active != "active":
+        return paint(unit.active, "red")
+    health = state.health.get(unit.name)
+    if isinstance(health, Known):
+        return paint("ok", "green") if health.value.ok else paint(f"unhealthy ({health.value.status})", "yellow")
+    return paint("up, health unknown", "yellow") if isinstance(health, Unknown) else paint("up", "green")
+
+
+def _memory(host: Host, slot: str, state: HostState) -> str:
+    if isinstance(state.memory_class, Known) and state.memory_class.value == "unified":
+        if not isinstance(state.meminfo, Known):
+            return "unknown"
+        memory = state.meminfo.value
+        return f"{format_size(memory.total - memory.available)} of {format_size(memory.total)} (unified)"
+    gpus = live.slot_gpus(host, slot, state)
+    if gpus is None or not isinstance(state.memory_class, Known):
+        return "unknown"
+    return ", ".join(_gpu_memory(gpu) for gpu in gpus) or "no GPU"
+
+
+def _gpu_memory(gpu: Gpu) -> str:
+    if isinstance(gpu.memory, Known):
+        return f"{format_size(gpu.memory.value.used)} of {format_size(gpu.memory.value.total)}"
+    return "n/a" if isinstance(gpu.memory, NotApplicable) else "unknown"
+
+
+def _generation(state: HostState) -> str:
+    if not isinstance(state.generation, Known):
+        return "unknown"
+    return str(state.generation.value.number) if state.generation.value else "none yet"
+
+
+def _last(state: HostState, paint: Paint) -> str:
+    last = state.executor.last
+    if state.executor.active:
+        return paint("in transition", "magenta")
+    if not isinstance(last, Known):
+        return "–" if isinstance(last, NotApplicable) else "unknown"
+    word = str(last.value.get("state", "?"))
+    age = state.identity.wall_time - float(last.value.get("started_at", 0)) - float(last.value.get("elapsed_s", 0))
+    style = "green" if word in {"applied", "nothing"} else "red"
+    return f"{paint(word, style)} {format_duration(max(0.0, round(age)))} ago"
+
+
+def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
+    name = paint(host.name, "bold")
+    lease = state.lease.value if isinstance(state.lease, Known) else None
+    if state.executor.active:
+        doing = f", step {lease.step}, by {one_line(lease.owner)}" if lease else ""
+        yield f"{name}: {paint('transition running', 'magenta')} {state.executor.txid}{doing}; it ends by itself"
+        yield f"  follow it: {paint(f'recon apply --attach {state.executor.txid} --host {host.name}', 'cyan')}"
+    if isinstance(state.hold, Known) and state.hold.value:
+        hold = state.hold.value
+        yield f"{name}: {paint('held', 'yellow')} by {one_line(hold.owner)}: {one_line(hold.reason)}"
+    last = state.executor.last
+    if isinstance(last, Known) and last.value.get("state") not in {"applied", "nothing", None}:
+        yield f"{name}: last transaction {last.value.get('state')}: {one_line(str(last.value.get('reason', '')))}"
+        if last.value.get("fix"):
+            yield f"  {paint(one_line(str(last.value['fix'])), 'cyan')}"
+    ours = frozenset(unit for unit in live.units_by_name(state)) | {shared.unit for shared in host.shared}
+    for gpu in state.gpus.value if isinstance(state.gpus, Known) else ():
+        for process in live.foreign_processes(gpu.processes.value if isinstance(gpu.processes, Known) else (), ours):
+            yield f"{name}: {paint('foreign', 'red')} on GPU {gpu.index}: {one_line(live.describe(process))}"
+    if isinstance(state.gpus, Unknown):
+        yield f"{name}: {paint('GPUs unknown', 'red')}: {one_line(state.gpus.unknown)}"
+    for note in state.notes:
+        yield f"{name}: {one_line(note)}"
+
+
+def _details(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
+    yield ""
+    identity = state.identity
+    yield paint(f"{host.name}: {one_line(identity.hostname)}, kernel {one_line(identity.kernel)}", "bold")
+    for label, fact in (("systemd", identity.systemd), ("podman", identity.podman), ("driver", identity.driver)):
+        yield f"  {label:<10} {_fact(fact)}"
+    units = sorted(live.units_by_name(state).values(), key=lambda unit: unit.name)
+    rows = [
+        (unit.name, f"{unit.active} ({unit.sub})", str(unit.restarts), _fact(unit.config_hash), one_line(unit.source))
+        for unit in units
+    ]
+    yield from table(("UNIT", "STATE", "RESTARTS", "CONFIG", "SOURCE"), rows, paint)
+
+
+def _fact(fact: object) -> str:
+    if isinstance(fact, Known):
+        return one_line(str(fact.value))
+    if isinstance(fact, Unknown):
+        return f"unknown: {one_line(fact.unknown)}"
+    return "–"

@@ -1,0 +1,323 @@
+"""What is planned for one host, and what refuses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.diff import diff_host, ignored_facts
+from reconciler.model.observed import Executor, Hold, HostState, Known, ManagedFile, NotApplicable, Unreachable
+from reconciler.model.plan import HostPlan
+from reconciler.model.rendered import RenderedHost
+from reconciler.planner import plan_host, plan_unreachable
+from tests.builders import (
+    GIB,
+    GPU,
+    a_file,
+    a_gpu,
+    a_group,
+    a_host,
+    a_member,
+    a_process,
+    a_rendered,
+    a_shared,
+    a_state,
+    a_state_running,
+    a_unit,
+    unknown,
+)
+
+REASONING = a_group("reasoning")
+VISION = a_group("vision", a_member("vision", "vllm", memory=40 * GIB))
+WANTS_REASONING = a_rendered(REASONING, VISION, live={"all": "reasoning"})
+WANTS_VISION = a_rendered(REASONING, VISION, live={"all": "vision"})
+
+
+def plan(rendered: RenderedHost, state: HostState, **host: Any) -> HostPlan:
+    wanted = a_host(coven=rendered.live["all"], **host)
+    return plan_host(rendered, wanted, state, diff_host(rendered, wanted, state), ignored=ignored_facts(state))
+
+
+def addresses(planned: HostPlan) -> list[tuple[str, tuple[str, ...], str, str]]:
+    return [(change.address, change.actions, change.action_reason, change.cause) for change in planned.changes]
+
+
+def codes(planned: HostPlan) -> list[str]:
+    return [refusal.code for refusal in planned.refusals]
+
+
+def test_a_host_that_runs_what_is_declared_has_nothing_to_do() -> None:
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING))
+
+    assert (planned.status, planned.changes, planned.transitions, planned.order) == ("ok", (), (), None)
+
+
+def test_a_new_host_starts_its_coven_and_gets_every_file() -> None:
+    planned = plan(WANTS_REASONING, a_state())
+
+    assert [(t.from_coven, t.to_coven, t.disruption, t.cause) for t in planned.transitions] == [
+        (None, "reasoning", "start", "desired")
+    ]
+    assert planned.order is not None
+    assert planned.order.from_generation is None
+    assert len(planned.order.quadlets) == 2
+    assert {change.action_reason for change in planned.changes} == {"coven_switch", "file_new", "boot_differs"}
+
+
+def test_a_changed_coven_line_plans_one_switch_with_every_step() -> None:
+    planned = plan(WANTS_VISION, a_state_running(WANTS_REASONING))
+
+    assert [(t.slot, t.from_coven, t.to_coven, t.disruption, t.cause) for t in planned.transitions] == [
+        ("all", "reasoning", "vision", "switch", "desired")
+    ]
+    assert [step.step for step in planned.transitions[0].steps] == [
+        "claim",
+        "stage",
+        "drain",
+        "stop",
+        "verify_memory",
+        "trial",
+        "start",
+        "warm",
+        "commit",
+        "finish",
+    ]
+    assert all(step.deadline_s for step in planned.transitions[0].steps if step.step != "commit")
+
+
+def test_a_stopped_coven_is_drift_and_is_started_again() -> None:
+    state = a_state_running(WANTS_REASONING, units=Known(value=(a_unit(REASONING.gate, active="inactive"),)))
+
+    planned = plan(WANTS_REASONING, state)
+
+    assert addresses(planned) == [("spark-1/coven/all", ("start",), "coven_stopped", "drift")]
+    assert planned.transitions[0].disruption == "start"
+
+
+def test_a_stopped_member_is_drift_and_only_it_is_started() -> None:
+    group = a_group("reasoning", a_member("reasoning", "vllm"), a_member("reasoning", "rerank"))
+    rendered = a_rendered(group, live={"all": "reasoning"})
+    units = (
+        a_unit(group.gate),
+        a_unit("recon-reasoning-vllm.service", config_hash="aaaa000000000001"),
+        a_unit("recon-reasoning-rerank.service", active="failed"),
+    )
+
+    planned = plan(rendered, a_state_running(rendered, units=Known(value=units)), may_run=("reasoning",))
+
+    assert addresses(planned) == [("spark-1/member/reasoning/rerank", ("restart",), "unit_failed", "drift")]
+    assert planned.order is not None
+    assert [(move.kind, move.restart) for move in planned.order.moves] == [("restart", ("rerank",))]
+
+
+def test_a_changed_member_of_the_live_coven_restarts_that_member_only() -> None:
+    before = a_group("reasoning", a_member("reasoning", "vllm"), a_member("reasoning", "rerank"))
+    after = a_group("reasoning", a_member("reasoning", "vllm"), a_member("reasoning", "rerank", config_hash="b" * 16))
+    old, new = (a_rendered(group, live={"all": "reasoning"}) for group in (before, after))
+
+    planned = plan(new, a_state_running(old), may_run=("reasoning",))
+
+    assert [(t.disruption, t.members, t.cause) for t in planned.transitions] == [("restart", ("rerank",), "desired")]
+    assert addresses(planned) == [
+        ("spark-1/member/reasoning/rerank", ("restart",), "config_changed", "desired"),
+        ("spark-1/file/recon-reasoning-rerank.container", ("write",), "config_changed", "desired"),
+    ]
+
+
+def test_a_member_taken_out_of_the_live_coven_is_stopped() -> None:
+    before = a_group("reasoning", a_member("reasoning", "vllm"), a_member("reasoning", "rerank"))
+    old = a_rendered(before, live={"all": "reasoning"})
+
+    planned = plan(
+        WANTS_REASONING.model_copy(
+            update={"files": a_rendered(REASONING, live={"all": "reasoning"}).files, "groups": {"reasoning": REASONING}}
+        ),
+        a_state_running(old),
+        may_run=("reasoning",),
+    )
+
+    assert addresses(planned) == [
+        ("spark-1/member/reasoning/rerank", ("stop",), "member_gone", "desired"),
+        ("spark-1/file/recon-reasoning-rerank.container", ("delete",), "file_extra", "desired"),
+    ]
+
+
+def test_files_of_a_coven_that_does_not_run_change_without_touching_anything() -> None:
+    after = a_group("vision", a_member("vision", "vllm", memory=40 * GIB, config_hash="b" * 16))
+    new = a_rendered(REASONING, after, live={"all": "reasoning"})
+
+    planned = plan(new, a_state_running(WANTS_REASONING))
+
+    assert planned.transitions == ()
+    assert planned.order is not None
+    assert (planned.order.moves, planned.order.stop_units) == ((), ())
+
+
+def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
+    state = a_state_running(WANTS_REASONING)
+    assert isinstance(state.files, Known)
+    edited = tuple(
+        file.model_copy(update={"body_sha256": "e" * 64}) if file.path.endswith("reasoning-vllm.container") else file
+        for file in state.files.value
+    )
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, files=Known(value=edited)))
+
+    assert addresses(planned) == [
+        ("spark-1/member/reasoning/vllm", ("restart",), "edited_by_hand", "drift"),
+        ("spark-1/file/recon-reasoning-vllm.container", ("write",), "edited_by_hand", "drift"),
+    ]
+
+
+def test_a_stranger_on_the_gpu_is_drift_that_is_only_reported() -> None:
+    gpus = Known(value=(a_gpu(processes=(a_process(unit=None, comm="trainer"),)),))
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, gpus=gpus))
+
+    assert addresses(planned) == [(f"spark-1/gpu/{GPU}/trainer", ("report",), "foreign_process", "drift")]
+    assert (planned.status, planned.order) == ("ok", None)
+
+
+def test_a_stranger_on_the_slot_refuses_a_transition_and_is_named() -> None:
+    gpus = Known(value=(a_gpu(processes=(a_process(comm="trainer"),)),))
+
+    planned = plan(WANTS_VISION, a_state_running(WANTS_REASONING, gpus=gpus))
+
+    assert codes(planned) == ["REC8003"]
+    assert "trainer (pid 4242, no unit), 1GiB" in planned.refusals[0].detail
+    assert planned.order is None
+
+
+def test_desktop_processes_are_ignored_and_counted() -> None:
+    gpus = Known(value=(a_gpu(processes=(a_process(comm="Xorg", kind="G"),)),))
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, gpus=gpus))
+
+    assert (planned.changes, planned.ignored) == ((), 1)
+
+
+def test_a_coven_over_budget_is_refused_with_the_sum() -> None:
+    planned = plan(
+        WANTS_REASONING, a_state(gpus=Known(value=(a_gpu(total=80 * GIB),))), shared=(a_shared(memory=8 * GIB),)
+    )
+
+    assert codes(planned) == ["REC8001"]
+    assert planned.refusals[0].detail == (
+        "capacity 80GiB - reserve 14GiB - shared 8GiB - residents 0B = 58GiB, needed 60GiB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("over", "code"),
+    [
+        ({"memory_class": unknown("nvml_timeout")}, "REC8002"),
+        ({"gpus": unknown("driver not loaded")}, "REC8002"),
+        ({"units": unknown("systemctl took too long")}, "REC8008"),
+        ({"files": unknown("permission denied")}, "REC8008"),
+        ({"generation": unknown("symlink points outside")}, "REC8008"),
+        ({"hold": Known(value=Hold(owner="ada", reason="hardware test", since=1.0, until=None))}, "REC8012"),
+        ({"executor": Executor(active=True, txid="t1", last=NotApplicable(na="-"))}, "REC8013"),
+    ],
+)
+def test_what_is_unknown_or_held_refuses_and_gives_no_order(over: dict[str, Any], code: str) -> None:
+    planned = plan(WANTS_REASONING, a_state(**over))
+
+    assert code in codes(planned)
+    assert planned.order is None
+    assert planned.status == ("locked" if code in {"REC8012", "REC8013"} else "refused")
+
+
+def test_unified_hosts_are_budgeted_by_all_memory() -> None:
+    state = a_state(
+        memory_class=Known(value="unified"),
+        gpus=Known(value=(a_gpu(memory=NotApplicable(na="unified memory")),)),
+    )
+
+    planned = plan(WANTS_REASONING, state)
+
+    assert planned.transitions[0].budget is not None
+    assert planned.transitions[0].budget.capacity == 256 * GIB
+    assert planned.refusals == ()
+
+
+def test_a_file_with_our_name_that_is_not_ours_refuses() -> None:
+    state = a_state_running(WANTS_REASONING)
+    assert isinstance(state.files, Known)
+    stray = ManagedFile(
+        path="/run/containers/systemd/recon-reasoning-vllm.container",
+        owner=None,
+        config_hash=None,
+        source_commit=None,
+        body_sha256="f" * 64,
+        tier="stray",
+    )
+
+    planned = plan(WANTS_VISION, a_state_running(WANTS_REASONING, files=Known(value=(*state.files.value, stray))))
+
+    assert codes(planned) == ["REC8004"]
+
+
+def test_two_covens_up_or_enabled_refuse() -> None:
+    state = a_state_running(WANTS_REASONING)
+    assert isinstance(state.units, Known)
+    both_up = Known(value=(*state.units.value, a_unit(VISION.gate)))
+    both_enabled = Known(value=(REASONING.target, VISION.target))
+
+    assert codes(plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=both_up))) == ["REC8005"]
+    assert codes(plan(WANTS_REASONING, a_state_running(WANTS_REASONING, boot_targets=both_enabled))) == ["REC8005"]
+
+
+def test_a_host_with_covens_for_which_nothing_is_declared_any_more_is_refused() -> None:
+    nothing = a_rendered(live={"all": None})
+
+    assert codes(plan(nothing, a_state_running(WANTS_REASONING), may_run=())) == ["REC8006"]
+
+
+def test_a_coven_outside_may_run_is_refused() -> None:
+    assert codes(plan(WANTS_VISION, a_state_running(WANTS_REASONING), may_run=("reasoning",))) == ["REC8007"]
+
+
+def test_podman_older_than_declared_is_refused_by_name() -> None:
+    state = a_state()
+    old = state.identity.model_copy(update={"podman": Known(value="4.9.3")})
+
+    planned = plan(WANTS_REASONING, state.model_copy(update={"identity": old}))
+
+    assert codes(planned) == ["REC2022"]
+    assert planned.refusals[0].summary == "podman 4.9.3 is older than 5.3"
+
+
+def test_an_unreachable_host_has_no_plan_and_says_why() -> None:
+    planned = plan_unreachable(a_host(), Unreachable(code="REC6006", reason="no answer", elapsed_s=5.0))
+
+    assert (planned.status, planned.reason, planned.order) == ("unreachable", "[REC6006] no answer", None)
+
+
+def test_a_coven_that_is_no_longer_declared_anywhere_stops() -> None:
+    nothing = a_rendered(REASONING, VISION, live={"all": None})
+
+    planned = plan(nothing, a_state_running(WANTS_REASONING))
+
+    assert [(t.from_coven, t.to_coven, t.disruption) for t in planned.transitions] == [("reasoning", None, "stop")]
+
+
+def test_the_native_file_of_a_removed_coven_is_removed() -> None:
+    only = a_rendered(REASONING, live={"all": "reasoning"})
+
+    planned = plan(only, a_state_running(WANTS_REASONING), may_run=("reasoning",))
+
+    assert planned.order is not None
+    assert planned.order.remove_natives == ("recon-coven-vision.target", "recon-gate-all-vision.service")
+    assert planned.transitions == ()
+
+
+def test_extra_file_by_hand_in_our_directory_is_drift() -> None:
+    state = a_state_running(WANTS_REASONING)
+    assert isinstance(state.files, Known)
+    extra = state.files.value[0].model_copy(update={"path": "/etc/recon/generations/1/recon-x-y.container"})
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, files=Known(value=(*state.files.value, extra))))
+
+    assert addresses(planned) == [("spark-1/file/recon-x-y.container", ("delete",), "file_extra", "drift")]
+    assert a_file("x").kind == "quadlet"
