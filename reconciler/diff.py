@@ -21,11 +21,13 @@ from reconciler.model.rendered import RenderedFile, RenderedHost
 
 def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
+    slots = tuple(_slots(rendered, host, state))
+    moving = any(change.kind == "coven" for change in slots)
     return (
-        *_slots(rendered, host, state),
+        *slots,
         *_residents(rendered, state),
         *_files(rendered, state),
-        *_boot(rendered, state),
+        *_boot(rendered, state, moving=moving),
         *_strangers(rendered, host, state),
     )
 
@@ -259,7 +261,8 @@ def _unified(name: str, before: str, after: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _boot(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
+def _boot(rendered: RenderedHost, state: HostState, *, moving: bool) -> Iterator[Change]:
+    """Yield a change when something else would boot; a coven that moves takes what boots with it."""
     if not isinstance(state.boot_targets, Known):
         return
     found = tuple(sorted(state.boot_targets.value))
@@ -268,6 +271,8 @@ def _boot(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
         return
     generation = state.generation.value if isinstance(state.generation, Known) else None
     committed = tuple(sorted(generation.boot)) if generation else ()
+    if moving and found == committed:
+        return
     yield Change(
         kind="boot",
         name="boot",

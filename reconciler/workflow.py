@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.errors import Problem, UsageError
-from reconciler.load import load_fleet, load_source, load_templates
+from reconciler.load.fleet import load_fleet, load_templates
+from reconciler.load.source import load_source
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.observed import HostState, Observation, Unreachable
 from reconciler.model.plan import HostPlan, Plan
 from reconciler.model.rendered import RenderedHost
 from reconciler.planner import assemble, plan_host, plan_unreachable
-from reconciler.render import render_host
+from reconciler.render import Memo
 
 if TYPE_CHECKING:
-    from reconciler.apply.run import HostEvent
+    from reconciler.apply.events import HostEvent
     from reconciler.model.outcome import Outcome
 
 
@@ -65,7 +66,8 @@ def select_hosts(fleet: Fleet, patterns: Iterable[str]) -> tuple[Host, ...]:
 
 def render_hosts(repository: Repository, hosts: Iterable[Host]) -> dict[str, RenderedHost]:
     """Return the files of every host."""
-    return {host.name: render_host(repository.fleet, host, repository.templates) for host in hosts}
+    memo = Memo(repository.fleet, repository.templates)
+    return {host.name: memo.host(host) for host in hosts}
 
 
 def observe_hosts(
@@ -79,16 +81,20 @@ def observe_hosts(
     from reconciler.hosts.connect import connector
     from reconciler.hosts.observe import observe_fleet
 
-    return observe_fleet(
-        repository.fleet,
-        hosts,
-        connector(repository.fleet, repository.root),
-        images_by_host={name: _images(files) for name, files in rendered.items()},
-        expect_by_host={
-            name: {file.name: file.body_sha256 for file in files.files} for name, files in rendered.items()
-        },
-        on_done=on_done,
-    )
+    connect = connector(repository.fleet, repository.root)
+    try:
+        return observe_fleet(
+            repository.fleet,
+            [host.name for host in hosts],
+            connect,
+            images_by_host={name: _images(files) for name, files in rendered.items()},
+            expect_by_host={
+                name: {file.name: file.body_sha256 for file in files.files} for name, files in rendered.items()
+            },
+            on_done=on_done,
+        )
+    finally:
+        connect.close()
 
 
 def _images(files: RenderedHost) -> tuple[str, ...]:
@@ -145,16 +151,28 @@ def run_plan(
     owner: str,
     on_event: Callable[[HostEvent], None],
     stop: threading.Event,
+    detach: threading.Event,
 ) -> tuple[Outcome, ...]:
     """Hand every host its order and follow it to its end: all of `recon apply` after the question."""
     from reconciler.apply.run import apply_plan
     from reconciler.hosts.connect import connector
 
-    return apply_plan(
-        plan,
-        repository.fleet,
-        connector(repository.fleet, repository.root),
-        owner=owner,
-        on_event=on_event,
-        stop=stop,
-    )
+    connect = connector(repository.fleet, repository.root)
+    try:
+        return apply_plan(plan, repository.fleet, connect, owner=owner, on_event=on_event, stop=stop, detach=detach)
+    finally:
+        connect.close()
+
+
+def follow_host(
+    repository: Repository, host: Host, txid: str, *, on_event: Callable[[HostEvent], None], detach: threading.Event
+) -> Outcome:
+    """Follow a transaction on one host from its first line to its end."""
+    from reconciler.apply.follow import attach
+    from reconciler.hosts.connect import connector
+
+    connect = connector(repository.fleet, repository.root)
+    try:
+        return attach(host, txid, connect, on_event=on_event, detach=detach)
+    finally:
+        connect.close()

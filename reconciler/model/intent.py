@@ -120,7 +120,8 @@ class Intent(Wire):
 
     `quadlets` go into the generation directory, `natives` into /etc/systemd/system, `boot` are the targets that start
     at boot once this generation is committed. `residents` are units to start or restart outside any coven.
-    `manifest_live` maps slot names to the coven of this generation.
+    `manifest_live` maps slot names to the coven of this generation. `memory` is what the plan asked the host to take
+    its memory for; the agent looks again with the same eyes.
     """
 
     protocol: Literal[1]
@@ -135,6 +136,7 @@ class Intent(Wire):
     quadlets: tuple[IntentFile, ...]
     natives: tuple[IntentFile, ...]
     remove_natives: tuple[str, ...]
+    memory: Literal["auto", "discrete", "unified", "gh200"]
     boot: tuple[str, ...]
     groups: tuple[Group, ...]
     manifest_live: dict[str, str | None]

@@ -100,6 +100,7 @@ class Order(Wire):
     quadlets: tuple[FileRef, ...]
     natives: tuple[FileRef, ...]
     remove_natives: tuple[str, ...]
+    memory: Literal["auto", "discrete", "unified", "gh200"]
     boot: tuple[str, ...]
     groups: tuple[Group, ...]
     live: dict[str, str | None]

@@ -55,7 +55,7 @@ def plan_host(
             ours=live.known_units(rendered, host, state),
         )
     )
-    order = None if refused else host_order(rendered, state, changes, moves)
+    order = None if refused else host_order(rendered, host, state, changes, moves)
     return HostPlan(
         host=host.name,
         status=_status(refused),
@@ -130,7 +130,7 @@ def assemble(
 
 
 def _summary(plans: tuple[HostPlan, ...]) -> Summary:
-    moves = [move for plan in plans for move in plan.transitions]
+    moves = [move for plan in plans if not plan.refusals for move in plan.transitions]
     changes = [change for plan in plans for change in plan.changes]
     return Summary(
         hosts=len(plans),

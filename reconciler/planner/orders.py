@@ -60,7 +60,7 @@ def planned_changes(host: Host, changes: tuple[Change, ...]) -> Iterator[Planned
 
 
 def host_order(
-    rendered: RenderedHost, state: HostState, changes: tuple[Change, ...], moves: tuple[SlotMove, ...]
+    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...], moves: tuple[SlotMove, ...]
 ) -> Order | None:
     """Return what the host is told, None when there is nothing for it to do (reports are not deeds)."""
     deeds = [change for change in changes if change.kind != "gpu"]
@@ -76,6 +76,7 @@ def host_order(
         quadlets=_refs(rendered, "quadlet"),
         natives=_refs(rendered, "native"),
         remove_natives=_natives_to_remove(rendered, state),
+        memory=host.memory.kind,
         boot=rendered.boot,
         groups=tuple(rendered.groups[name] for name in sorted(rendered.groups)),
         live=rendered.live,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from reconciler.model.plan import HostPlan, Plan
 from reconciler.views.escape import fenced, inert
 from reconciler.views.paint import Paint
-from reconciler.views.plan_text import plan_lines
+from reconciler.views.plan_text import host_lines
 
 LIMIT = 60_000
 """Characters of one comment; forges cut at 65,536 and a cut comment must not be taken for a whole one."""
@@ -18,7 +18,7 @@ LIMIT = 60_000
 
 def plan_markdown(plan: Plan) -> str:
     """Return the comment; when it would be too long, hosts lose their details and the marker says `truncated=true`."""
-    details = [("\n".join(_details(host, plan)), host) for host in plan.hosts if host.changes or host.transitions]
+    details = [("\n".join(_details(host)), host) for host in plan.hosts if host.changes or host.transitions]
     head = "\n".join(_head(plan))
     foot = "\n".join(_foot(plan))
     kept: list[str] = []
@@ -80,9 +80,8 @@ def _now(host: HostPlan) -> str:
     return inert(", ".join(sorted({coven or "–" for coven in host.live.values()})) or "–")
 
 
-def _details(host: HostPlan, plan: Plan) -> Iterator[str]:
-    only = plan.model_copy(update={"hosts": (host,), "warnings": ()})
-    lines = list(plan_lines(only, Paint(on=False), diffs=True))[2:-3]
+def _details(host: HostPlan) -> Iterator[str]:
+    lines = list(host_lines(host, Paint(on=False), diffs=True))
     yield f"<details><summary>{inert(host.host)}: steps and unit differences</summary>"
     yield ""
     yield from fenced([_to_column_zero(line) for line in lines])

@@ -5,6 +5,7 @@ Must not: print, decide, or know how a plan was made.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from reconciler.model.base import format_duration, format_size
@@ -22,6 +23,8 @@ _SIGNS = {
     "enable": ("~", "yellow"),
     "report": ("!", "red"),
 }
+CAUSES = {"desired": "git", "drift": "drift", "both": "git and drift"}
+"""Whose move it was, in the words of people."""
 _DISRUPTION = {"switch": "magenta", "restart": "yellow", "start": "green", "stop": "red", "none": "dim"}
 
 
@@ -32,7 +35,7 @@ def plan_lines(plan: Plan, paint: Paint, *, diffs: bool = False) -> Iterator[str
     busy = [host for host in plan.hosts if not _is_quiet(host)]
     quiet = [host for host in plan.hosts if _is_quiet(host)]
     for host in busy:
-        yield from _host(host, paint, diffs=diffs)
+        yield from host_lines(host, paint, diffs=diffs)
         yield ""
     if quiet:
         names = ", ".join(f"{host.host} ({_live(host)})" for host in quiet)
@@ -60,7 +63,8 @@ def _title(plan: Plan, paint: Paint) -> str:
     return f"{paint(f'Fleet {plan.fleet}', 'bold')} · {len(plan.hosts)} hosts · {commit}{tree}{only}"
 
 
-def _host(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
+def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
+    """Yield what would happen on one host."""
     if host.status == "unreachable":
         yield f"{paint(host.host, 'bold')}  {paint('unreachable', 'red', 'bold')}  {one_line(host.reason)}"
         return
@@ -71,28 +75,30 @@ def _host(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
         yield f"    why:  {one_line(refusal.detail)}"
         yield f"    hint: {paint(one_line(refusal.fix), 'cyan')}"
     for transition in host.transitions:
-        yield from _transition(transition, paint)
+        yield from _transition(transition, paint, steps=not host.refusals)
     changes = [change for change in host.changes if "/coven/" not in change.address]
     if changes:
         yield f"  {paint('changes', 'bold')}"
-    for change in changes:
-        yield from _change(change, paint, diffs=diffs)
+    for group in _grouped(changes, apart=diffs):
+        yield from _change(group[0], paint, diffs=diffs) if len(group) == 1 else _many(group, paint)
     for warning in host.warnings:
         yield f"  {paint('!', 'yellow')} {one_line(warning)}"
 
 
-def _transition(move: Transition, paint: Paint) -> Iterator[str]:
+def _transition(move: Transition, paint: Paint, *, steps: bool) -> Iterator[str]:
     route = f"{move.from_coven or 'nothing'} → {move.to_coven or 'nothing'}"
     if move.disruption == "restart":
         route = f"{move.to_coven}: {', '.join(move.members)}"
     yield (
         f"  {paint(move.disruption, _DISRUPTION[move.disruption], 'bold')} slot {move.slot}  "
-        f"{paint(route, 'bold')}  {paint(f'({move.cause})', 'dim')}"
+        f"{paint(route, 'bold')}  {paint(f'({CAUSES[move.cause]})', 'dim')}"
     )
     yield f"    why:       {one_line(move.reason)}"
     yield f"    cuts off:  {one_line(move.cuts_off)}"
     if move.budget:
         yield f"    memory:    {_budget(move.budget)}"
+    if not steps:
+        return
     width = max(len(step.text) for step in move.steps)
     for number, step in enumerate(move.steps, 1):
         deadline = f"≤ {format_duration(step.deadline_s)}" if step.deadline_s else ""
@@ -112,12 +118,45 @@ def _budget(budget: Budget) -> str:
     )
 
 
-def _change(change: PlannedChange, paint: Paint, *, diffs: bool) -> Iterator[str]:
-    sign, color = _SIGNS.get(change.actions[0] if change.actions else "report", ("~", "yellow"))
+def _grouped(changes: list[PlannedChange], *, apart: bool) -> list[list[PlannedChange]]:
+    """Put alike file changes together, when nobody asked to see each: ten new files are one thing to know."""
+    groups: dict[tuple[str, ...], list[PlannedChange]] = {}
+    for number, change in enumerate(changes):
+        alike = not apart and "/file/" in change.address
+        key = (change.action_reason, change.cause) if alike else (str(number),)
+        groups.setdefault(key, []).append(change)
+    return list(groups.values())
+
+
+_MANY = {
+    "file_new": "new",
+    "file_missing": "removed by hand",
+    "file_extra": "no longer declared",
+    "edited_by_hand": "edited by hand",
+    "config_changed": "changed in git",
+    "trial_left": "left over from a trial",
+}
+
+
+def _many(group: list[PlannedChange], paint: Paint) -> Iterator[str]:
+    sign, color = _sign(group[0])
+    what = _MANY.get(group[0].action_reason, group[0].action_reason)
+    yield f"    {paint(sign, color)} {len(group)} files {what} {paint(f'({CAUSES[group[0].cause]})', 'dim')}"
+    names = ", ".join(change.address.rsplit("/", 1)[1] for change in group)
+    for line in textwrap.wrap(one_line(names), 100, break_on_hyphens=False):
+        yield f"        {paint(line, 'dim')}"
+
+
+def _sign(change: PlannedChange) -> tuple[str, str]:
     if change.action_reason == "file_new":
-        sign, color = "+", "green"
+        return "+", "green"
+    return _SIGNS.get(change.actions[0] if change.actions else "report", ("~", "yellow"))
+
+
+def _change(change: PlannedChange, paint: Paint, *, diffs: bool) -> Iterator[str]:
+    sign, color = _sign(change)
     name = change.address.split("/", 1)[1]
-    yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({change.cause})', 'dim')}"
+    yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({CAUSES[change.cause]})', 'dim')}"
     if diffs:
         for line in change.diff:
             yield "        " + paint(one_line(line), *_diff_style(line))

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.observed import Executor, Hold, HostState, Known, ManagedFile, NotApplicable, Unreachable
+from reconciler.model.observed import (
+    Executor,
+    Gpu,
+    Hold,
+    HostState,
+    Known,
+    ManagedFile,
+    NotApplicable,
+    Unit,
+    Unreachable,
+)
 from reconciler.model.plan import HostPlan
 from reconciler.model.rendered import RenderedHost
 from reconciler.planner import plan_host, plan_unreachable
@@ -62,7 +72,7 @@ def test_a_new_host_starts_its_coven_and_gets_every_file() -> None:
     assert planned.order is not None
     assert planned.order.from_generation is None
     assert len(planned.order.quadlets) == 2
-    assert {change.action_reason for change in planned.changes} == {"coven_switch", "file_new", "boot_differs"}
+    assert {change.action_reason for change in planned.changes} == {"coven_switch", "file_new"}
 
 
 def test_a_changed_coven_line_plans_one_switch_with_every_step() -> None:
@@ -171,7 +181,7 @@ def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
 
 
 def test_a_stranger_on_the_gpu_is_drift_that_is_only_reported() -> None:
-    gpus = Known(value=(a_gpu(processes=(a_process(unit=None, comm="trainer"),)),))
+    gpus: Known[tuple[Gpu, ...]] = Known(value=(a_gpu(processes=(a_process(unit=None, comm="trainer"),)),))
 
     planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, gpus=gpus))
 
@@ -180,7 +190,7 @@ def test_a_stranger_on_the_gpu_is_drift_that_is_only_reported() -> None:
 
 
 def test_a_stranger_on_the_slot_refuses_a_transition_and_is_named() -> None:
-    gpus = Known(value=(a_gpu(processes=(a_process(comm="trainer"),)),))
+    gpus: Known[tuple[Gpu, ...]] = Known(value=(a_gpu(processes=(a_process(comm="trainer"),)),))
 
     planned = plan(WANTS_VISION, a_state_running(WANTS_REASONING, gpus=gpus))
 
@@ -190,7 +200,7 @@ def test_a_stranger_on_the_slot_refuses_a_transition_and_is_named() -> None:
 
 
 def test_desktop_processes_are_ignored_and_counted() -> None:
-    gpus = Known(value=(a_gpu(processes=(a_process(comm="Xorg", kind="G"),)),))
+    gpus: Known[tuple[Gpu, ...]] = Known(value=(a_gpu(processes=(a_process(comm="Xorg", kind="G"),)),))
 
     planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, gpus=gpus))
 
@@ -261,8 +271,8 @@ def test_a_file_with_our_name_that_is_not_ours_refuses() -> None:
 def test_two_covens_up_or_enabled_refuse() -> None:
     state = a_state_running(WANTS_REASONING)
     assert isinstance(state.units, Known)
-    both_up = Known(value=(*state.units.value, a_unit(VISION.gate)))
-    both_enabled = Known(value=(REASONING.target, VISION.target))
+    both_up: Known[tuple[Unit, ...]] = Known(value=(*state.units.value, a_unit(VISION.gate)))
+    both_enabled: Known[tuple[str, ...]] = Known(value=(REASONING.target, VISION.target))
 
     assert codes(plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=both_up))) == ["REC8005"]
     assert codes(plan(WANTS_REASONING, a_state_running(WANTS_REASONING, boot_targets=both_enabled))) == ["REC8005"]

@@ -1,0 +1,36 @@
+# Everything a developer or CI types. `make test` on a fresh Debian 12 as root sets up and proves all of it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup lab-deps check test demo lab bench clean
+
+setup:            ## make .venv with .venv/bin/recon, from requirements.lock by hash
+	@$(PYTHON) scripts/setup.py
+
+lab-deps: setup   ## as root on Debian: install what the real-host tests need
+	@$(BIN)/python scripts/lab_deps.py
+
+check: setup      ## everything that needs no root: style, types, floors, offline tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n 2 -m "not lab"
+
+test: lab-deps    ## check, then the tests on real hosts
+	$(MAKE) check
+	$(BIN)/pytest -q -m lab
+
+demo: setup       ## the main job on simulated hosts
+	@$(BIN)/python scripts/demo.py
+
+lab: lab-deps     ## the main job on two real hosts of this computer
+	@$(BIN)/python scripts/lab_tour.py
+
+bench: lab-deps   ## speed, as ratios measured side by side
+	@$(BIN)/python bench/run.py
+
+clean:            ## remove what the targets above made here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,186 @@
+"""`make bench`: every speed promise as a figure measured in this run, with what it is compared to.
+
+Never asserts; it prints. The part on hosts needs root and boots ten lab hosts, which are gone when it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.offline import make_fleet
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+RECON = [PYTHON, "-m", "reconciler"]
+
+
+def timed(argv: Sequence[str], *, ok: tuple[int, ...] = (0,)) -> float:
+    """Return the seconds a command takes; it must end as expected."""
+    began = time.perf_counter()
+    done = subprocess.run(argv, capture_output=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode not in ok:
+        sys.exit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stderr.decode()}")
+    return took
+
+
+def paired(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[float, float]:
+    """Return the medians of two measurements taken in turn, so that a slow moment hits both."""
+    pairs = [(first(), second()) for _ in range(rounds)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def line(name: str, value: str, goal: str) -> None:
+    """Print one figure."""
+    print(f"{name:<58} {value:<34} goal {goal}", flush=True)
+
+
+def bench_help() -> None:
+    """Compare `recon --help` with a bare `import typer`."""
+    helped, bare = paired(
+        lambda: timed([str(Path(PYTHON).parent / "recon"), "--help"]), lambda: timed([PYTHON, "-c", "import typer"]), 9
+    )
+    line("recon --help / import typer", f"{helped / bare:.2f} x ({helped:.3f} s / {bare:.3f} s)", "<= 2.5 x")
+
+
+def bench_offline(hosts: int) -> None:
+    """Plan a big fleet from recorded observations in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "big"
+        make_fleet(root, ROOT, hosts)
+        recorded = record_observation(Path(scratch))
+        done = subprocess.run(
+            [PYTHON, "-m", "bench.offline", str(root), str(recorded)], capture_output=True, check=True, cwd=ROOT
+        )
+        figures = json.loads(done.stdout)
+    line(
+        f"offline plan of {hosts} hosts", f"{figures['total_s']:.2f} s, {figures['peak_mib']:.0f} MiB", "<= 10 s, 1 GiB"
+    )
+    print("   " + ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
+
+
+def record_observation(scratch: Path) -> Path:
+    """Return a file with one simulated host's answer, taken after an apply."""
+    studio = scratch / "studio"
+    subprocess.run([*RECON, "init", str(studio), "--sim"], check=True, capture_output=True, cwd=ROOT)
+    timed([*RECON, "-C", str(studio), "apply", "--yes", "--host", "spark-1"])
+    done = subprocess.run(
+        [*RECON, "-C", str(studio), "status", "--host", "spark-1", "-o", "json"], check=True, capture_output=True
+    )
+    answer = json.loads(done.stdout)["hosts"]["spark-1"]
+    answer.pop("reachable")
+    target = scratch / "observed.json"
+    target.write_text(json.dumps(answer), encoding="utf-8")
+    return target
+
+
+def bench_lab(hosts: int) -> None:
+    """Boot hosts, then time plans, agents and a switch on them."""
+    with tempfile.TemporaryDirectory(prefix="recon-bench-") as scratch:
+        root = Path(scratch) / "lab"
+        timed([*RECON, "lab", "up", "--hosts", str(hosts), "--dir", str(root)])
+        try:
+            measure_lab(root, hosts)
+        finally:
+            timed([*RECON, "lab", "down", "--dir", str(root)])
+
+
+def measure_lab(root: Path, hosts: int) -> None:
+    """Print what plans and switches cost on booted hosts."""
+    plan = [*RECON, "-C", str(root), "plan"]
+    streamed = statistics.median(timed(plan) for _ in range(3))
+    line(f"recon plan, {hosts} hosts never enrolled (agent streamed)", f"{streamed:.2f} s", "agent <= 1 s")
+    timed([*RECON, "-C", str(root), "apply", "--yes"])
+    raw = raw_probe(root)
+    planned, bare = paired(lambda: timed(plan), raw, 7)
+    line(
+        f"recon plan / raw parallel ssh, {hosts} hosts",
+        f"{planned / bare:.2f} x ({planned:.3f} s / {bare:.3f} s)",
+        "<= 1.5 x",
+    )
+    done = subprocess.run([*RECON, "-C", str(root), "status", "-o", "json"], check=True, capture_output=True)
+    costs = [host["agent"]["elapsed_ms"] for host in json.loads(done.stdout)["hosts"].values()]
+    line(
+        f"agent on the host, {hosts} at once",
+        f"median {statistics.median(costs):.0f} ms, max {max(costs):.0f} ms",
+        "<= 150 ms",
+    )
+    one = subprocess.run(
+        [*RECON, "-C", str(root), "status", "-o", "json", "--host", "lab-1"], check=True, capture_output=True
+    )
+    alone = json.loads(one.stdout)["hosts"]["lab-1"]["agent"]["elapsed_ms"]
+    line("agent on the host, one alone", f"{alone:.0f} ms", "<= 150 ms")
+    switch_share(root)
+
+
+def raw_probe(root: Path) -> Callable[[], float]:
+    """Return a measurement: the same request to the same agent by one OpenSSH client per host, all at once."""
+    from reconciler.hosts.connect import raw_exec_of
+    from reconciler.workflow import open_repository
+
+    repository = open_repository(root)
+    jobs = [raw_exec_of(repository.fleet, host, root) for host in repository.fleet.hosts.values()]
+
+    def once() -> float:
+        began = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+            for done in pool.map(
+                lambda job: subprocess.run(job[0], input=job[1], capture_output=True, check=False), jobs
+            ):
+                if done.returncode:
+                    sys.exit(f"raw ssh ended with {done.returncode}: {done.stderr.decode()}")
+        return time.perf_counter() - began
+
+    return once
+
+
+def switch_share(root: Path) -> None:
+    """Switch one host five times and print recon's own share of each switch."""
+    host = root / "desired" / "hosts" / "lab-1.yaml"
+    shares = []
+    for coven in ("vision", "reasoning", "vision", "reasoning", "vision"):
+        text = "".join(
+            f"coven: {coven}\n" if row.startswith("coven:") else row
+            for row in host.read_text().splitlines(keepends=True)
+        )
+        host.write_text(text)
+        timed([*RECON, "-C", str(root), "apply", "--yes", "--host", "lab-1"])
+        done = subprocess.run(
+            [*RECON, "-C", str(root), "status", "-o", "json", "--host", "lab-1"], check=True, capture_output=True
+        )
+        last = json.loads(done.stdout)["hosts"]["lab-1"]["executor"]["last"]["value"]
+        waits = sum(last["steps_s"].get(step, 0.0) for step in ("drain", "stop", "verify_memory", "warm"))
+        shares.append(last["elapsed_s"] - waits)
+    line(
+        "recon's own share of a switch (all but drain, stop, memory, load)",
+        f"median {statistics.median(shares):.2f} s, max {max(shares):.2f} s",
+        "<= 1 s",
+    )
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=10, help="lab hosts")
+    parser.add_argument("--offline-hosts", type=int, default=10_000)
+    parser.add_argument("--only", choices=["help", "offline", "lab"])
+    chosen = parser.parse_args()
+    if chosen.only in {None, "help"}:
+        bench_help()
+    if chosen.only in {None, "offline"}:
+        bench_offline(chosen.offline_hosts)
+    if chosen.only in {None, "lab"}:
+        bench_lab(chosen.hosts)
+
+
+if __name__ == "__main__":
+    main()

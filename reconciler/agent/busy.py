@@ -1,0 +1,129 @@
+"""How busy a server is: the runtime's own figures, read from what the intent names.
+
+A figure that is missing, not a number or in another form is no figure at all. None means "cannot tell", and whoever
+asks treats that as busy: work is only cut when the plan said so.
+
+Must not: know a runtime by name, wait, or decide what a figure means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Dict, List, Optional
+
+from .machine import Machine
+
+_TIMEOUT_S = 2.0
+
+
+def busy_of(machine: Machine, probes: List[Dict[str, Any]]) -> Optional[int]:
+    """Return requests in flight and waiting as the first probe that answers in its form says, or None."""
+    for probe in probes:
+        answer = machine.http("GET", probe["url"], _TIMEOUT_S)
+        if not 200 <= answer.status < 300:
+            continue
+        figure = figure_in(probe, answer.body)
+        if figure is not None:
+            return figure
+    return None
+
+
+def figure_in(probe: Dict[str, Any], body: bytes) -> Optional[int]:
+    """Return the figure a reply holds, or None when the reply is not in the probe's form."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if probe["form"] == "prometheus":
+        return _prometheus(text, list(probe["names"]))
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if probe["form"] == "json":
+        return _count(_at(document, probe["field"]))
+    if probe["form"] == "json_true":
+        return _count_true(document, probe["field"])
+    return None
+
+
+def _prometheus(text: str, names: List[str]) -> Optional[int]:
+    """Sum every sample of every name. One name without a sample makes the whole figure unknown."""
+    sums: Dict[str, float] = {}
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, value = _sample(line)
+        if name in names:
+            if value is None:
+                return None
+            sums[name] = sums.get(name, 0.0) + value
+    if not names or any(name not in sums for name in names):
+        return None
+    return math.ceil(sum(sums.values()))
+
+
+def _sample(line: str) -> "tuple[str, Optional[float]]":
+    """Split `name{label="va} lue"} 3 1700000000` into name and value; the value is None when it is no usable number."""
+    brace = line.find("{")
+    space = line.find(" ")
+    if brace >= 0 and (space < 0 or brace < space):
+        name, rest = line[:brace], line[_end_of_labels(line, brace) :]
+    else:
+        name, rest = (line[:space], line[space:]) if space >= 0 else (line, "")
+    fields = rest.split()
+    if not fields:
+        return name, None
+    try:
+        value = float(fields[0])
+    except ValueError:
+        return name, None
+    # NaN, infinity and negative gauges are what servers print when they do not know.
+    return name, value if math.isfinite(value) and value >= 0 else None
+
+
+def _end_of_labels(line: str, start: int) -> int:
+    quoted = escaped = False
+    for index in range(start, len(line)):
+        char = line[index]
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = quoted
+        elif char == '"':
+            quoted = not quoted
+        elif char == "}" and not quoted:
+            return index + 1
+    return len(line)
+
+
+def _at(document: Any, path: str) -> Any:
+    """Follow a dotted path; None when it leads nowhere. An empty path is the document itself."""
+    here = document
+    for part in path.split(".") if path else []:
+        if isinstance(here, dict):
+            here = here.get(part)
+        elif isinstance(here, list) and part.isdigit() and int(part) < len(here):
+            here = here[int(part)]
+        else:
+            return None
+    return here
+
+
+def _count(value: Any) -> Optional[int]:
+    if isinstance(value, list):
+        return len(value)
+    # A bool is an int in Python and no figure of work.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return math.ceil(value) if math.isfinite(value) and value >= 0 else None
+
+
+def _count_true(document: Any, field: str) -> Optional[int]:
+    if not isinstance(document, list):
+        return None
+    flags = [item.get(field) if isinstance(item, dict) else None for item in document]
+    if any(not isinstance(flag, bool) for flag in flags):
+        return None
+    return sum(1 for flag in flags if flag)

@@ -1,0 +1,82 @@
+"""Who claims the host: the executor's lease, a person's hold, the transaction that runs or ran last.
+
+Must not: take a claim, or read one that does not verify as "nobody".
+"""
+
+import json
+from typing import Any, Dict, Optional
+
+from . import fact, files, places
+from .machine import Machine
+from .plain import clean
+from .record import RecordError, read_record, unseal
+
+_RUNNING = ("active", "activating", "reloading", "deactivating")
+
+
+def lease(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return `model.observed.Lease`, None when nobody has one."""
+    try:
+        body = read_record(machine, places.LEASE)
+    except FileNotFoundError:
+        return None
+    return {
+        "epoch": int(_key(body, "epoch", int)),
+        "owner": clean(_key(body, "owner", str)),
+        "txid": clean(_key(body, "txid", str)),
+        "boot_id": clean(_key(body, "boot_id", str)),
+        "step": clean(_key(body, "step", str)),
+        "since": float(_key(body, "since", (int, float))),
+    }
+
+
+def hold(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return `model.observed.Hold`, None when there is none. People may write the file by hand, so it needs no sum."""
+    try:
+        data = machine.read(places.HOLD)
+    except FileNotFoundError:
+        return None
+    try:
+        document = json.loads(data.decode("utf-8"))
+        if not isinstance(document, dict):
+            raise RecordError("it is no object")
+        body = unseal(data) if "sha256" in document else document
+        until = body.get("until")
+        return {
+            "owner": clean(_key(body, "owner", str)),
+            "reason": clean(_key(body, "reason", str)),
+            "since": float(_key(body, "since", (int, float))),
+            "until": None if until is None else float(until),
+        }
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"{places.HOLD} is there and not understood: {error}") from error
+
+
+def _key(body: Dict[str, Any], key: str, kind: Any) -> Any:
+    if not isinstance(body.get(key), kind) or isinstance(body[key], bool):
+        raise RecordError(f"it has no proper {key}")
+    return body[key]
+
+
+def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) -> Dict[str, Any]:
+    """Return `model.observed.Executor`.
+
+    Args:
+        machine: where transactions are recorded.
+        unit_active: the state of the executor's unit, None when systemd could not be asked.
+        leased: the lease as observed: the second-best sign of a running executor.
+    """
+    claimed = leased.get("value")
+    active = unit_active in _RUNNING if unit_active is not None else leased.get("value", "unknown") is not None
+    newest, last = files.newest_transaction(machine)
+    txid = claimed["txid"] if active and claimed else newest
+    return {"active": active, "txid": clean(txid) if txid else None, "last": last}
+
+
+def is_enrolled(machine: Machine) -> bool:
+    """Say whether a complete agent is installed."""
+    try:
+        installed = machine.listdir(places.AGENTS)
+    except FileNotFoundError:
+        return False
+    return any(machine.stat(f"{places.AGENTS}/{name}/.ok") is not None for name in installed)

@@ -1,0 +1,187 @@
+"""The files of recon on a host: headers, every tier they may lie in, the committed generation.
+
+A file's tier says where it was found: `committed` through the one symlink, `native` beside the host's own units,
+`trial` in /run, `stray` anywhere else a unit or Quadlet of our name takes effect or shadows one of ours.
+
+Must not: write, or leave out a file that could not be read: then the whole answer is an error.
+"""
+
+import hashlib
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from . import fact, places, stray
+from .machine import Machine
+from .plain import clean
+from .record import RecordError, read_record
+
+QUADLETS = (".container", ".volume", ".network", ".image", ".pod", ".build", ".kube")
+FILE_LIMIT = 1 << 20
+BODY_LIMIT = 64 << 10
+_KEY = re.compile(r"^# recon-(owner|config-hash|source-commit): (.*)$")
+
+
+class Header(NamedTuple):
+    """What the comment lines at the top of a managed file say, and the digest of what follows them."""
+
+    owner: Optional[str]
+    config_hash: Optional[str]
+    source_commit: Optional[str]
+    body_sha256: str
+    body: bytes
+
+
+def read_header(data: bytes) -> Header:
+    """Split a managed file; a file of somebody else has no owner and is all body, comments at its top excepted."""
+    found: Dict[str, str] = {}
+    rest = data
+    while rest.startswith(b"#"):
+        line, newline, rest = rest.partition(b"\n")
+        match = _KEY.match(line.decode("utf-8", "backslashreplace"))
+        if match:
+            found.setdefault(match[1], clean(match[2]))
+        if not newline:
+            break
+    digest = hashlib.sha256(rest).hexdigest()
+    return Header(found.get("owner"), found.get("config-hash"), found.get("source-commit"), digest, rest)
+
+
+def managed_files(machine: Machine, expect: Optional[Dict[str, str]] = None) -> List[Dict[str, Any]]:
+    """Return every file of ours in every tier, sorted; OSError when one cannot be read.
+
+    Args:
+        machine: where to look.
+        expect: by file name, the body digest that is wanted; a file with another one carries its body in the answer.
+    """
+    found: Dict[str, str] = {}
+    for tier, link in (("committed", places.COMMITTED), ("trial", places.TRIAL)):
+        for name in _names(machine, link):
+            if name.endswith(QUADLETS):
+                found[f"{link}/{name}"] = tier
+    for name in _names(machine, places.NATIVE):
+        if name.startswith("recon-") and not name.endswith(stray.DIRECTORIES):
+            found[f"{places.NATIVE}/{name}"] = "native"
+    has_trial = machine.stat(places.TRIAL) is not None
+    for path in stray.find(machine):
+        is_mask = has_trial and path.startswith(places.MASKS + "/") and _link(machine, path) == "/dev/null"
+        found.setdefault(path, "trial" if is_mask else "stray")
+    return [_describe(machine, path, found[path], expect or {}) for path in sorted(found)]
+
+
+def _names(machine: Machine, directory: str) -> List[str]:
+    try:
+        return machine.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+def _link(machine: Machine, path: str) -> Optional[str]:
+    found = machine.stat(path)
+    return machine.read_link(path) if found is not None and found.kind == "link" else None
+
+
+def _describe(machine: Machine, path: str, tier: str, expect: Dict[str, str]) -> Dict[str, Any]:
+    target = _link(machine, path)
+    if target is not None:
+        # A link (a mask, a file kept elsewhere) is what it points to: the bytes behind it may be those of a device.
+        header = read_header(f"-> {target}\n".encode("utf-8", "surrogateescape"))
+    else:
+        data = machine.read(path, FILE_LIMIT + 1)
+        if len(data) > FILE_LIMIT:
+            raise OSError(27, "file too large for a unit file", path)
+        header = read_header(data)
+    described: Dict[str, Any] = {
+        "path": clean(path),
+        "owner": header.owner,
+        "config_hash": header.config_hash,
+        "source_commit": header.source_commit,
+        "body_sha256": header.body_sha256,
+        "tier": tier,
+    }
+    wanted = expect.get(path.rsplit("/", 1)[1])
+    if wanted is not None and wanted != header.body_sha256 and len(header.body) <= BODY_LIMIT:
+        described["body"] = header.body.decode("utf-8", "backslashreplace")
+    return described
+
+
+def units_of(paths: List[str]) -> List[str]:
+    """Return the names of the units that files become, sorted: `recon-a-b.container` is `recon-a-b.service`."""
+    units = set()
+    for path in paths:
+        stem, dot, suffix = path.rsplit("/", 1)[1].rpartition(".")
+        if ".d/" in path:
+            continue
+        if dot + suffix in (".container", ".kube"):
+            units.add(stem + ".service")
+        elif dot + suffix in QUADLETS:
+            units.add(f"{stem}-{suffix}.service")
+        else:
+            units.add(stem + dot + suffix)
+    return sorted(units)
+
+
+def committed_number(machine: Machine) -> Optional[int]:
+    """Return which generation the one symlink names, None when nothing was ever committed.
+
+    ValueError when something else stands where the symlink belongs.
+    """
+    found = machine.stat(places.COMMITTED)
+    if found is None:
+        return None
+    if found.kind != "link":
+        raise ValueError(f"{places.COMMITTED} is no symlink")
+    return _number_in(machine.read_link(places.COMMITTED))
+
+
+def trial_number(machine: Machine) -> Optional[int]:
+    """Return which generation is on trial, None when none is."""
+    target = _link(machine, places.TRIAL)
+    return None if target is None else _number_in(target)
+
+
+def _number_in(target: str) -> int:
+    directory, _, number = target.rstrip("/").rpartition("/")
+    if directory != places.GENERATIONS or not (number.isascii() and number.isdigit()):
+        raise ValueError(f"the committed link points to {target}, which is no generation")
+    return int(number)
+
+
+def manifest(machine: Machine, number: int) -> Dict[str, Any]:
+    """Return the manifest of a generation; FileNotFoundError when it was never completed, RecordError when it lies."""
+    return read_record(machine, places.generation(number) + "/manifest.json")
+
+
+def generation(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return the committed generation, None when there is none; OSError or ValueError when it cannot be told."""
+    number = committed_number(machine)
+    if number is None:
+        return None
+    if machine.stat(places.generation(number)) is None:
+        raise ValueError(f"generation {number} is committed, but {places.generation(number)} is not there")
+    try:
+        body = fact.value(manifest(machine, number))
+    except (OSError, RecordError) as error:
+        body = fact.unknown(fact.why(error))
+    return {"number": number, "manifest": body, "boot": _names(machine, places.generation(number) + "/boot.wants")}
+
+
+def live_members(body: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return the members of the covens that should run by a manifest, and the residents."""
+    live = {coven for coven in body.get("live", {}).values() if coven is not None}
+    groups = [group for group in body.get("groups", []) if group["coven"] in live]
+    members = [member for group in groups for member in group["members"]]
+    return members + list(body.get("residents", []))
+
+
+def newest_transaction(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
+    """Return the newest transaction and its outcome; transaction ids sort by the time they were made."""
+    names = [name for name in _names(machine, places.TRANSACTIONS) if not name.startswith(".")]
+    if not names:
+        return None, fact.not_applicable("no transaction was ever run here")
+    txid = names[-1]
+    try:
+        return txid, fact.value(read_record(machine, places.transaction(txid) + "/outcome.json"))
+    except FileNotFoundError:
+        return txid, fact.unknown(f"transaction {txid} has no outcome: it runs, or was cut off")
+    except (OSError, RecordError) as error:
+        return txid, fact.unknown(fact.why(error))

@@ -1,0 +1,68 @@
+"""One value over the facts that a plan depends on, so that `apply` can tell whether the host is still the one reviewed.
+
+Pids, bytes, times, temperatures, restarts and health are never in it: they move by themselves.
+
+Must not: look at anything but the state it is given. Pure.
+"""
+
+import hashlib
+from typing import Any, Dict, List
+
+from .record import canonical
+
+_ACTIVE = {"active": "active", "reloading": "active", "activating": "activating", "failed": "failed"}
+
+
+def fingerprint(state: Dict[str, Any]) -> str:
+    """Return `sha256:<hex>` for an observed state (the dictionary of `model.observed.HostState`)."""
+    generation = state["generation"].get("value")
+    covered = {
+        "machine_id": state["identity"]["machine_id"],
+        "boot_id": state["identity"]["boot_id"],
+        "generation": generation["number"] if generation else _word(state["generation"]),
+        "files": [[file["path"], file["body_sha256"], file["tier"]] for file in state["files"].get("value", [])],
+        "files_known": _word(state["files"]),
+        "units": _units(state),
+        "boot": [_word(state["boot_targets"]), sorted(state["boot_targets"].get("value", []))],
+        "holders": _holders(state),
+        "hold": _hold(state),
+        "memory_class": state["memory_class"].get("value", _word(state["memory_class"])),
+    }
+    return "sha256:" + hashlib.sha256(canonical(covered)).hexdigest()
+
+
+def _word(found: Dict[str, Any]) -> str:
+    """Say only which kind of answer a fact is: the words of a reason may hold pids and times."""
+    return next(iter(found))
+
+
+def _units(state: Dict[str, Any]) -> List[Any]:
+    if "value" not in state["units"]:
+        return [_word(state["units"])]
+    rows = []
+    for unit in state["units"]["value"]:
+        active = _ACTIVE.get(unit["active"], "inactive")
+        # systemd forgets and remembers names that only others mention, as it likes.
+        if unit["load"] == "not-found" and active == "inactive":
+            continue
+        running = unit["config_hash"].get("value", _word(unit["config_hash"]))
+        rows.append([unit["name"], unit["load"], active, running])
+    return sorted(rows)
+
+
+def _holders(state: Dict[str, Any]) -> List[Any]:
+    """Return who is on the GPUs and not of recon; who is gone is nobody (memory is verified before a start anyway)."""
+    if "value" not in state["gpus"]:
+        return [_word(state["gpus"])]
+    rows = set()
+    for gpu in state["gpus"]["value"]:
+        rows.add((gpu["uuid"], _word(gpu["processes"])))
+        for process in gpu["processes"].get("value", []):
+            if process["state"] != "gone" and not (process["unit"] or "").startswith("recon-"):
+                rows.add((gpu["uuid"], process["unit"] or process["comm"]))
+    return [list(row) for row in sorted(rows)]
+
+
+def _hold(state: Dict[str, Any]) -> Any:
+    hold = state["hold"].get("value")
+    return [hold["owner"], hold["reason"]] if hold else _word(state["hold"])

@@ -1,0 +1,220 @@
+"""Everything about a host in one answer, as `model.observed.HostState` lays it down.
+
+All probes run at the same time, each with its own deadline, and each answers a value, unknown or not applicable; one
+that fails takes no other with it. Nothing is written. The GPU is asked first: a real machine forks for it, and that is
+safe only while no thread runs.
+
+Must not: compare with what is desired, or leave out what could not be read.
+"""
+
+from typing import Any, Callable, Dict, List, Optional
+
+from . import cdi, claims, fact, files, gpu, health, images, memory, places, running, stray, systemd, versions
+from .fingerprint import fingerprint
+from .machine import Machine
+from .plain import clean
+from .systemd import SystemdError, UnitState
+
+PROTOCOL = 1
+_GPU_SHARE = 0.5
+_GPU_TIMEOUT_S = 10.0
+
+Probe = Callable[[], Any]
+
+
+class IdentityError(Exception):
+    """The machine does not say which one it is, so nothing else it says can be used."""
+
+    code = "REC5015"
+    summary = "the host does not say which machine it is"
+    fix = "give it a machine-id: systemd-machine-id-setup"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the state of this host.
+
+    Args:
+        machine: the host.
+        args: `shared` [{unit, health}], `memory` kind or auto, `images` to look for, `expect` {file name: body digest},
+            `deadline_s` for the whole answer.
+        ctx: `digest` and `mode` of the agent that answers.
+    """
+    began = machine.monotonic()
+    deadline_s = float(args.get("deadline_s", 20))
+    gpu_timeout_s = min(_GPU_TIMEOUT_S, deadline_s * _GPU_SHARE)
+    gpu_answer = machine.begin_gpu_facts(gpu_timeout_s)
+    identity = _identity(machine)
+    local = _local(machine, args.get("expect") or {})
+    timings: Dict[str, float] = {"local": _ms(machine, began)}
+    found = _together(machine, _probes(machine, args, local, gpu_answer, gpu_timeout_s), timings)
+    seen: gpu.Gpus = found["gpu"]
+    shown: Optional[Dict[str, UnitState]] = found["units"].get("value")
+    executor_unit = (
+        None if shown is None else (shown[places.EXECUTOR].active if places.EXECUTOR in shown else "inactive")
+    )
+    identity.update(systemd=found["systemd"], podman=found["podman"], driver=seen.driver, cdi=found["cdi"])
+    state: Dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "agent": {},
+        "enrolled": claims.is_enrolled(machine),
+        "identity": identity,
+        "memory_class": seen.memory_class,
+        "meminfo": found["meminfo"],
+        "gpus": seen.gpus,
+        "units": _units(machine, found["units"]),
+        "health": {key[len("health ") :]: found[key] for key in found if key.startswith("health ")},
+        "shared": [_shared(service, found, shown) for service in args.get("shared") or []],
+        "files": local["files"],
+        "generation": local["generation"],
+        "boot_targets": local["boot_targets"],
+        "images": found["images"],
+        "lease": local["lease"],
+        "hold": local["hold"],
+        "executor": claims.executor(machine, executor_unit, local["lease"]),
+        "notes": seen.notes,
+    }
+    state["fingerprint"] = fingerprint(state)
+    state["agent"] = {"digest": ctx.get("digest", ""), "mode": ctx["mode"], "probes_ms": timings}
+    state["agent"]["elapsed_ms"] = _ms(machine, began)
+    return state
+
+
+def _identity(machine: Machine) -> Dict[str, Any]:
+    def line(path: str) -> str:
+        try:
+            text = clean(machine.read(path, 4096))
+        except OSError as error:
+            raise IdentityError(fact.why(error)) from error
+        if not text:
+            raise IdentityError(f"{path} is empty")
+        return text
+
+    return {
+        "machine_id": line("/etc/machine-id"),
+        "boot_id": line("/proc/sys/kernel/random/boot_id"),
+        "hostname": line("/proc/sys/kernel/hostname"),
+        "kernel": line("/proc/sys/kernel/osrelease"),
+        "wall_time": machine.wall(),
+        "boottime_s": machine.boottime(),
+    }
+
+
+def _local(machine: Machine, expect: Dict[str, str]) -> Dict[str, fact.Fact]:
+    """Read recon's own files: small, local, and needed before the rest can be asked."""
+    return {
+        "files": fact.attempt(lambda: files.managed_files(machine, expect)),
+        "generation": fact.attempt(lambda: files.generation(machine)),
+        "boot_targets": fact.attempt(lambda: stray.boot_targets(machine)),
+        "lease": fact.attempt(lambda: claims.lease(machine)),
+        "hold": fact.attempt(lambda: claims.hold(machine)),
+    }
+
+
+def _probes(
+    machine: Machine,
+    args: Dict[str, Any],
+    local: Dict[str, fact.Fact],
+    gpu_answer: Callable[[], Dict[str, Any]],
+    gpu_timeout_s: float,
+) -> Dict[str, Probe]:
+    """Return everything that is asked at the same time, by name."""
+    configured = str(args.get("memory") or "auto")
+    shared = list(args.get("shared") or [])
+    refs = list(args.get("images") or [])
+    names = ["recon-*", *files.units_of([file["path"] for file in local["files"].get("value", [])])]
+    names += sorted({service["unit"] for service in shared} - set(names))
+    probes: Dict[str, Probe] = {
+        "gpu": lambda: _gpu(machine, gpu_answer, configured, gpu_timeout_s),
+        "units": lambda: fact.value(systemd.show_units(machine, names)),
+        "systemd": lambda: fact.value(systemd.version(machine)),
+        "podman": lambda: versions.podman(machine),
+        "cdi": lambda: fact.value(cdi.read(machine)),
+        "meminfo": lambda: fact.value(memory.meminfo(machine)),
+        "images": lambda: fact.value(images.present(machine, refs)) if refs else fact.not_applicable("not asked"),
+    }
+    for key, url in _addresses(shared, local["generation"]).items():
+        probes[key] = _health_probe(machine, url)
+    return probes
+
+
+def _addresses(shared: List[Dict[str, Any]], generation: fact.Fact) -> Dict[str, Optional[str]]:
+    """Return the health addresses to ask: of shared services, and of what should run by the committed generation."""
+    wanted = {f"shared {service['unit']}": service.get("health") for service in shared}
+    committed = generation.get("value")
+    body = committed["manifest"].get("value") if committed else None
+    for member in files.live_members(body) if body else []:
+        wanted[f"health {member['unit']}"] = member.get("health")
+    return wanted
+
+
+def _health_probe(machine: Machine, url: Optional[str]) -> Probe:
+    return lambda: health.probe(machine, url)
+
+
+def _gpu(machine: Machine, answer: Callable[[], Dict[str, Any]], configured: str, timeout_s: float) -> gpu.Gpus:
+    try:
+        return gpu.describe(machine, answer(), configured, timeout_s)
+    except Exception as error:  # whatever a driver makes happen, the rest of the answer counts
+        reason = f"{type(error).__name__}: {fact.why(error)}"
+        return gpu.Gpus(fact.unknown(reason), fact.unknown(reason), fact.unknown(reason), [])
+
+
+def _together(machine: Machine, probes: Dict[str, Probe], timings: Dict[str, float]) -> Dict[str, Any]:
+    def timed(name: str) -> Probe:
+        def run() -> Any:
+            began = machine.monotonic()
+            try:
+                return probes[name]()
+            except (OSError, ValueError, SystemdError) as error:
+                return fact.unknown(fact.why(error))
+            except Exception as error:  # a fault of ours in one probe must not hide what the others know
+                return fact.unknown(f"the probe failed: {type(error).__name__}: {fact.why(error)}")
+            finally:
+                timings[name] = _ms(machine, began)
+
+        return run
+
+    return dict(zip(probes, machine.parallel([timed(name) for name in probes])))
+
+
+def _units(machine: Machine, shown: fact.Fact) -> fact.Fact:
+    """Return our units; the executor's own is left out, for it is there only while somebody looks on its behalf."""
+    if "value" not in shown:
+        return shown
+    ours = [unit for name, unit in sorted(shown["value"].items()) if name.startswith("recon-")]
+    return fact.value([_unit(machine, unit) for unit in ours if unit.name != places.EXECUTOR])
+
+
+def _unit(machine: Machine, unit: UnitState) -> Dict[str, Any]:
+    populated = systemd.is_populated(machine, unit.cgroup)
+    return {
+        **unit._asdict(),
+        "cgroup": clean(unit.cgroup),
+        "populated": fact.unknown("its control group cannot be read") if populated is None else fact.value(populated),
+        "config_hash": _running_hash(machine, unit.main_pid),
+    }
+
+
+def _running_hash(machine: Machine, main_pid: int) -> fact.Fact:
+    if not main_pid:
+        return fact.not_applicable("no process of its own")
+    found = running.config_hash(machine, main_pid)
+    return fact.unknown("its process does not tell its configuration") if found is None else fact.value(found)
+
+
+def _shared(service: Dict[str, Any], found: Dict[str, Any], shown: Optional[Dict[str, UnitState]]) -> Dict[str, Any]:
+    unit = (shown or {}).get(service["unit"])
+    return {
+        "unit": service["unit"],
+        "load": unit.load if unit else "unknown",
+        "active": unit.active if unit else "unknown",
+        "health": found[f"shared {service['unit']}"],
+    }
+
+
+def _ms(machine: Machine, since: float) -> float:
+    return round((machine.monotonic() - since) * 1000, 2)

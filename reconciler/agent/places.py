@@ -1,0 +1,41 @@
+"""Where everything of ours lies on a host. Names only.
+
+Must not: touch any of it.
+"""
+
+from __future__ import annotations
+
+GENERATIONS = "/etc/recon/generations"
+HOLD = "/etc/recon/hold.json"
+COMMITTED = "/etc/containers/systemd/recon"
+TRIAL = "/run/containers/systemd/recon-trial"
+NATIVE = "/etc/systemd/system"
+MASKS = "/run/systemd/system"
+BOOT_TARGET = "recon-boot.target"
+STATE = "/var/lib/recon"
+TRANSACTIONS = STATE + "/txn"
+AGENTS = STATE + "/agent"
+HISTORY = STATE + "/history.jsonl"
+EPOCH = STATE + "/epoch"
+LAST_GENERATION = STATE + "/last-generation"
+RUN = "/run/recon"
+LOCK = RUN + "/lock"
+LEASE = RUN + "/lease.json"
+FACTS = RUN + "/facts.json"
+SCRATCH = RUN + "/verify"
+EXECUTOR = "recon-executor.service"
+
+
+def generation(number: int) -> str:
+    """Return the directory of a generation."""
+    return f"{GENERATIONS}/{number}"
+
+
+def transaction(txid: str) -> str:
+    """Return the directory of a transaction."""
+    return f"{TRANSACTIONS}/{txid}"
+
+
+def unit_of(quadlet: str) -> str:
+    """Return the service that a `.container` file becomes."""
+    return quadlet[: -len(".container")] + ".service"

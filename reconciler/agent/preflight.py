@@ -1,0 +1,123 @@
+"""What can be checked before anything is written: what would start must be able to start.
+
+Only what this transaction starts is checked: a coven that the host may run some day may still lack its weights.
+Pulling a missing image is the one thing done here; it changes nothing that runs.
+
+Must not: write outside the image store.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Set
+
+from . import images
+from .plain import clean, clean_lines
+from .txn import HaltError, Run, known, starting
+
+_PULL_TIMEOUT_S = 3600.0
+_ROOM = 64 << 20
+_RUN_TIER = (5, 3)
+
+
+def check_before(run: Run) -> None:
+    """Check room, podman, images, paths and memory figures; HaltError names the first kind of fault."""
+    _check_room(run)
+    members = to_start(run)
+    if members:
+        _check_podman(run)
+        _check_mounts(members, run)
+        _check_memory(run)
+        _check_images(members, run)
+
+
+def to_start(run: Run) -> List[Dict[str, Any]]:
+    """Return every member that this transaction starts."""
+    members = [member for move in run.intent["moves"] for member in starting(move)]
+    restart = run.intent["restart_residents"]
+    return members + [member for member in run.intent["residents"] if member["unit"] in restart]
+
+
+def _check_room(run: Run) -> None:
+    for path in ("/etc", "/var/lib", "/run"):
+        free = run.machine.free_bytes(path)
+        if free < _ROOM:
+            raise HaltError("REC7023", f"{path} has {free} bytes left, {_ROOM} are needed", fix=f"make room on {path}")
+
+
+def _check_podman(run: Run) -> None:
+    text = str(known(run.state["identity"]["podman"]) or "")
+    found = re.match(r"(\d+)\.(\d+)", text)
+    if not found or (int(found[1]), int(found[2])) < _RUN_TIER:
+        version = clean(text) or "unknown"
+        raise HaltError(
+            "REC7020",
+            f"podman is {version}; a trial in /run needs 5.3 or later, and without it a power cut could not be undone",
+            fix="install podman 5.3 or later on the host",
+        )
+
+
+def _check_mounts(members: List[Dict[str, Any]], run: Run) -> None:
+    missing = []
+    for member in members:
+        missing += [
+            f"{clean(path)} ({member['service']})" for path in member["mounts"] if run.machine.stat(path) is None
+        ]
+    if missing:
+        raise HaltError(
+            "REC7022", "not on the host: " + ", ".join(missing), fix="put the files there, or change desired/"
+        )
+
+
+def _check_images(members: List[Dict[str, Any]], run: Run) -> None:
+    wanted = {member["image"] for member in members}
+    for image in sorted(wanted - _stored(run, wanted)):
+        # What the store's own files do not show, podman may still know; only then is a pull worth its time.
+        if run.machine.run(["podman", "image", "exists", image], 60.0).rc == 0:
+            continue
+        run.note(f"pulling {image}")
+        done = run.machine.run(["podman", "pull", "--quiet", image], _PULL_TIMEOUT_S)
+        if done.rc != 0:
+            why = "; ".join(clean_lines(done.err, 3)) or f"exit status {done.rc}"
+            raise HaltError(
+                "REC7021", f"the image {clean(image)} is not on the host: {why}", fix=f"podman pull {image}"
+            )
+
+
+def _stored(run: Run, wanted: Set[str]) -> Set[str]:
+    try:
+        return set(images.present(run.machine, sorted(wanted)))
+    except (OSError, ValueError):
+        return set()
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse what can never fit, and what could not be measured later: both would end with nothing running."""
+    for move in run.intent["moves"]:
+        if not starting(move) or not move["need_bytes"]:
+            continue
+        problem = _unified(move, run) if move["memory_class"] == "unified" else _per_gpu(move, run)
+        if problem:
+            raise HaltError("REC7024", f"slot {move['slot']}: {problem}", fix=f"recon plan --host {run.intent['host']}")
+
+
+def _unified(move: Dict[str, Any], run: Run) -> str:
+    meminfo = known(run.state["meminfo"])
+    if meminfo is None:
+        return "how much memory the host has is not known"
+    need = move["need_bytes"] + move["reserve_bytes"]
+    return f"{need} bytes are needed, the host has {meminfo['total']}" if meminfo["total"] < need else ""
+
+
+def _per_gpu(move: Dict[str, Any], run: Run) -> str:
+    gpus = known(run.state["gpus"])
+    if gpus is None:
+        return "what its GPUs hold is not known"
+    by_uuid = {gpu["uuid"]: gpu for gpu in gpus}
+    for uuid in move["gpus"]:
+        memory = known(by_uuid[uuid]["memory"]) if uuid in by_uuid else None
+        if memory is None:
+            return f"the memory of {clean(uuid)} is not known"
+        if memory["total"] < move["need_bytes_per_gpu"]:
+            return f"{move['need_bytes_per_gpu']} bytes are needed on {clean(uuid)}, it has {memory['total']}"
+    return "" if move["gpus"] else "it has no GPU"

@@ -1,0 +1,209 @@
+"""This computer, behind the agent's seam: durable files, bounded programs, bounded HTTP, the GPU in a child.
+
+A write is done when it survives a power cut: the data and the directory entry are both synced before a call returns.
+Nothing is ever written through a symlink. What may hang (programs, HTTP, NVML, /proc of a stuck process) has a deadline
+and is left behind when it cannot be stopped.
+
+Must not: hold any decision.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import stat as stat_bits
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from . import bounded, gpu_child, programs, web
+from .machine import BusyError, Completed, Machine, Response, Stat
+
+_MAY_HANG = re.compile(r"^/proc/(\d+|driver)/")
+_HANG_S = 2.0
+_PIECE = 1 << 20
+
+
+class RealMachine(Machine):
+    """See `machine.Machine` for what each call promises."""
+
+    def read(self, path: str, limit: int = 1 << 20) -> bytes:
+        if _MAY_HANG.match(path):
+            return bounded.within(lambda: _read(path, limit), _HANG_S)
+        return _read(path, limit)
+
+    def read_link(self, path: str) -> str:
+        return os.readlink(path)
+
+    def listdir(self, path: str) -> List[str]:
+        return sorted(os.listdir(path))
+
+    def stat(self, path: str) -> Optional[Stat]:
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        mode = stat_bits.S_IMODE(found.st_mode)
+        return Stat(_kind(found.st_mode), found.st_size, mode, found.st_uid, found.st_mtime_ns)
+
+    def free_bytes(self, path: str) -> int:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        if os.path.isdir(path):
+            return
+        parent = os.path.dirname(path)
+        self.mkdir(parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
+            os.chmod(path, mode)  # a umask of the login must not decide
+        _sync_directory(parent)
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        temporary = _temporary(path)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                _write_all(fd, data)
+                os.fchmod(fd, mode)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_directory(os.path.dirname(path))
+
+    def append(self, path: str, data: bytes) -> None:
+        is_new = not os.path.lexists(path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            _write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if is_new:
+            _sync_directory(os.path.dirname(path))
+
+    def symlink(self, target: str, path: str) -> None:
+        temporary = _temporary(path)
+        os.symlink(target, temporary)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_directory(os.path.dirname(path))
+
+    def remove(self, path: str) -> None:
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        _sync_directory(os.path.dirname(path))
+
+    def remove_tree(self, path: str) -> None:
+        import shutil  # slow to import, and an observation never needs it
+
+        if not os.path.lexists(path):
+            return
+        shutil.rmtree(path)
+        _sync_directory(os.path.dirname(path))
+
+    def run(
+        self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: Optional[Dict[str, str]] = None
+    ) -> Completed:
+        return programs.run(argv, timeout_s, stdin, env)
+
+    def http(
+        self, method: str, url: str, timeout_s: float, body: Optional[bytes] = None, limit: int = 1 << 20
+    ) -> Response:
+        return web.call(method, url, timeout_s, body, limit)
+
+    def gpu_facts(self, timeout_s: float) -> Dict[str, Any]:
+        return self.begin_gpu_facts(timeout_s)()
+
+    def begin_gpu_facts(self, timeout_s: float) -> Callable[[], Dict[str, Any]]:
+        return gpu_child.begin(timeout_s)
+
+    def lock(self, path: str) -> "AbstractContextManager[None]":
+        return _locked(path)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def parallel(self, calls: Sequence[Any]) -> List[Any]:
+        return bounded.parallel(list(calls))
+
+
+def _read(path: str, limit: int) -> bytes:
+    # O_NONBLOCK: opening a FIFO that somebody put in a directory of ours must not wait for its other end.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat_bits.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(22, "not a regular file", path)
+        pieces: List[bytes] = []
+        left = limit
+        while left > 0:
+            piece = os.read(fd, min(left, _PIECE))
+            if not piece:
+                break
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _temporary(path: str) -> str:
+    """Name a file beside `path` that neither systemd nor Quadlet reads should a power cut leave it there."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}.recon-{os.urandom(6).hex()}")
+
+
+def _kind(mode: int) -> str:
+    for test, kind in ((stat_bits.S_ISREG, "file"), (stat_bits.S_ISDIR, "dir"), (stat_bits.S_ISLNK, "link")):
+        if test(mode):
+            return kind
+    return "other"
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(path) from error
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,85 @@
+"""Commit and finish: one symlink decides what boots, and from then on the way is only forward.
+
+Finish brings systemd's view in line with the commit: trial and masks go, units that are no longer declared go, one
+reload. What goes wrong there is told; it undoes nothing, and the next apply does it again.
+
+Must not: start or stop anything.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, List
+
+from . import files, places, step_trial, systemd
+from .plain import clean
+from .record import RecordError
+from .txn import Run
+
+KEEP = 3
+
+
+def commit(run: Run) -> None:
+    """Make the new generation the one that boots."""
+    with run.step("commit", f"committing generation {run.new_generation}"):
+        run.machine.mkdir(places.COMMITTED.rsplit("/", 1)[0])
+        # Read again directly before the rename: nothing may come between the proof and the deed.
+        run.prove_claim()
+        run.machine.symlink(run.directory, places.COMMITTED)
+
+
+def is_committed(run: Run) -> bool:
+    """Say whether this transaction's generation is the committed one."""
+    try:
+        return run.new_generation is not None and files.committed_number(run.machine) == run.new_generation
+    except (OSError, ValueError):
+        return False
+
+
+def finish(run: Run) -> List[str]:
+    """Tidy up after the commit; return what could not be done, in words."""
+    problems: List[str] = []
+    with run.step("finish", "dropping the trial, loading what was committed", guarded=False):
+        for deed in (_drop_trial, _remove_natives, _reload, _prune):
+            problem = _tried(run, deed)
+            if problem:
+                problems.append(problem)
+                run.note(problem)
+    return problems
+
+
+def _tried(run: Run, deed: Callable[[Run], str]) -> str:
+    try:
+        return deed(run)
+    except (OSError, RecordError, systemd.SystemdError) as error:
+        return clean(str(error))
+
+
+def _drop_trial(run: Run) -> str:
+    step_trial.end_trial(run)
+    return ""
+
+
+def _remove_natives(run: Run) -> str:
+    for name in run.intent["remove_natives"]:
+        run.machine.remove(f"{places.NATIVE}/{name}")
+    return ""
+
+
+def _reload(run: Run) -> str:
+    systemd.daemon_reload(run.machine)
+    units = [member["unit"] for group in run.intent["groups"] for member in group["members"]]
+    units += [member["unit"] for member in run.intent["residents"]]
+    shown = systemd.show_units(run.machine, units) if units else {}
+    stale = sorted(unit for unit, state in shown.items() if state.need_reload)
+    return f"systemd still has old definitions of {', '.join(stale)}" if stale else ""
+
+
+def _prune(run: Run) -> str:
+    """Remove generations older than the last three; the committed one and the one before it always stay."""
+    names = run.machine.listdir(places.GENERATIONS)
+    numbers = sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    keep = {*numbers[-KEEP:], run.old_generation, run.new_generation}
+    for number in numbers:
+        if number not in keep:
+            run.machine.remove_tree(places.generation(number))
+    return ""

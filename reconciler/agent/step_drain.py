@@ -1,0 +1,153 @@
+"""Drain: wait until the work in flight is done, seal the server where it can be sealed, and never guess.
+
+Idle means zero in flight and waiting on three polls in a row. A missing figure is work. At the deadline the plan
+decides: `abort` leaves the old coven serving, `force` cuts what is left and says so.
+
+Must not: stop anything.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Dict, List, Optional
+
+from . import systemd
+from .busy import busy_of
+from .txn import HaltError, Run
+from .warm import offered
+
+_POLL_S = 0.25
+_QUIET_POLLS = 3
+_PROGRESS_S = 5.0
+_CALL_TIMEOUT_S = 10.0
+
+
+class _Drain:
+    """One drain: who is waited for, and what they last said."""
+
+    def __init__(self, run: Run, members: List[Dict[str, Any]]) -> None:
+        self.run = run
+        self.waiting = members
+        self.began = run.machine.monotonic()
+        self.told = self.began
+        self.figures: Dict[str, Optional[int]] = {}
+
+    def poll(self) -> bool:
+        """Ask everybody once; say whether all are idle."""
+        machine = self.run.machine
+        calls = [functools.partial(busy_of, machine, member["in_flight"]) for member in self.waiting]
+        answers = machine.parallel(calls)
+        self.figures = {member["service"]: figure for member, figure in zip(self.waiting, answers)}
+        return all(figure == 0 for figure in answers)
+
+    def tell(self) -> None:
+        """Write a progress line, at most every five seconds, and let go of servers that died by themselves."""
+        now = self.run.machine.monotonic()
+        if now - self.told < _PROGRESS_S:
+            return
+        self.told = now
+        self.run.note("still busy: " + self.said())
+        self.waiting = _running(self.run, self.waiting)
+
+    def said(self) -> str:
+        """Say how busy everybody is."""
+        return ", ".join(f"{name} {_shown(self.figures.get(name))}" for name in self.figures)
+
+    def late(self) -> None:
+        """Do what the plan says about members whose time is up."""
+        waited = self.run.machine.monotonic() - self.began
+        late = [
+            member
+            for member in self.waiting
+            if self.figures.get(member["service"]) != 0 and waited >= member["drain_timeout_s"]
+        ]
+        for member in late:
+            busy = _shown(self.figures.get(member["service"]))
+            text = f"{member['service']} is still busy ({busy}) after {member['drain_timeout_s']:g} s"
+            if member["on_timeout"] == "abort":
+                raise HaltError(
+                    "REC7101",
+                    f"{text}; the old coven goes on serving",
+                    fix=f"recon apply --host {self.run.intent['host']}",
+                    state="aborted",
+                )
+            self.run.note(f"{text}; the plan says force: what it does now is cut")
+        self.waiting = [member for member in self.waiting if member not in late]
+
+
+def drain(run: Run, members: List[Dict[str, Any]], slot: Optional[str]) -> None:
+    """Wait until nothing is in flight on the members that run; paused ones are sealed until they stop."""
+    with run.step("drain", f"draining {', '.join(member['service'] for member in members) or 'nothing'}", slot):
+        running = _running(run, members)
+        for member in running:
+            if not member["in_flight"]:
+                run.note(f"{member['service']} cannot say what it does; what it does now is cut, as planned")
+        _wait(_Drain(run, [member for member in running if member["in_flight"]]))
+
+
+def resume(run: Run) -> None:
+    """Let paused servers serve again; what cannot be resumed is told."""
+    if not run.paused:
+        return
+    with run.step("resume", f"resuming {', '.join(sorted(run.paused))}", guarded=False):
+        for service, member in sorted(run.paused.items()):
+            answer = offered(run.machine, member["resume"], _CALL_TIMEOUT_S)
+            if not answer.ok:
+                run.note(f"{service} could not be resumed: {answer.reason}")
+        run.paused.clear()
+
+
+def _wait(drain_: _Drain) -> None:
+    quiet = 0
+    while drain_.waiting:
+        quiet = quiet + 1 if drain_.poll() else 0
+        if quiet >= _QUIET_POLLS:
+            if _seal(drain_):
+                return
+            quiet = 0
+        drain_.late()
+        drain_.tell()
+        drain_.run.machine.sleep(_POLL_S)
+
+
+def _seal(drain_: _Drain) -> bool:
+    """Pause who can be paused and look once more: work that came in between is let through first."""
+    run = drain_.run
+    # What could not be resumed must not be paused: an abort would leave it dumb.
+    sealed = [member for member in drain_.waiting if member["pause"] and member["resume"] and _pause(run, member)]
+    if not sealed or drain_.poll():
+        return True
+    run.note("work came in while sealing: " + drain_.said())
+    resume(run)
+    return False
+
+
+def _pause(run: Run, member: Dict[str, Any]) -> bool:
+    # Marked first: a pause whose answer got lost may still have happened, and is resumed all the same.
+    run.paused[member["service"]] = member
+    answer = offered(run.machine, member["pause"], _CALL_TIMEOUT_S)
+    if answer.ok and answer.reason:
+        del run.paused[member["service"]]
+        return False
+    if not answer.ok:
+        run.note(f"{member['service']} could not be sealed: {answer.reason}")
+    return True
+
+
+def _running(run: Run, members: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Return the members whose unit is active; the others have nothing to drain."""
+    if not members:
+        return []
+    shown = systemd.show_units(run.machine, [member["unit"] for member in members])
+    running = []
+    for member in members:
+        state = shown[member["unit"]].active if member["unit"] in shown else "unknown"
+        if state in ("active", "reloading"):
+            running.append(member)
+        else:
+            run.note(f"{member['unit']} is {state}: nothing to drain")
+    return running
+
+
+def _shown(figure: Optional[int]) -> str:
+    return "?" if figure is None else str(figure)

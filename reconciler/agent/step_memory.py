@@ -1,0 +1,166 @@
+"""Verify memory: nothing starts before what it needs is measured as free, three times in a row.
+
+A process that exited has not necessarily given its memory back, and a driver that does not answer has not said that
+there is room. So unknown is "not free", and at the deadline every holder is named.
+
+Must not: end a process, whoever it belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from . import gpu, memory
+from .machine import Machine
+from .txn import HaltError, Run
+
+_SAMPLES = 3
+_POLL_S = (0.25, 1.0)
+_GPU_TIMEOUT_S = 10.0
+_TOLERANCE = 256 << 20
+_MIB = 1 << 20
+
+
+class Need(NamedTuple):
+    """What must be free: on every GPU of the slot, or of the host's memory where the GPU shares it."""
+
+    memory_class: str
+    gpus: Sequence[str]
+    total: int
+    per_gpu: int
+    reserve: int
+    timeout_s: float
+
+
+class Sample(NamedTuple):
+    """One look: the free bytes by name, what is wrong with them (empty: enough), and who holds memory."""
+
+    free: Dict[str, int]
+    problem: str
+    holders: List[str]
+
+
+def need_of(move: Dict[str, Any]) -> Need:
+    """Return what the new side of a move needs."""
+    return Need(
+        memory_class=move["memory_class"],
+        gpus=move["gpus"],
+        total=move["need_bytes"],
+        per_gpu=move["need_bytes_per_gpu"],
+        reserve=move["reserve_bytes"],
+        timeout_s=move["memory_timeout_s"],
+    )
+
+
+def need_of_members(move: Dict[str, Any], members: List[Dict[str, Any]]) -> Need:
+    """Return what members need that ran on the slot before: the same places, their own sizes."""
+    total = sum(int(member["memory"]) for member in members)
+    return need_of(move)._replace(total=total, per_gpu=-(-total // max(1, len(move["gpus"]))))
+
+
+def verify_memory(run: Run, move: Dict[str, Any], gone: Sequence[str]) -> None:
+    """Wait until the new side of a move fits."""
+    with run.step("verify_memory", "waiting until the memory is free", move["slot"]):
+        wait_free(run, need_of(move), gone)
+
+
+def wait_free(run: Run, need: Need, gone: Sequence[str]) -> None:
+    """Wait for three stable samples with room and no process of the stopped units; HaltError names the holders."""
+    if not need.total:
+        run.note("no GPU memory is needed", "skipped")
+        return
+    machine = run.machine
+    ends = machine.monotonic() + need.timeout_s
+    pause_s = _POLL_S[0]
+    steady: List[Sample] = []
+    while True:
+        sample = take_sample(machine, need, gone)
+        if sample.problem or not _is_steady(steady, sample):
+            steady = []
+        if not sample.problem:
+            steady.append(sample)
+        if len(steady) >= _SAMPLES:
+            run.note("free: " + ", ".join(f"{name} {size // _MIB} MiB" for name, size in sorted(sample.free.items())))
+            return
+        if machine.monotonic() >= ends:
+            raise HaltError("REC7103", _diagnosis(need, sample), fix=f"recon status --host {run.intent['host']}")
+        machine.sleep(pause_s)
+        pause_s = min(_POLL_S[1], pause_s * 1.5)
+
+
+def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
+    """Measure once."""
+    seen = gpu.describe(machine, machine.gpu_facts(_GPU_TIMEOUT_S), need.memory_class, _GPU_TIMEOUT_S).gpus
+    if "value" not in seen:
+        return Sample({}, f"what the GPUs hold is not known: {seen.get('unknown') or seen.get('na')}", [])
+    by_uuid = {each["uuid"]: each for each in seen["value"]}
+    missing = [uuid for uuid in need.gpus if uuid not in by_uuid]
+    if missing or not need.gpus:
+        return Sample({}, f"the slot's GPUs are not there: {', '.join(missing) or 'it has none'}", [])
+    slot = [by_uuid[uuid] for uuid in need.gpus]
+    holders = [holder for each in slot for holder in _holders(each)]
+    problem = _processes_problem(slot, gone)
+    free = _free_host(machine) if need.memory_class == "unified" else _free_gpus(slot)
+    if free is None:
+        return Sample({}, problem or "the free memory is not known", holders)
+    return Sample(free, problem or _room_problem(need, free, slot), holders)
+
+
+def _processes_problem(slot: List[Dict[str, Any]], gone: Sequence[str]) -> str:
+    for each in slot:
+        processes = each["processes"]
+        if "value" not in processes:
+            return f"who is on {each['uuid']} is not known: {processes.get('unknown') or processes.get('na')}"
+        left = [process for process in processes["value"] if process["unit"] in gone]
+        if left:
+            return f"{left[0]['unit']} still has process {left[0]['pid']} on {each['uuid']}"
+    return ""
+
+
+def _free_gpus(slot: List[Dict[str, Any]]) -> Optional[Dict[str, int]]:
+    figures = {each["uuid"]: each["memory"].get("value") for each in slot}
+    if any(figure is None for figure in figures.values()):
+        return None
+    return {uuid: int(figure["free"]) for uuid, figure in figures.items() if figure is not None}
+
+
+def _free_host(machine: Machine) -> Optional[Dict[str, int]]:
+    try:
+        return {"host": memory.meminfo(machine)["available"]}
+    except (OSError, ValueError):
+        return None
+
+
+def _room_problem(need: Need, free: Dict[str, int], slot: List[Dict[str, Any]]) -> str:
+    wanted = need.total + need.reserve if need.memory_class == "unified" else need.per_gpu
+    short = [f"{name} has {size // _MIB} MiB free" for name, size in sorted(free.items()) if size < wanted]
+    if not short:
+        return ""
+    text = f"{', '.join(short)}, {-(-wanted // _MIB)} MiB are needed"
+    cache = sum(each["memory"].get("value", {}).get("reclaimable", 0) for each in slot)
+    return text + (f" ({cache // _MIB} MiB of what is used is page cache)" if cache else "")
+
+
+def _is_steady(earlier: List[Sample], sample: Sample) -> bool:
+    """Say whether free memory stands still: a figure that still moves is a release, or a start, under way."""
+    if not earlier:
+        return True
+    last = earlier[-1].free
+    return all(abs(size - last.get(name, 0)) <= max(_TOLERANCE, size // 50) for name, size in sample.free.items())
+
+
+def _holders(each: Dict[str, Any]) -> List[str]:
+    held = []
+    for process in each["processes"].get("value", []):
+        size = process["bytes"].get("value")
+        shown = "an unknown amount" if size is None else f"{size // _MIB} MiB"
+        who = process["unit"] or "foreign"
+        held.append(f"pid {process['pid']} ({who}, {process['comm'] or '?'}, state {process['state']}) holds {shown}")
+    return held
+
+
+def _diagnosis(need: Need, sample: Sample) -> str:
+    text = f"the memory is not free after {need.timeout_s:g} s: {sample.problem or 'the free figure does not settle'}"
+    if sample.holders:
+        return f"{text}; {'; '.join(sample.holders)}"
+    return f"{text}; no process is listed as holding it" if sample.free else text

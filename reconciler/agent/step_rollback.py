@@ -1,0 +1,128 @@
+"""Rollback: what was taken down goes away, what was there before comes back, and is judged like anything new.
+
+It needs no memory of how far the way forward came: with the undo record and the intent it looks at systemd and decides.
+So the same code ends a transaction whose executor was killed.
+
+Must not: start the old coven while anything of the new one has a process, or while its memory is not free.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence
+
+from . import running, step_drain, step_memory, step_start, step_stop, step_trial, step_undo, systemd
+from .txn import Run, starting, stopping, units_of
+
+
+def rollback(run: Run) -> None:
+    """Bring the old covens back; HaltError when that does not succeed: then nothing more is tried."""
+    moves = [move for move in reversed(run.intent["moves"]) if move["slot"] in run.touched]
+    with run.step("rollback", "going back to what ran before", guarded=False):
+        _stop_residents(run)
+        for move in moves:
+            _stop_new(run, move)
+        step_trial.end_trial(run)
+        step_undo.restore_natives(run)
+        systemd.daemon_reload(run.machine)
+        for move in moves:
+            _start_old(run, move)
+        _start_others(run)
+        step_drain.resume(run)
+        step_undo.remove_generation(run)
+
+
+def find_touched(run: Run) -> None:
+    """Find out which moves an executor that is gone had begun: those whose old members do not all serve as before."""
+    for move in run.intent["moves"]:
+        if not _serves(run, stopping(move)) or _any_up(run, _only_new(move)):
+            run.touched.add(move["slot"])
+        for member in stopping(move):
+            if member["resume"]:
+                run.paused[member["service"]] = member
+    for member in run.intent["residents"]:
+        if member["unit"] in run.intent["restart_residents"] and not _is_other(run, member):
+            run.residents.append(member)
+            run.was_up.append(member["unit"])
+    run.orphans = list(run.intent["stop_units"])
+
+
+def _is_other(run: Run, member: Dict[str, Any]) -> bool:
+    """Say whether a resident still runs as it did before: up, and not with the new configuration."""
+    state = systemd.show_units(run.machine, [member["unit"]]).get(member["unit"])
+    if state is None or state.active != "active":
+        return False
+    return running.config_hash(run.machine, state.main_pid) != str(member["config_hash"])
+
+
+def _serves(run: Run, members: List[Dict[str, Any]]) -> bool:
+    if not members:
+        return True
+    shown = systemd.show_units(run.machine, units_of(members))
+    for member in members:
+        state = shown.get(member["unit"])
+        if state is None or state.active != "active":
+            return False
+        if running.config_hash(run.machine, state.main_pid) != member["config_hash"]:
+            return False
+    return True
+
+
+def _only_new(move: Dict[str, Any]) -> List[str]:
+    old = set(units_of(stopping(move)))
+    return [unit for unit in units_of(starting(move)) if unit not in old]
+
+
+def _any_up(run: Run, units: Sequence[str]) -> bool:
+    shown = systemd.show_units(run.machine, units) if units else {}
+    return any(state.active not in ("inactive", "failed") for state in shown.values())
+
+
+def _stop_new(run: Run, move: Dict[str, Any]) -> None:
+    """Stop whatever of both sides is up: the old side may be half-way down."""
+    members = [*starting(move), *stopping(move)]
+    units = sorted(set(units_of(members)))
+    groups = step_stop.cgroups(run, units)
+    if move["kind"] == "switch":
+        for group in (move["new"], move["old"]):
+            if group is not None:
+                step_stop.stop_group(run, group)
+    else:
+        up = [unit for unit in units if _any_up(run, [unit])]
+        if up:
+            systemd.stop(run.machine, up)
+    step_stop.wait_gone(run, groups, step_stop.longest_stop(members))
+
+
+def _start_old(run: Run, move: Dict[str, Any]) -> None:
+    members = stopping(move)
+    if not members:
+        run.note(f"slot {move['slot']} is empty again", "done")
+        return
+    step_memory.wait_free(run, step_memory.need_of_members(move, members), units_of([*starting(move), *members]))
+    if move["kind"] == "switch":
+        step_start.start_group(run, move["old"])
+    else:
+        step_start.start_members(run, members)
+    step_start.judge(run, members)
+
+
+def _stop_residents(run: Run) -> None:
+    units = [member["unit"] for member in run.residents]
+    if units:
+        groups = step_stop.cgroups(run, units)
+        systemd.stop(run.machine, units)
+        step_stop.wait_gone(run, groups, step_stop.longest_stop(run.residents))
+
+
+def _start_others(run: Run) -> None:
+    """Start again what was stopped beside the moves and is still defined: residents as they were, orphans."""
+    units = [*run.was_up, *run.orphans]
+    shown = systemd.show_units(run.machine, units) if units else {}
+    wanted = [unit for unit, state in shown.items() if state.load == "loaded"]
+    if not wanted:
+        return
+    systemd.reset_failed(run.machine, wanted)
+    systemd.start(run.machine, wanted)
+    residents = [member for member in run.residents if member["unit"] in wanted]
+    # The intent knows the new definition only, so which hash the old one carries is not asked.
+    step_start.judge(run, residents, hashed=False)

@@ -1,0 +1,148 @@
+"""Start and warm: bring members up and judge every one of them, for a target's state says nothing about its members.
+
+A member is up when its unit is active, the process that runs carries the wanted config hash, its health address answers
+2xx on two polls in a row, and a real piece of work succeeded. A crash loop ends the wait at once.
+
+Must not: restart anything a second time.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Dict, List, Optional, Sequence
+
+from . import running, systemd
+from .machine import Machine
+from .txn import HaltError, Run, units_of
+from .warm import said, warm_up
+
+_POLL_S = 0.25
+_SLOW_POLL_S = 1.0
+_HEALTH_TIMEOUT_S = 3.0
+_GOOD_POLLS = 2
+_CRASHES = 2
+_IDLE_POLLS = 8
+_PROGRESS_S = 5.0
+
+
+class _Judge:
+    """One member on its way up."""
+
+    def __init__(self, machine: Machine, member: Dict[str, Any], *, hashed: bool) -> None:
+        self.machine = machine
+        self.member = member
+        self.hashed = hashed
+        self.good = 0
+        self.idle = 0
+        self.warm = member["warm"] is None
+        self.reason = "not started yet"
+        self.code = "REC7106"
+        self.failed = False
+
+    @property
+    def up(self) -> bool:
+        """Say whether the member is judged to be serving."""
+        return self.good >= _GOOD_POLLS and self.warm
+
+    def look(self, state: Optional[systemd.UnitState]) -> None:
+        """Take one look; `reason` says what is still missing, `failed` that waiting cannot help."""
+        problem = self._unit(state) or self._health()
+        if problem:
+            self.good = 0
+            self.reason = problem
+            return
+        self.good += 1
+        self.reason = "healthy once, not yet twice"
+        if self.good >= _GOOD_POLLS and not self.warm:
+            self._warm()
+
+    def _unit(self, state: Optional[systemd.UnitState]) -> str:
+        if state is None:
+            return "systemd does not say how it is"
+        if state.restarts >= _CRASHES:
+            return self._give_up("REC7105", f"crash loop: restarted {state.restarts} times")
+        if state.active == "failed":
+            return self._give_up("REC7105", f"failed ({state.result})")
+        if state.active == "inactive" and not state.job:
+            # A start that was refused (its gate is down) or a server that ended by itself leaves no job behind.
+            self.idle += 1
+            text = f"inactive ({state.result})"
+            return self._give_up("REC7105", text) if self.idle >= _IDLE_POLLS else text
+        self.idle = 0
+        if state.active != "active":
+            return f"{state.active} ({state.sub})"
+        return self._hash(state)
+
+    def _hash(self, state: systemd.UnitState) -> str:
+        if not self.hashed:
+            return ""
+        wanted = self.member["config_hash"]
+        found = running.config_hash(self.machine, state.main_pid)
+        if found is None:
+            return "which config hash runs cannot be read"
+        return "" if found == wanted else self._give_up("REC7108", f"runs with config hash {found}, not {wanted}")
+
+    def _health(self) -> str:
+        if not self.member["health"]:
+            return ""
+        answer = self.machine.http("GET", self.member["health"], _HEALTH_TIMEOUT_S)
+        return "" if 200 <= answer.status < 300 else f"health {said(answer)}"
+
+    def _warm(self) -> None:
+        warmth = warm_up(self.machine, self.member["warm"])
+        self.warm = warmth.ok
+        self.reason = warmth.reason
+        if warmth.ok:
+            return
+        self.code = "REC7107"
+        self.failed = warmth.final
+
+    def _give_up(self, code: str, text: str) -> str:
+        self.failed, self.code = True, code
+        return text
+
+
+def start_group(run: Run, group: Dict[str, Any]) -> None:
+    """Queue the start of a coven by its target, with a clean count of failures."""
+    systemd.reset_failed(run.machine, [group["gate"], group["target"], *units_of(group["members"])])
+    systemd.start_target(run.machine, group["target"])
+
+
+def start_members(run: Run, members: Sequence[Dict[str, Any]]) -> None:
+    """Queue the start of single members whose gate is up, or of residents."""
+    units = units_of(list(members))
+    systemd.reset_failed(run.machine, units)
+    systemd.start(run.machine, units)
+
+
+def judge(run: Run, members: List[Dict[str, Any]], *, hashed: bool = True) -> None:
+    """Wait until every member serves; HaltError as soon as one cannot, or at its deadline."""
+    machine = run.machine
+    began = told = machine.monotonic()
+    judges = [_Judge(machine, member, hashed=hashed) for member in members]
+    while not all(each.up for each in judges):
+        shown = systemd.show_units(machine, units_of(members))
+        # Those that are up are looked at again: one may fall over while another still loads.
+        machine.parallel([functools.partial(each.look, shown.get(each.member["unit"])) for each in judges])
+        _halt_on_failure(judges, machine.monotonic() - began)
+        now = machine.monotonic()
+        if now - told >= _PROGRESS_S:
+            told = now
+            run.note(_progress(judges))
+        machine.sleep(_POLL_S if now - began < 10 * _SLOW_POLL_S else _SLOW_POLL_S)
+
+
+def _halt_on_failure(judges: List[_Judge], waited_s: float) -> None:
+    lost = [each for each in judges if each.failed]
+    late = [each for each in judges if not each.up and waited_s >= each.member["warm_timeout_s"]]
+    if not lost and not late:
+        return
+    texts = [f"{each.member['service']}: {each.reason}" for each in lost]
+    texts += [f"{e.member['service']}: not up after {e.member['warm_timeout_s']:g} s, {e.reason}" for e in late]
+    halt = HaltError((lost or late)[0].code, "; ".join(texts))
+    halt.units = [each.member["unit"] for each in [*lost, *late]]
+    raise halt
+
+
+def _progress(judges: List[_Judge]) -> str:
+    return ", ".join(f"{each.member['service']}: {'up' if each.up else each.reason}" for each in judges)

@@ -1,0 +1,73 @@
+"""The way back of files: what stage replaced is put back as it was, and the half-made generation goes.
+
+The record of what was there is durable before anything is replaced, so the way back needs no memory of the process that
+went forward.
+
+Must not: start or stop anything, or touch the committed generation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from . import places, systemd
+from .record import RecordError, read_record
+from .txn import Run
+
+
+def record_path(txid: str) -> str:
+    """Return where a transaction keeps what it replaced."""
+    return places.transaction(txid) + "/undo.json"
+
+
+def read_undo(run: Run) -> Optional[Dict[str, Any]]:
+    """Return what this transaction replaced, None when it never came that far."""
+    try:
+        return read_record(run.machine, record_path(run.txid))
+    except (FileNotFoundError, RecordError):
+        return None
+
+
+def unstage(run: Run) -> None:
+    """Make the host's files what they were before stage; loaded units are made to match when a file was replaced."""
+    if restore_natives(run):
+        systemd.daemon_reload(run.machine)
+    remove_generation(run)
+
+
+def restore_natives(run: Run) -> bool:
+    """Put the replaced native units and links back; say whether anything had to be written."""
+    undo = read_undo(run)
+    if undo is None:
+        return False
+    written = False
+    for name, text in sorted(undo["natives"].items()):
+        path = f"{places.NATIVE}/{name}"
+        if text is None:
+            written = written or run.machine.stat(path) is not None
+            run.machine.remove(path)
+            continue
+        wanted = text.encode("utf-8", "surrogateescape")
+        # Written even when the bytes are right would change its time, and systemd would ask for a reload.
+        if _bytes(run, path) != wanted:
+            run.machine.write(path, wanted)
+            written = True
+    for path, target in sorted(undo["links"].items()):
+        if target is None:
+            run.machine.remove(path)
+        else:
+            run.machine.symlink(target, path)
+    return written
+
+
+def remove_generation(run: Run) -> None:
+    """Remove the generation that was not committed."""
+    if run.new_generation is not None:
+        run.machine.remove_tree(run.directory)
+
+
+def _bytes(run: Run, path: str) -> Optional[bytes]:
+    try:
+        return run.machine.read(path)
+    except FileNotFoundError:
+        return None

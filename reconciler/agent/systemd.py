@@ -1,0 +1,222 @@
+"""What systemd says about units, and the few things it is told to do.
+
+Every command is here with its exact words. Starting and stopping never block: systemd has the job, the caller watches.
+`--job-mode=fail` refuses to pull a unit down that somebody else is bringing up.
+
+Must not: decide when to start or stop, or believe an exit status where the state can be read.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from . import places
+from .machine import Completed, Machine
+from .plain import clean
+
+SHOW_TIMEOUT_S = 10.0
+JOB_TIMEOUT_S = 30.0
+RELOAD_TIMEOUT_S = 120.0
+CGROUPS = "/sys/fs/cgroup"
+
+_PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "NRestarts",
+    "Job",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "SourcePath",
+    "InvocationID",
+    "MainPID",
+    "ControlGroup",
+)
+
+
+class SystemdError(Exception):
+    """systemd could not be asked, or refused."""
+
+
+class UnitState(NamedTuple):
+    """One unit as systemd shows it. `job` is empty when none is queued, `main_pid` 0 when nothing runs."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    result: str
+    restarts: int
+    job: str
+    need_reload: bool
+    fragment: str
+    source: str
+    invocation: str
+    main_pid: int
+    cgroup: str
+
+
+def show_units(machine: Machine, names: Sequence[str], timeout_s: float = SHOW_TIMEOUT_S) -> Dict[str, UnitState]:
+    """Return units by name, from one call. A name may be a pattern; one that matches nothing is not in the answer.
+
+    A plain name is always in the answer: what systemd does not know has load `not-found` and is inactive.
+    """
+    argv = ["systemctl", "show", "--property=" + ",".join(_PROPERTIES), "--", *names]
+    done = machine.run(argv, timeout_s)
+    if done.rc != 0:
+        raise SystemdError(f"systemctl show: {_said(done)}")
+    return parse_show(done.out)
+
+
+def parse_show(output: bytes) -> Dict[str, UnitState]:
+    """Return the units in the output of `systemctl show`: blocks of `Name=value` lines with an empty line between."""
+    units: Dict[str, UnitState] = {}
+    for block in output.decode("utf-8", "backslashreplace").split("\n\n"):
+        shown = dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
+        if shown.get("Id"):
+            unit = _unit(shown)
+            units[unit.name] = unit
+    return units
+
+
+def _unit(shown: Dict[str, str]) -> UnitState:
+    job = shown.get("Job", "").split(" ")[0]
+    return UnitState(
+        name=clean(shown["Id"]),
+        load=clean(shown.get("LoadState", "")),
+        active=clean(shown.get("ActiveState", "")),
+        sub=clean(shown.get("SubState", "")),
+        result=clean(shown.get("Result", "")),
+        restarts=_number(shown.get("NRestarts", "")),
+        job="" if job == "0" else clean(job),
+        need_reload=shown.get("NeedDaemonReload") == "yes",
+        fragment=clean(shown.get("FragmentPath", "")),
+        source=clean(shown.get("SourcePath", "")),
+        invocation=clean(shown.get("InvocationID", "")),
+        main_pid=_number(shown.get("MainPID", "")),
+        cgroup=shown.get("ControlGroup", ""),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def version(machine: Machine, timeout_s: float = SHOW_TIMEOUT_S) -> int:
+    """Return the version of the systemd that runs (the programs on disk may be newer)."""
+    done = machine.run(["systemctl", "show", "--property=Version"], timeout_s)
+    text = done.out.decode("utf-8", "backslashreplace").strip()
+    digits = ""
+    for char in text.partition("=")[2]:
+        if not char.isdigit():
+            break
+        digits += char
+    if done.rc != 0 or not digits:
+        raise SystemdError(f"systemctl show: {_said(done)}")
+    return int(digits)
+
+
+def is_populated(machine: Machine, control_group: str) -> Optional[bool]:
+    """Say whether any process is left in a control group or below it; None when that cannot be told.
+
+    An empty path means that systemd gave the unit none: nothing of it runs. Whoever waits for a stop keeps the path
+    from before, for systemd forgets it while processes may still be dying.
+    """
+    if not control_group:
+        return False
+    for root in (CGROUPS, CGROUPS + "/unified", CGROUPS + "/systemd"):
+        if machine.stat(root + "/cgroup.procs") is None:
+            continue
+        directory = root + control_group
+        if machine.stat(directory) is None:
+            return False
+        return _has_processes(machine, directory)
+    return None
+
+
+def _has_processes(machine: Machine, directory: str) -> Optional[bool]:
+    try:
+        events = machine.read(directory + "/cgroup.events").split()
+    except FileNotFoundError:
+        # Version 1 has no such file; a group that vanished meanwhile has none either, and then nothing is left of it.
+        return None if machine.stat(directory) is not None else False
+    except OSError:
+        return None
+    pairs = dict(zip(events[::2], events[1::2]))
+    return {b"0": False, b"1": True}.get(pairs.get(b"populated", b""))
+
+
+def daemon_reload(machine: Machine) -> None:
+    """Have systemd run the generators and read all units again."""
+    _must(machine, ["systemctl", "daemon-reload"], RELOAD_TIMEOUT_S)
+
+
+def start(machine: Machine, units: Sequence[str]) -> None:
+    """Queue starts (a coven's target, a resident)."""
+    _must(machine, ["systemctl", "start", "--no-block", "--job-mode=fail", *units], JOB_TIMEOUT_S)
+
+
+def stop(machine: Machine, units: Sequence[str]) -> None:
+    """Queue stops (a coven's gate takes its members down first)."""
+    _must(machine, ["systemctl", "stop", "--no-block", "--job-mode=fail", *units], JOB_TIMEOUT_S)
+
+
+def restart(machine: Machine, units: Sequence[str]) -> None:
+    """Queue restarts of single members or residents."""
+    _must(machine, ["systemctl", "restart", "--no-block", "--job-mode=fail", *units], JOB_TIMEOUT_S)
+
+
+def start_target(machine: Machine, target: str) -> None:
+    """Queue the start of a coven."""
+    start(machine, [target])
+
+
+def stop_gate(machine: Machine, gate: str) -> None:
+    """Queue the stop of a coven: its members are part of the gate and go first."""
+    stop(machine, [gate])
+
+
+def reset_failed(machine: Machine, units: Sequence[str]) -> None:
+    """Forget failures and restart counts, which would make the next start slow or refused.
+
+    A unit that is not loaded has nothing to forget, and systemctl calls that an error: so its answer is not looked at.
+    """
+    if units:
+        machine.run(["systemctl", "reset-failed", "--", *units], JOB_TIMEOUT_S)
+
+
+def mask(machine: Machine, unit: str) -> None:
+    """Hide a unit until it is unmasked or the host reboots; takes effect with the next reload."""
+    machine.mkdir(places.MASKS)
+    machine.symlink("/dev/null", f"{places.MASKS}/{unit}")
+
+
+def unmask(machine: Machine, unit: str) -> None:
+    """Take a mask of ours away; a file that is no mask stays."""
+    path = f"{places.MASKS}/{unit}"
+    if _is_mask(machine, path):
+        machine.remove(path)
+
+
+def masked(machine: Machine) -> List[str]:
+    """Return the units of ours that are masked until the next reboot."""
+    try:
+        names = machine.listdir(places.MASKS)
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name.startswith("recon-") and _is_mask(machine, f"{places.MASKS}/{name}")]
+
+
+def _is_mask(machine: Machine, path: str) -> bool:
+    found = machine.stat(path)
+    return found is not None and found.kind == "link" and machine.read_link(path) == "/dev/null"
+
+
+def _must(machine: Machine, argv: List[str], timeout_s: float) -> None:
+    done = machine.run(argv, timeout_s)
+    if done.rc != 0:
+        raise SystemdError(f"{' '.join(argv[:2])}: {_said(done)}")
+
+
+def _said(done: Completed) -> str:
+    return clean(done.err or done.out, 300) or f"exit status {done.rc}"

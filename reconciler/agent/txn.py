@@ -1,0 +1,150 @@
+"""One transaction while it runs: the intent, the machine, the journal, the claim, and how far it has come.
+
+Must not: do any step itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Dict, List, Optional, Set
+
+from . import places
+from .journal import Journal
+from .lease import Lease, LeaseError
+from .machine import Machine
+
+
+class HaltError(Exception):
+    """A step cannot go on.
+
+    `state` names the outcome when nothing was changed yet (refused, stale, locked, aborted); without it the
+    transaction is rolled back. `units` are those whose logs tell more.
+    """
+
+    def __init__(self, code: str, reason: str, *, fix: str = "", state: Optional[str] = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.fix = fix
+        self.state = state
+        self.units: List[str] = []
+
+
+class Run:
+    """The state of one executor run. Steps read and write it; nothing of it outlives the process but the journal."""
+
+    def __init__(self, machine: Machine, intent: Dict[str, Any], journal: Journal) -> None:
+        self.machine = machine
+        self.intent = intent
+        self.journal = journal
+        self.lease: Optional[Lease] = None
+        self.state: Dict[str, Any] = {}
+        self.old_generation: Optional[int] = None
+        self.new_generation: Optional[int] = None
+        # Slots whose old side was disturbed; residents and orphans that were; the way back looks at these.
+        self.touched: Set[str] = set()
+        self.paused: Dict[str, Dict[str, Any]] = {}
+        self.orphans: List[str] = []
+        self.residents: List[Dict[str, Any]] = []
+        self.was_up: List[str] = []
+        self.on_trial = False
+        self.steps_s: Dict[str, float] = {}
+        self.logs: Dict[str, List[str]] = {}
+        self.started_at = machine.wall()
+        self.started = machine.monotonic()
+        self._now = ("claim", None)  # type: tuple[str, Optional[str]]
+
+    @property
+    def txid(self) -> str:
+        """Return the name of this transaction."""
+        return str(self.intent["txid"])
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Say whether anything that runs, or systemd's view of it, may differ from before."""
+        return bool(self.touched or self.orphans or self.residents or self.on_trial)
+
+    @property
+    def directory(self) -> str:
+        """Return the directory of the generation that this transaction makes."""
+        if self.new_generation is None:
+            raise RuntimeError("no generation was staged")
+        return places.generation(self.new_generation)
+
+    @contextlib.contextmanager
+    def step(self, name: str, text: str, slot: Optional[str] = None, *, guarded: bool = True) -> Iterator[None]:
+        """Announce a step, prove the claim, time what happens inside, and say how it ended.
+
+        A step back (`guarded=False`) is a safety deed: it may finish even when the claim is no longer ours.
+        """
+        before, self._now = self._now, (name, slot)
+        began = self.machine.monotonic()
+        try:
+            if guarded:
+                self.prove_claim()
+            self._enter(name, guarded)
+            self.journal.say(name, "begin", text, slot)
+            yield
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                self.journal.say(name, "failed", str(error) or type(error).__name__, slot)
+            raise
+        else:
+            self.journal.say(name, "done", text, slot)
+        finally:
+            took = self.machine.monotonic() - began
+            self.steps_s[name] = round(self.steps_s.get(name, 0.0) + took, 3)
+            self._now = before
+
+    def note(self, text: str, status: str = "progress") -> None:
+        """Add a line to the journal inside the step that runs."""
+        name, slot = self._now
+        self.journal.say(name, status, text, slot)
+
+    def prove_claim(self) -> None:
+        """Stop when somebody else has claimed the host since; called right before what cannot be undone."""
+        if self.lease is None:
+            raise HaltError("REC7013", "the host was never claimed")
+        try:
+            self.lease.check()
+        except LeaseError as error:
+            raise HaltError("REC7013", str(error), fix="recon status") from error
+
+    def _enter(self, name: str, guarded: bool) -> None:
+        if self.lease is None:
+            return
+        try:
+            self.lease.enter(name)
+        except OSError:
+            if guarded:
+                raise
+
+
+def stopping(move: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return the members a move stops."""
+    return _scope(move, move["old"])
+
+
+def starting(move: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return the members a move starts."""
+    return _scope(move, move["new"])
+
+
+def units_of(members: List[Dict[str, Any]]) -> List[str]:
+    """Return the units of members, in order."""
+    return [member["unit"] for member in members]
+
+
+def known(fact: Any) -> Any:
+    """Return the value of a fact, or None when it is unknown or not applicable."""
+    return fact.get("value") if isinstance(fact, dict) else None
+
+
+def _scope(move: Dict[str, Any], group: Optional[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    if group is None:
+        return []
+    members: List[Dict[str, Any]] = list(group["members"])
+    if move["kind"] == "restart":
+        return [member for member in members if member["service"] in move["restart"]]
+    return members

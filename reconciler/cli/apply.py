@@ -1,0 +1,85 @@
+"""`recon apply`: move every host to what is declared, after showing it and asking."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli import common
+from reconciler.errors import ExitCode, Problem, RefusedError
+
+if TYPE_CHECKING:
+    from reconciler.model.plan import Plan
+
+
+def apply(
+    host: common.HostOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: common.OutputOption = common.Output.text,
+    attach: Annotated[
+        str | None, typer.Option("--attach", metavar="TXID", help="Follow a transaction that runs on one host.")
+    ] = None,
+) -> None:
+    """Plan, show the plan, ask, and carry it out: one exclusive transition at a time, rolled back when it fails.
+
+    The hosts finish by themselves when this command is cut off; `recon status` tells.
+
+    Exit codes: 0 done or nothing to do · 3 refused or given up · 4 held · 5 stale · 6 rolled back · 7 needs a person ·
+    8 outcome unknown or host unreachable · 9 some hosts failed.
+
+    Examples: recon apply · recon apply --yes --host spark-1 · recon apply --yes -o json
+    """
+    from reconciler.cli.follow import attach_to, carry_out
+
+    if attach:
+        common.finish(attach_to(attach, host or [], as_json=output is common.Output.json))
+    from reconciler.cli.plan import exit_code
+    from reconciler.views.plan_text import plan_lines
+    from reconciler.workflow import make_plan
+
+    as_json = output is common.Output.json
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise RefusedError(
+            Problem(
+                code="REC7022",
+                summary="there is no terminal to ask on",
+                detail="an apply is never started without an answer",
+                fix="recon apply --yes",
+            )
+        )
+    repository, made = make_plan(common.SETTINGS.root, host or (), now=time.time())
+    if not as_json:
+        for line in plan_lines(made, common.paint()):
+            common.say(line)
+    if made.applyable and not yes:
+        ask(made)
+    planned = exit_code(made, detailed=False)
+    common.finish(carry_out(repository, made, planned, owner=owner(), as_json=as_json))
+
+
+def ask(made: Plan) -> None:
+    """Ask for a typed answer: the host's name when one host is disrupted, the fleet's when several are, else yes."""
+    disrupted = [plan.host for plan in made.hosts if plan.order and any(t.from_coven for t in plan.transitions)]
+    word = "yes" if not disrupted else disrupted[0] if len(disrupted) == 1 else made.fleet
+    common.tell("")
+    for plan in made.hosts:
+        for move in plan.transitions if plan.order else ():
+            if move.from_coven:
+                common.tell(f"This cuts off {move.cuts_off} on {plan.host}.")
+    sys.stderr.write(f"Type {word} to apply: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != word:
+        common.tell("Nothing was done.")
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def owner() -> str:
+    """Return who asks: user and machine, as the host's history shows it."""
+    user = os.environ.get("GITHUB_ACTOR") or os.environ.get("CI_USER") or getpass.getuser()
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,80 @@
+"""Makes the effective values from the files: defaults applied, slots spelled out.
+
+Must not: check anything; only files without problems get here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.model.desired import (
+    ALL_GPUS,
+    Coven,
+    CovenFile,
+    Defaults,
+    Fleet,
+    FleetFile,
+    Host,
+    HostFile,
+    Slot,
+    Ssh,
+)
+
+
+def covens_named_by(host: HostFile) -> tuple[str, ...]:
+    """Return the covens of a host's slots and windows, each once, in the order of the file."""
+    named = [host.coven, *(slot.coven for slot in (host.slots or {}).values())]
+    named += [window.coven for window in host.schedule]
+    return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+def slots_of(host: HostFile) -> tuple[Slot, ...]:
+    """Spell out the slots of a host; without any, there is one of all GPUs."""
+    if host.slots is None:
+        return (Slot(name=ALL_GPUS, gpus="all", coven=host.coven),)
+    return tuple(Slot(name=name, gpus=slot.gpus, coven=slot.coven) for name, slot in host.slots.items())
+
+
+def effective_fleet(fleet: FleetFile, covens: Mapping[str, CovenFile], hosts: Mapping[str, HostFile]) -> Fleet:
+    """Put the files of a fleet together."""
+    return Fleet(
+        name=fleet.name,
+        transport=fleet.transport,
+        policy=fleet.policy,
+        covens={name: _coven(name, coven, fleet.defaults) for name, coven in covens.items()},
+        hosts={name: _host(name, host, fleet.defaults) for name, host in hosts.items()},
+    )
+
+
+def _coven(name: str, coven: CovenFile, defaults: Defaults) -> Coven:
+    return Coven(
+        name=name,
+        description=coven.description,
+        services=coven.services,
+        drain=coven.drain or defaults.drain,
+    )
+
+
+def _host(name: str, host: HostFile, defaults: Defaults) -> Host:
+    return Host(
+        name=name,
+        address=host.address,
+        host_key=host.host_key,
+        ssh=_ssh(host.ssh, defaults.ssh),
+        reserve=host.reserve,
+        memory=host.memory,
+        platform=host.platform or defaults.platform,
+        slots=slots_of(host),
+        may_run=covens_named_by(host) if host.may_run is None else host.may_run,
+        shared=host.shared,
+        residents=host.residents,
+        spiral=host.spiral,
+        schedule=host.schedule,
+    )
+
+
+def _ssh(own: Ssh | None, default: Ssh) -> Ssh:
+    """Inherit key by key: a host that only changes its port keeps the fleet's user and key."""
+    if own is None:
+        return default
+    return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

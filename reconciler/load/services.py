@@ -1,0 +1,226 @@
+"""Checks what the services of a coven, or the residents of a host, say: each alone, and all of them together.
+
+Must not: know hosts; what depends on a host is in `meaning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from reconciler.load.codes import shown
+from reconciler.load.explain import nearest
+from reconciler.load.report import Report
+from reconciler.load.values import (
+    Finding,
+    check_env_name,
+    check_host_folder,
+    check_hub,
+    check_image,
+    check_volume,
+)
+from reconciler.model.base import format_duration
+from reconciler.model.desired import Drain, Policy, Service
+from reconciler.model.runtimes import RUNTIMES, clashing_args
+
+Path = tuple[str | int, ...]
+
+MAX_VALUE_BYTES = 8192
+MAX_WAIT_S = 24 * 3600.0
+MAX_STOP_S = 3600.0
+
+NEEDS_MODEL = frozenset(name for name, runtime in RUNTIMES.items() if runtime.model_flag)
+NEEDS_PORT = NEEDS_MODEL | {"generic"}
+
+
+def check_services(services: Mapping[str, Service], base: str, policy: Policy, report: Report) -> None:
+    """Check a group of services that run side by side; `base` is the key they stand under."""
+    for name, service in services.items():
+        path: Path = (base, name)
+        report.at_value((*path, "image"), check_image(service.image, require_digest=policy.require_digest))
+        _check_runtime(service, path, report)
+        _check_model(service, path, policy, report)
+        _check_arguments(service, path, report)
+        _check_surroundings(service, path, policy, report)
+        _check_times(service, path, report)
+    _check_ports(services, base, report)
+    _check_order(services, base, report)
+
+
+def check_drain(drain: Drain | None, path: Path, report: Report) -> None:
+    """Check that a drain ends on the day it begins."""
+    if drain is not None:
+        report.at_value((*path, "timeout"), _too_long(drain.timeout, MAX_WAIT_S))
+
+
+def check_texts(report: Report) -> None:
+    """Refuse line breaks and giant values wherever a value is rendered; only looked for where the text is odd."""
+    if not report.document.has_odd_text:
+        return
+    for path, text in _texts(report.document.value, ()):
+        name = ".".join(str(step) for step in path)
+        if any(ord(character) < 32 or ord(character) == 127 for character in text):
+            fix = "write it on one line; for long text use '>-'"
+            report.at_value(path, Finding("REC3005", f"{name} is rendered into a line of its own", fix))
+        elif len(text.encode()) > MAX_VALUE_BYTES:
+            fix = "put it into a file on the host, and mount that"
+            report.at_value(path, Finding("REC3007", f"{name} has more than {MAX_VALUE_BYTES} bytes", fix))
+
+
+def repeated(items: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Yield the items that were there before, with their index."""
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        if item in seen:
+            yield index, item
+        seen.add(item)
+
+
+def _texts(value: object, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        if path[-1] != "body":  # the body of an HTTP call is sent, not rendered
+            yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, (*path, key))
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))
+
+
+def _check_runtime(service: Service, path: Path, report: Report) -> None:
+    runtime = service.runtime
+    if service.port is None and runtime in NEEDS_PORT:
+        report.at_key(
+            path, Finding("REC2002", f"runtime {runtime} is asked over HTTP, so 'port' is needed", "add 'port: 8000'")
+        )
+    if runtime == "generic":
+        _check_generic(service, path, report)
+    elif service.http is not None:
+        detail = f"runtime {runtime} " + ("is not asked over HTTP" if runtime == "none" else "knows its own endpoints")
+        report.at_key((*path, "http"), Finding("REC2026", detail, "remove 'http', or write 'runtime: generic'"))
+
+
+def _check_generic(service: Service, path: Path, report: Report) -> None:
+    if service.http is None:
+        detail = "recon does not know this server, and would take it for healthy as soon as it runs"
+        fix = "add 'http: {health: /health, in_flight: none}' with the server's own paths"
+        report.at_key(path, Finding("REC2013", detail, fix))
+        return
+    busy = service.http.in_flight
+    if busy == "none":
+        return
+    if not busy.metrics and busy.json_field is None:
+        detail = "nothing says how to read the number of requests from the reply"
+        fix = "add 'metrics: [name]' for Prometheus text, or 'json_field: path.to.number'"
+        report.at_value((*path, "http", "in_flight"), Finding("REC2002", detail, fix))
+    elif busy.metrics and busy.json_field is not None:
+        detail = "a reply is either Prometheus text or JSON"
+        report.at_key(
+            (*path, "http", "in_flight", "json_field"), Finding("REC2034", detail, "keep one of metrics and json_field")
+        )
+
+
+def _check_model(service: Service, path: Path, policy: Policy, report: Report) -> None:
+    model = service.model
+    if model is None:
+        if service.runtime in NEEDS_MODEL:
+            detail = f"runtime {service.runtime} serves a model, so 'model' is needed"
+            report.at_key(path, Finding("REC2002", detail, "add 'model: {path: /srv/models/…}'"))
+        return
+    if (model.path is None) == (model.hub is None):
+        detail = "both are given" if model.path is not None else "neither is given"
+        report.at_key(
+            (*path, "model"),
+            Finding("REC2025", detail, "write 'model: {path: /srv/models/…}' or 'model: {hub: org/name}'"),
+        )
+        return
+    if model.path is not None:
+        report.at_value((*path, "model", "path"), check_host_folder(model.path, policy.allow_mounts))
+    elif model.hub is not None:
+        report.at_value((*path, "model", "hub"), check_hub(model.hub))
+
+
+def _check_arguments(service: Service, path: Path, report: Report) -> None:
+    for index, argument in enumerate(service.args):
+        # With a `command` of its own the service says everything itself, and nothing is said twice.
+        if not service.command and clashing_args(service.runtime, (argument,)):
+            flag = argument.split("=", 1)[0]
+            key = "port" if flag == "--port" else "model"
+            detail = f"runtime {service.runtime} sets {shown(flag)} from '{key}', and would get it twice"
+            report.at_value((*path, "args", index), Finding("REC2027", detail, f"remove it, and say it as '{key}:'"))
+    size = sum(len(part.encode()) + 3 for part in (*service.command, *service.args))
+    if size > MAX_VALUE_BYTES and all(len(part.encode()) <= MAX_VALUE_BYTES for part in service.args):
+        detail = f"command and args become one line of {size} bytes; at most {MAX_VALUE_BYTES} are rendered"
+        report.at_key((*path, "args"), Finding("REC3007", detail, "put the settings into a file on the host"))
+
+
+def _check_surroundings(service: Service, path: Path, policy: Policy, report: Report) -> None:
+    for name in service.env:
+        report.at_key((*path, "env", name), check_env_name(name, policy.allow_env))
+    for index, volume in enumerate(service.volumes):
+        report.at_value((*path, "volumes", index), check_volume(volume, policy.allow_mounts))
+    targets = [volume.split(":")[1] if ":" in volume else volume for volume in service.volumes]
+    for index, target in repeated(targets):
+        detail = f"something is mounted at {shown(target)} already"
+        report.at_value((*path, "volumes", index), Finding("REC2031", detail, "use another place in the container"))
+
+
+def _check_times(service: Service, path: Path, report: Report) -> None:
+    check_drain(service.drain, (*path, "drain"), report)
+    report.at_value((*path, "warm", "timeout"), _too_long(service.warm.timeout, MAX_WAIT_S))
+    report.at_value((*path, "stop", "timeout"), _too_long(service.stop.timeout, MAX_STOP_S))
+
+
+def _too_long(seconds: float, most: float) -> Finding | None:
+    if seconds <= most:
+        return None
+    detail = f"{format_duration(seconds)} is more than a transition may wait here, {format_duration(most)}"
+    return Finding("REC2012", detail, f"write at most {format_duration(most)}")
+
+
+def _check_ports(services: Mapping[str, Service], base: str, report: Report) -> None:
+    taken: dict[int, str] = {}
+    for name, service in services.items():
+        if service.port is None:
+            continue
+        if service.port in taken:
+            detail = f"'{taken[service.port]}' has port {service.port} too, and both run at the same time on one host"
+            report.at_value((base, name, "port"), Finding("REC2004", detail, "give one of them another port"))
+        taken.setdefault(service.port, name)
+
+
+def _check_order(services: Mapping[str, Service], base: str, report: Report) -> None:
+    for name, service in services.items():
+        for index, other in enumerate(service.after):
+            if other not in services:
+                meant = nearest(other, services)
+                fix = f"did you mean '{meant}'?" if meant else f"name one of: {', '.join(services)}"
+                detail = f"there is no service {shown(other)} beside '{name}'"
+                report.at_value((base, name, "after", index), Finding("REC2032", detail, fix))
+        for index, other in repeated(service.after):
+            report.at_value(
+                (base, name, "after", index), Finding("REC2031", f"{shown(other)} is there already", "remove it")
+            )
+    if cycle := find_cycle({name: service.after for name, service in services.items()}):
+        detail = "each waits for the next: " + " → ".join(cycle)
+        report.at_value((base, cycle[0], "after"), Finding("REC2018", detail, "remove one of these 'after'"))
+
+
+def find_cycle(after: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the first cycle as names, its first one again at the end; nothing when there is none."""
+    done: set[str] = set()
+    for start in after:
+        path: list[str] = []
+        stack: list[Iterator[str]] = [iter((start,))]
+        while stack:  # a loop, not recursion: a chain may be as long as a file allows
+            name = next(stack[-1], None)
+            if name is None:
+                stack.pop()
+                if path:
+                    done.add(path.pop())
+            elif name in path:
+                return (*path[path.index(name) :], name)
+            elif name in after and name not in done:
+                path.append(name)
+                stack.append(iter(after[name]))
+    return ()

@@ -1,0 +1,161 @@
+"""The file tree of a simulated host: paths, symlinks, owners and modes, in memory.
+
+Nodes are kept by their absolute path; a link anywhere in a path is followed as the kernel does. All changes go
+through `put` and `drop`.
+
+Must not: know units, containers or what a path is for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections.abc import Callable
+
+from reconciler.sim.state import Node
+
+_LINKS = 40
+
+
+def error(code: int, path: str) -> OSError:
+    """Return the exception that the system raises for this error number, with its words."""
+    return OSError(code, os.strerror(code), path)
+
+
+class Files:
+    """A tree of nodes. Errors are OSError with the number a real system gives."""
+
+    def __init__(self, nodes: dict[str, Node], tick: Callable[[], int]) -> None:
+        self._nodes = nodes
+        self._tick = tick
+        self._names: dict[str, set[str]] = {}
+        for path in nodes:
+            self._names.setdefault(posixpath.dirname(path), set()).add(posixpath.basename(path))
+
+    def resolve(self, path: str, *, last: bool = True) -> str:
+        """Return the path with every link followed; the last component only when `last`. It need not exist."""
+        if not path.startswith("/"):
+            raise ValueError(f"not an absolute path: {path}")
+        todo = path.split("/")[::-1]
+        done = "/"
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                done = posixpath.dirname(done)
+                continue
+            here = posixpath.join(done, part)
+            node = self._nodes.get(here)
+            if node is not None and node.kind == "link" and (last or any(todo)):
+                links += 1
+                if links > _LINKS:
+                    raise error(errno.ELOOP, path)
+                todo += node.target.split("/")[::-1]
+                done = "/" if node.target.startswith("/") else done
+                continue
+            if node is not None and node.kind == "file" and any(todo):
+                raise error(errno.ENOTDIR, path)
+            done = here
+        return done
+
+    def lstat(self, path: str) -> Node | None:
+        """Return what is at a path without following a link there, or None."""
+        return self._at(path, last=False)
+
+    def stat(self, path: str) -> Node | None:
+        """Return what a path leads to, or None."""
+        return self._at(path, last=True)
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file."""
+        node = self.stat(path)
+        if node is None:
+            raise error(errno.ENOENT, path)
+        if node.kind == "dir":
+            raise error(errno.EISDIR, path)
+        return node.data
+
+    def read_link(self, path: str) -> str:
+        """Return the target of a link."""
+        node = self.lstat(path)
+        if node is None:
+            raise error(errno.ENOENT, path)
+        if node.kind != "link":
+            raise error(errno.EINVAL, path)
+        return node.target
+
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a directory, sorted."""
+        node = self.stat(path)
+        if node is None:
+            raise error(errno.ENOENT, path)
+        if node.kind != "dir":
+            raise error(errno.ENOTDIR, path)
+        return sorted(self._names.get(self.resolve(path), ()))
+
+    def put(self, path: str, node: Node, *, follow: bool = False) -> None:
+        """Put a node at a path, in place of a file or link there; its directory must exist."""
+        real = self.resolve(path, last=follow)
+        parent = self._nodes.get(posixpath.dirname(real))
+        if parent is None or parent.kind != "dir":
+            raise error(errno.ENOENT if parent is None else errno.ENOTDIR, path)
+        old = self._nodes.get(real)
+        if old is not None and old.kind == "dir":
+            raise error(errno.EISDIR, path)
+        self._set(real, node)
+
+    def make_dirs(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and its parents."""
+        real = "/"
+        if not self._nodes:
+            self._nodes["/"] = Node(kind="dir", mode=0o755)
+        for part in path.split("/"):
+            if not part:
+                continue
+            real = self.resolve(posixpath.join(real, part))
+            node = self._nodes.get(real)
+            if node is None:
+                self._set(real, Node(kind="dir", mode=mode))
+            elif node.kind != "dir":
+                raise error(errno.EEXIST, path)
+
+    def drop(self, path: str) -> None:
+        """Remove a file or link; no error when absent."""
+        real = self.resolve(path, last=False)
+        node = self._nodes.get(real)
+        if node is None:
+            return
+        if node.kind == "dir":
+            raise error(errno.EISDIR, path)
+        self._unset(real)
+
+    def drop_tree(self, path: str) -> None:
+        """Remove a path and everything below it, never through a link; no error when absent."""
+        real = self.resolve(path, last=False)
+        for below in [name for name in self._nodes if name == real or name.startswith(real.rstrip("/") + "/")]:
+            self._unset(below)
+
+    def walk(self, path: str) -> list[str]:
+        """Return every path of a file or link below a directory, links not followed, sorted."""
+        real = self.resolve(path)
+        prefix = real.rstrip("/") + "/"
+        return sorted(name for name, node in self._nodes.items() if name.startswith(prefix) and node.kind != "dir")
+
+    def _at(self, path: str, *, last: bool) -> Node | None:
+        try:
+            return self._nodes.get(self.resolve(path, last=last))
+        except OSError:
+            return None
+
+    def _set(self, real: str, node: Node) -> None:
+        node.mtime = self._tick()
+        self._nodes[real] = node
+        self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
+
+    def _unset(self, real: str) -> None:
+        del self._nodes[real]
+        self._names.get(posixpath.dirname(real), set()).discard(posixpath.basename(real))
+        self._names.pop(real, None)

@@ -1,0 +1,229 @@
+"""Podman on a simulated host: containers with their processes and control groups, images, and its command line.
+
+Must not: know units beyond the name of the one that started a container.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from reconciler.agent.machine import Completed
+from reconciler.sim.clock import Clock
+from reconciler.sim.faults import fault_of
+from reconciler.sim.gpu import GpuMemory
+from reconciler.sim.services import Servers
+from reconciler.sim.state import Container, Process, SimState
+
+PULL_S = 12.0
+STOP_S = 0.4
+_TERMINATED = 143
+_KILLED = 137
+_NO_IMAGE = 125
+
+_FLAGS = frozenset({"--replace", "--rm", "-d", "--init", "--read-only", "--privileged"})
+_LABEL_FORMAT = '{{.Id}} {{index .Config.Labels "PODMAN_SYSTEMD_UNIT"}}'
+
+Exited = Callable[[str, int], None]
+
+
+class UnknownArgvError(NotImplementedError):
+    """The simulator does not know this command: it says so loudly, rather than make an answer up."""
+
+
+class Podman:
+    """The containers of one host."""
+
+    def __init__(self, state: SimState, clock: Clock, gpu: GpuMemory) -> None:
+        self._state = state
+        self._clock = clock
+        self.servers = Servers(state, clock, gpu, self.exited, self._ready)
+        self.on_exit: Exited = lambda unit, code: None
+        self.on_healthy: Callable[[str], None] = lambda unit: None
+        clock.on("podman.stopped", lambda args: self.exited(str(args["container"]), int(args["code"])))
+
+    def start(self, unit: str, argv: Sequence[str], env: dict[str, str], cgroup: str) -> Container | int:
+        """Do what `podman run` in a unit does: return the container, or the exit status when it cannot."""
+        container = self._container(unit, argv)
+        if not self._has_image(container.image):
+            self._clock.log(unit, f"Error: {container.image}: image not known")
+            return _NO_IMAGE
+        for other in [other for other in self._state.containers.values() if other.name == container.name]:
+            self._forget(other)
+        container.labels.setdefault("PODMAN_SYSTEMD_UNIT", unit)
+        container.conmon = self._process("conmon", ["conmon"], f"{cgroup}/runtime", {**env, **container.env})
+        self._run(container, f"{cgroup}/libpod-payload-{container.id}")
+        return container
+
+    def stray(self, name: str, image: str, words: Sequence[str], memory: int, devices: Sequence[str]) -> Container:
+        """Do what somebody's `podman run` on a shell does: a container in a scope of its own."""
+        container = self._container("", ["podman", "run", "--name", name, image, *words])
+        container.devices = list(devices)
+        container.labels["io.recon.memory"] = str(memory)
+        self._run(container, f"/machine.slice/libpod-{container.id}.scope/container")
+        return container
+
+    def stop(self, container: Container) -> None:
+        """Do what `podman rm -f` does: SIGTERM, and SIGKILL when the stop timeout is over."""
+        deaf = fault_of(self._state, "ignores-sigterm", container.unit, container.server and container.server.port)
+        delay, code = (container.stop_timeout, _KILLED) if deaf else (STOP_S, _TERMINATED)
+        self._clock.schedule(delay, "podman.stopped", container=container.id, code=code)
+
+    def of_unit(self, unit: str) -> Container | None:
+        """Return the container that runs for a unit."""
+        for container in self._state.containers.values():
+            if container.unit == unit and container.status == "running":
+                return container
+        return None
+
+    def exited(self, ident: str, code: int) -> None:
+        """Let a container end with a code."""
+        container = self._state.containers.get(ident)
+        if container is None or container.status != "running":
+            return
+        container.status, container.exit_code = "exited", code
+        self._clock.note(f"container {container.name} ended with {code}")
+        self.servers.end(container)
+        for pid in (container.pid, container.conmon):
+            self._state.processes.pop(pid, None)
+        self._forget(container)
+        if container.unit:
+            self.on_exit(container.unit, code)
+
+    def clear(self) -> None:
+        """Forget all containers: the machine went down."""
+        self._state.containers.clear()
+
+    def images_json(self) -> bytes:
+        """Return podman's own list of images, as it lies on the disk."""
+        images = [
+            {"id": f"{index:064x}", "names": [ref], "digest": ref.partition("@")[2], "big-data-digests": {}}
+            for index, ref in enumerate(sorted(self._state.images))
+        ]
+        return json.dumps(images).encode()
+
+    def run(self, argv: Sequence[str], timeout_s: float) -> Completed:
+        """Answer a podman command."""
+        words = list(argv[1:])
+        if words == ["--version"]:
+            return Completed(0, f"podman version {self._state.podman}\n".encode(), b"")
+        if words[:2] == ["image", "exists"] and len(words) == 3:
+            return Completed(0 if self._has_image(words[2]) else 1, b"", b"")
+        if words[:1] == ["pull"]:
+            return self._pull([word for word in words[1:] if word not in ("--quiet", "-q")], timeout_s)
+        if words[:4] == ["inspect", "--type=container", "--format", _LABEL_FORMAT]:
+            return self._inspect(words[4:])
+        if words[:1] == ["ps"]:
+            return self._ps(words[1:])
+        raise UnknownArgvError(f"podman: {list(argv)}")
+
+    def _pull(self, refs: list[str], timeout_s: float) -> Completed:
+        for ref in refs:
+            if ref in self._state.images_unpullable:
+                return Completed(125, b"", f"Error: initializing source docker://{ref}: manifest unknown\n".encode())
+            self._clock.advance(min(PULL_S, timeout_s))
+            if timeout_s < PULL_S:
+                return Completed(124, b"", b"")
+            self._state.images_missing = [missing for missing in self._state.images_missing if missing != ref]
+            self._has_image(ref)
+        return Completed(0, f"{'0' * 64}\n".encode(), b"")
+
+    def _inspect(self, idents: list[str]) -> Completed:
+        lines, rc = [], 0
+        for ident in idents:
+            container = self._state.containers.get(ident)
+            if container is None:
+                rc = 125
+                continue
+            lines.append(f"{ident} {container.labels.get('PODMAN_SYSTEMD_UNIT', '')}")
+        return Completed(rc, "".join(line + "\n" for line in lines).encode(), b"")
+
+    def _ps(self, words: list[str]) -> Completed:
+        known = {"-a", "--all", "--format", "json", "--format=json", "--no-trunc"}
+        labels = [word.partition("label=")[2] for word in words if word.startswith(("--filter=label=", "label="))]
+        rest = [word for word in words if word not in known | {"--filter"} and "label=" not in word]
+        if rest or "json" not in " ".join(words):
+            raise UnknownArgvError(f"podman ps: {words}")
+        everything = "-a" in words or "--all" in words
+        found = []
+        for container in self._state.containers.values():
+            if container.status != "running" and not everything:
+                continue
+            pairs = [f"{key}={value}" for key, value in container.labels.items()]
+            if all(label in pairs or label in container.labels for label in labels):
+                found.append(
+                    {
+                        "Id": container.id,
+                        "Names": [container.name],
+                        "Image": container.image,
+                        "State": container.status,
+                        "Pid": container.pid,
+                        "Labels": container.labels,
+                    }
+                )
+        return Completed(0, json.dumps(found).encode(), b"")
+
+    def _has_image(self, ref: str) -> bool:
+        if ref in self._state.images_missing:
+            return False
+        if ref not in self._state.images:
+            self._state.images.append(ref)
+        return True
+
+    def _run(self, container: Container, cgroup: str) -> None:
+        container.pid = self._process("python3", [container.image, *container.command], cgroup, container.env)
+        container.created = self._clock.now
+        self._state.containers[container.id] = container
+        self._clock.note(f"container {container.name} began")
+        self.servers.begin(container)
+
+    def _process(self, comm: str, argv: list[str], cgroup: str, env: dict[str, str]) -> int:
+        pid = self._clock.pid()
+        self._state.processes[pid] = Process(
+            pid=pid, comm=comm, argv=argv, cgroup=cgroup, env=env, started=self._clock.now
+        )
+        return pid
+
+    def _forget(self, container: Container) -> None:
+        self._state.containers.pop(container.id, None)
+
+    def _ready(self, ident: str, _code: int) -> None:
+        container = self._state.containers[ident]
+        if container.unit:
+            self.on_healthy(container.unit)
+
+    def _container(self, unit: str, argv: Sequence[str]) -> Container:
+        """Read the words of `podman run`."""
+        options, rest = _options(argv[argv.index("run") + 1 :])
+        name = next(iter(options.get("--name", [])), f"systemd-{unit.rpartition('.')[0]}")
+        ident = self._clock.ident(64, name)
+        return Container(
+            id=ident,
+            name=name,
+            unit=unit,
+            image=rest[0],
+            command=rest[1:],
+            env=_pairs(options.get("--env", [])),
+            labels=_pairs(options.get("--label", [])),
+            devices=options.get("--device", []),
+            stop_timeout=float(next(iter(options.get("--stop-timeout", [])), "10")),
+        )
+
+
+def _options(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    options: dict[str, list[str]] = {}
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        word = words[at]
+        at += 1
+        if "=" in word:
+            key, _, value = word.partition("=")
+            options.setdefault(key, []).append(value)
+        elif word not in _FLAGS:
+            options.setdefault(word, []).append(words[at])
+            at += 1
+    return options, list(words[at:])
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in words)

@@ -1,0 +1,239 @@
+"""Everything a simulated host is, as plain data: one JSON document holds it between two commands.
+
+Mutable on purpose: a machine changes. Every other module of the simulator works on these values and keeps nothing of
+its own, so that saving the state saves the machine.
+
+Must not: hold behaviour, read a real clock or a real file.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["gb10", "gh200", "h200"]
+
+MiB = 2**20
+GiB = 2**30
+
+
+class Part(BaseModel):
+    """The base of every part of a simulated machine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Node(Part):
+    """A file, directory or symlink. Text stays readable in the state file; other bytes are base64."""
+
+    kind: Literal["file", "dir", "link"]
+    text: str | None = None
+    base64: str | None = None
+    target: str = ""
+    mode: int = 0o644
+    uid: int = 0
+    mtime: int = 0
+
+    @classmethod
+    def of(cls, data: bytes, mode: int = 0o644, uid: int = 0) -> Node:
+        """Make a file of these bytes."""
+        try:
+            return cls(kind="file", text=data.decode("utf-8"), mode=mode, uid=uid)
+        except UnicodeDecodeError:
+            return cls(kind="file", base64=base64.b64encode(data).decode("ascii"), mode=mode, uid=uid)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of a file."""
+        if self.text is not None:
+            return self.text.encode("utf-8")
+        return base64.b64decode(self.base64 or "")
+
+
+class Event(Part):
+    """Something that happens at a virtual time; `seq` settles the order of what falls on the same instant."""
+
+    due: float
+    seq: int
+    name: str
+    args: dict[str, str | int | float] = {}
+
+
+class Process(Part):
+    """A process: what /proc says about it, and the unit or container it belongs to."""
+
+    pid: int
+    comm: str
+    argv: list[str]
+    cgroup: str
+    env: dict[str, str] = {}
+    uid: int = 0
+    started: float = 0.0
+    state: str = "S"
+
+
+class Job(Part):
+    """A job of systemd. `running` once the unit was told; `anchor` is the unit somebody asked for."""
+
+    id: int
+    unit: str
+    kind: Literal["start", "stop", "restart", "verify-active"]
+    running: bool = False
+    ignore_order: bool = False
+
+
+class UnitFile(Part):
+    """A unit as systemd loaded it, which may no longer be what is on disk."""
+
+    name: str
+    load: Literal["loaded", "not-found", "masked", "bad-setting"]
+    fragment: str = ""
+    fragment_mtime: int = 0
+    source: str = ""
+    source_mtime: int = 0
+    dropins: list[str] = []
+    sections: dict[str, list[tuple[str, str]]] = {}
+    links: dict[str, list[str]] = {}
+
+
+class Run(Part):
+    """What systemd knows of a unit beyond its file."""
+
+    active: Literal["inactive", "activating", "active", "deactivating", "failed"] = "inactive"
+    sub: str = "dead"
+    result: str = "success"
+    invocation: str = ""
+    main_pid: int = 0
+    main_code: int = 0
+    main_status: int = 0
+    restarts: int = 0
+    starts: list[float] = []
+    turn: int = 0
+    container: str = ""
+    since: float = 0.0
+    collect: bool = False
+
+
+class Request(Part):
+    """A request to a server: in flight from `start` to `end`."""
+
+    start: float
+    end: float
+
+
+class Server(Part):
+    """A model server inside a container."""
+
+    runtime: Literal["vllm", "llamacpp", "generic", "none"]
+    port: int | None
+    model: str
+    memory: int
+    phase: Literal["loading", "stuck", "ready"] = "loading"
+    started: float = 0.0
+    ready_at: float = 0.0
+    paused: bool = False
+    sleeping: bool = False
+    requests: list[Request] = []
+    served: int = 0
+
+
+class Container(Part):
+    """A container of podman, with the server that runs in it."""
+
+    id: str
+    name: str
+    unit: str
+    image: str
+    command: list[str]
+    env: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    devices: list[str] = []
+    stop_timeout: float = 10.0
+    status: Literal["running", "exited"] = "running"
+    exit_code: int = 0
+    pid: int = 0
+    conmon: int = 0
+    created: float = 0.0
+    server: Server | None = None
+
+
+class Gpu(Part):
+    """A GPU of the host."""
+
+    index: int
+    uuid: str
+    name: str
+    bus: str
+    total: int
+    reserved: int
+
+
+class Holding(Part):
+    """GPU memory somebody holds. `pid` 0: the process is gone and the driver has not given it back yet."""
+
+    gpu: str
+    bytes: int
+    pid: int
+    owner: str
+
+
+class ServiceFacts(Part):
+    """What a host cannot see in a unit file but a real server would need or show: memory, and generic endpoints."""
+
+    memory: int
+    port: int | None = None
+    health: str | None = None
+    in_flight: list[dict[str, str | list[str]]] = []
+
+
+class Fault(Part):
+    """Something that goes wrong. `match` is a unit name pattern or `:port`; `value` is the fault's one number."""
+
+    kind: str
+    match: str = "*"
+    value: float = 0.0
+    text: str = ""
+
+
+class SimState(Part):
+    """One simulated host."""
+
+    version: Literal[1] = 1
+    host: str
+    kind: Kind
+    seed: int
+    epoch: float
+    now: float = 0.0
+    booted_at: float = 0.0
+    boots: int = 0
+    serial: int = 0
+    next_pid: int = 600
+    mtime: int = 0
+    disk_free: int = 800 * GiB
+    host_memory_used: int = 0
+    podman: str = "5.4.2"
+    systemd: int = 257
+    driver: str = "580.95.05"
+    files: dict[str, Node] = {}
+    events: list[Event] = []
+    processes: dict[int, Process] = {}
+    jobs: list[Job] = []
+    loaded: dict[str, UnitFile] = {}
+    runs: dict[str, Run] = {}
+    containers: dict[str, Container] = {}
+    gpus: list[Gpu] = []
+    holdings: list[Holding] = []
+    images: list[str] = []
+    images_missing: list[str] = []
+    images_unpullable: list[str] = []
+    paths_missing: list[str] = []
+    shared_ports: dict[str, int] = {}
+    locked: list[str] = []
+    facts: dict[str, ServiceFacts] = {}
+    faults: list[Fault] = []
+    logs: dict[str, list[str]] = {}
+    shared_seen: list[str] = []
+    launched: list[str] = []
+    cut: list[str] = []

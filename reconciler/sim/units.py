@@ -1,0 +1,213 @@
+"""Which units systemd has loaded, and how they hang together.
+
+A unit is read from disk when it is first needed and then kept as read: until the next daemon-reload, or until nothing
+that runs refers to it. So a file may be newer than what is loaded, or gone.
+
+Must not: start or stop anything.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+
+from reconciler.sim.files import Files
+from reconciler.sim.quadlet import OUTPUT, generate
+from reconciler.sim.state import Node, SimState, UnitFile
+from reconciler.sim.unitfile import BadUnitError, is_true, last, parse, words
+
+SEARCH = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    OUTPUT,
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+)
+_RELATIONS = ("Requires", "Requisite", "Wants", "BindsTo", "PartOf", "Conflicts", "After", "Before", "Upholds")
+_LINKED = ("Wants", "Requires", "Upholds")
+_VIRTUAL = (".slice", ".mount", ".device")
+
+Edges = dict[str, dict[str, set[str]]]
+
+
+class Units:
+    """The loaded units of one host. `out[relation][unit]` and `into[relation][unit]` are the two ends of every edge."""
+
+    def __init__(self, state: SimState, files: Files) -> None:
+        self._state = state
+        self._files = files
+        self._edges: tuple[Edges, Edges] | None = None
+
+    def get(self, name: str) -> UnitFile:
+        """Return a unit as loaded; it and all it names are read from disk when they are not loaded yet."""
+        unit = self._state.loaded.get(name)
+        if unit is not None and unit.load != "not-found":
+            return unit
+        todo = [name]
+        while todo:
+            here = todo.pop()
+            known = self._state.loaded.get(here)
+            # What was not found is looked for again each time it is asked for; nothing hangs on it meanwhile.
+            if known is not None and (known.load != "not-found" or here != name):
+                continue
+            read = self._read(here)
+            self._state.loaded[here] = read
+            self._edges = None
+            todo += sorted({other for relation in _RELATIONS for other in relations(read, relation)})
+        return self._state.loaded[name]
+
+    def reload(self) -> tuple[str, ...]:
+        """Run the generators and read every loaded unit again. Returns what the generator complained about."""
+        complaints = self.run_generators()
+        for name in sorted(self._state.loaded):
+            self._state.loaded[name] = self._read(name)
+        self._edges = None
+        self.forget_unused()
+        for name in sorted(self._pinned()):
+            self.get(name)
+        return complaints
+
+    def run_generators(self) -> tuple[str, ...]:
+        """Replace what lies in the generator's directory by what Quadlet makes now."""
+        self._files.drop_tree(OUTPUT)
+        self._files.make_dirs(OUTPUT)
+        made = generate(self._files)
+        for unit, text in sorted(made.units.items()):
+            self._files.put(f"{OUTPUT}/{unit}", Node.of(text.encode()))
+        for target, kind, unit in made.links:
+            self._files.make_dirs(f"{OUTPUT}/{target}.{kind}")
+            self._files.put(f"{OUTPUT}/{target}.{kind}/{unit}", Node(kind="link", target=f"../{unit}"))
+        return made.errors
+
+    def forget_unused(self) -> None:
+        """Unload every unit that neither runs, failed, has a job, nor is named by one that does."""
+        keep = self._pinned()
+        for name in [name for name in self._state.loaded if name not in keep]:
+            del self._state.loaded[name]
+            self._state.runs.pop(name, None)
+            self._edges = None
+
+    def needs_reload(self, name: str) -> bool:
+        """Say whether the files behind a unit changed since it was loaded."""
+        unit = self.get(name)
+        if unit.load == "masked":
+            return not self._is_mask(unit.fragment)
+        pairs = ((unit.fragment, unit.fragment_mtime), (unit.source, unit.source_mtime))
+        if any(path and self._mtime(path) != mtime for path, mtime in pairs):
+            return True
+        return unit.load == "loaded" and self._dropins(name) != unit.dropins
+
+    def out(self, relation: str, name: str) -> set[str]:
+        """Return the units that a unit names in a relation."""
+        return self._graph()[0][relation].get(name, set())
+
+    def into(self, relation: str, name: str) -> set[str]:
+        """Return the loaded units that name this one in a relation."""
+        return self._graph()[1][relation].get(name, set())
+
+    def after(self, name: str) -> set[str]:
+        """Return the units that this one is ordered after, whichever of the two says so."""
+        return self.out("After", name) | self.into("Before", name)
+
+    def before(self, name: str) -> set[str]:
+        """Return the units that are ordered after this one."""
+        return self.out("Before", name) | self.into("After", name)
+
+    def _graph(self) -> tuple[Edges, Edges]:
+        if self._edges is None:
+            out: Edges = defaultdict(lambda: defaultdict(set))
+            into: Edges = defaultdict(lambda: defaultdict(set))
+            for name, unit in self._state.loaded.items():
+                for relation in _RELATIONS:
+                    for other in relations(unit, relation):
+                        out[relation][name].add(other)
+                        into[relation][other].add(name)
+            self._edges = (out, into)
+        return self._edges
+
+    def _pinned(self) -> set[str]:
+        busy = {name for name, run in self._state.runs.items() if run.active != "inactive"}
+        todo = sorted(busy | {job.unit for job in self._state.jobs})
+        keep: set[str] = set()
+        while todo:
+            name = todo.pop()
+            if name in keep:
+                continue
+            keep.add(name)
+            unit = self._state.loaded.get(name)
+            if unit is not None:
+                todo += [other for relation in _RELATIONS for other in relations(unit, relation)]
+        return keep
+
+    def _read(self, name: str) -> UnitFile:
+        path = next((f"{place}/{name}" for place in SEARCH if self._files.lstat(f"{place}/{name}")), "")
+        if not path:
+            load = "loaded" if name.endswith(_VIRTUAL) else "not-found"
+            return UnitFile(name=name, load="loaded" if load == "loaded" else "not-found", links=self._links(name))
+        if self._is_mask(path):
+            return UnitFile(name=name, load="masked", fragment=path, fragment_mtime=self._mtime(path))
+        dropins = self._dropins(name)
+        try:
+            sections = parse(self._files.read(path).decode("utf-8", "replace"))
+            for dropin in dropins:
+                for section, settings in parse(self._files.read(dropin).decode("utf-8", "replace")).items():
+                    sections.setdefault(section, []).extend(settings)
+        except (BadUnitError, OSError):
+            return UnitFile(name=name, load="bad-setting", fragment=path, fragment_mtime=self._mtime(path))
+        source = last(sections, "Unit", "SourcePath")
+        return UnitFile(
+            name=name,
+            load="loaded",
+            fragment=path,
+            fragment_mtime=self._mtime(path),
+            source=source,
+            source_mtime=self._mtime(source) if source else 0,
+            dropins=dropins,
+            sections=sections,
+            links=self._links(name),
+        )
+
+    def _links(self, name: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for relation in _LINKED:
+            units: set[str] = set()
+            for place in SEARCH:
+                directory = f"{place}/{name}.{relation.lower()}"
+                node = self._files.stat(directory)
+                if node is not None and node.kind == "dir":
+                    units.update(self._files.listdir(directory))
+            if units:
+                found[relation] = sorted(units)
+        return found
+
+    def _dropins(self, name: str) -> list[str]:
+        found: dict[str, str] = {}
+        for place in reversed(SEARCH):
+            directory = f"{place}/{name}.d"
+            node = self._files.stat(directory)
+            if node is not None and node.kind == "dir":
+                found.update({n: f"{directory}/{n}" for n in self._files.listdir(directory) if n.endswith(".conf")})
+        return [found[name] for name in sorted(found)]
+
+    def _is_mask(self, path: str) -> bool:
+        node = self._files.lstat(path)
+        return node is not None and node.kind == "link" and node.target == "/dev/null"
+
+    def _mtime(self, path: str) -> int:
+        node = self._files.stat(path)
+        return node.mtime if node is not None else -1
+
+
+def relations(unit: UnitFile, relation: str) -> list[str]:
+    """Return what a unit names in a relation: in its file, by links, and by the defaults systemd adds."""
+    named = words(unit.sections, "Unit", relation) + unit.links.get(relation, [])
+    if relation == "After" and unit.name.endswith(".target"):
+        # A target is reached after what it pulls in, unless that is explicitly the other way round.
+        if is_true(last(unit.sections, "Unit", "DefaultDependencies", "yes")):
+            pulled = [other for kind in ("Requires", "Wants", "BindsTo") for other in relations(unit, kind)]
+            named += [other for other in pulled if other not in words(unit.sections, "Unit", "Before")]
+    return named

@@ -1,0 +1,81 @@
+"""Booted hosts for the lab tests: one lab per run, skipped with one loud line where this computer cannot hold it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.lab import labs, scaffold, tools
+from reconciler.lab.labs import Lab
+from reconciler.lab.machines import Machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything below this directory as needing the lab."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab_ready(pytestconfig: pytest.Config) -> None:
+    """Skip what needs the lab where it is unavailable; fail instead when RECON_LAB=require."""
+    try:
+        tools.check()
+    except tools.LabUnavailableError as problem:
+        if os.environ.get("RECON_LAB") == "require":
+            pytest.fail(problem.reason, pytrace=False)
+        terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+        if terminal:
+            terminal.write_line(f"\nWARNING: {problem.reason}: every real-host test is skipped", red=True, bold=True)
+        pytest.skip(problem.reason)
+
+
+def progress(text: str) -> None:
+    sys.stderr.write(f"lab: {text}\n")
+
+
+@pytest.fixture(scope="session")
+def lab(lab_ready: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three hosts with H200s and a state repository, for the whole run; gone afterwards whatever happened."""
+    with labs.running(tmp_path_factory.mktemp("lab"), hosts=3, progress=progress) as booted:
+        scaffold.write(booted)
+        yield booted
+
+
+@pytest.fixture
+def machine(lab: Lab) -> Iterator[Machine]:
+    """The first host, without faults, containers or GPU memory in use before and after the test."""
+    first = lab.machine("lab-1")
+    clean(first)
+    yield first
+    clean(first)
+
+
+def clean(machine: Machine) -> None:
+    """Take a host back to how it booted: nothing of recon on it, no container, no fault."""
+    machine.heal()
+    units = machine.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "recon-*"]).stdout.decode()
+    names = [line.split()[0] for line in units.splitlines() if line.strip()]
+    if names:
+        machine.run(["systemctl", "stop", *names], check=False)
+        machine.run(["systemctl", "reset-failed"], check=False)
+    machine.run(["podman", "rm", "--all", "--force", "--time", "0"])
+    machine.run(["rm", "-rf", *RECON_PATHS])
+    if names:
+        machine.run(["systemctl", "daemon-reload"])
+    machine.heal()
+
+
+RECON_PATHS = (
+    "/etc/recon",
+    "/run/recon",
+    "/var/lib/recon",
+    "/etc/containers/systemd/recon",
+    "/run/containers/systemd/recon-trial",
+)

@@ -1,0 +1,172 @@
+"""Every server is launched, watched, paused and warmed up as its own documentation says."""
+
+import pytest
+
+from reconciler.model.desired import RuntimeName, Service
+from reconciler.model.intent import BusyProbe, Call, WarmUp
+from reconciler.model.runtimes import RUNTIMES, clashing_args, launch_flags
+from reconciler.render.runtimes import Probes, launch_argv, probes_of
+from tests.render.fleets import a_service
+
+BASE = "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize(
+    ("service", "argv"),
+    [
+        (
+            a_service(runtime="vllm", model={"path": "/srv/m"}, port=8000, args=("-tp", "2")),
+            ("--model", "/srv/m", "--port", "8000", "-tp", "2"),
+        ),
+        (a_service(runtime="vllm", model={"hub": "org/name"}, port=8000), ("--model", "org/name", "--port", "8000")),
+        (
+            a_service(runtime="llamacpp", model={"path": "/srv/m.gguf"}, port=8080),
+            ("-m", "/srv/m.gguf", "--port", "8080", "--host", "0.0.0.0", "--metrics"),
+        ),
+        (
+            a_service(runtime="llamacpp", model={"hub": "org/name:q4"}, port=8080, args=("--host=192.0.2.1",)),
+            ("-hf", "org/name:q4", "--port", "8080", "--metrics", "--host=192.0.2.1"),
+        ),
+        (
+            a_service(runtime="llamacpp", model={"path": "/srv/m.gguf"}, port=8080, args=("--metrics", "-c", "1")),
+            ("-m", "/srv/m.gguf", "--port", "8080", "--host", "0.0.0.0", "--metrics", "-c", "1"),
+        ),
+        (
+            a_service(runtime="vllm", model={"path": "/srv/m"}, port=8000, command=("run", "it"), args=("--now",)),
+            ("run", "it", "--now"),
+        ),
+        (a_service(runtime="generic", port=8188, args=("--listen",)), ("--listen",)),
+        (a_service(runtime="none"), ()),
+    ],
+)
+def test_the_words_after_the_image(service: Service, argv: tuple[str, ...]) -> None:
+    assert launch_argv(service) == argv
+
+
+def test_vllm_is_watched_over_its_own_endpoints() -> None:
+    service = a_service(runtime="vllm", model={"path": "/srv/m"}, port=8000, warm={"timeout": "20m"})
+
+    assert probes_of(service) == Probes(
+        health=f"{BASE}/health",
+        in_flight=(
+            BusyProbe(
+                url=f"{BASE}/metrics",
+                form="prometheus",
+                names=("vllm:num_requests_running", "vllm:num_requests_waiting"),
+            ),
+        ),
+        pause=Call(method="POST", url=f"{BASE}/pause?mode=wait", optional=True),
+        resume=Call(method="POST", url=f"{BASE}/resume", optional=True),
+        warm=WarmUp(
+            call=Call(
+                method="POST",
+                url=f"{BASE}/v1/completions",
+                body='{"model":"{model}","prompt":"Hi","max_tokens":1}',
+            ),
+            model_url=f"{BASE}/v1/models",
+            expect_model="/srv/m",
+            timeout_s=300.0,
+        ),
+    )
+
+
+def test_llamacpp_is_asked_for_its_metrics_first_and_for_its_slots_when_it_has_none() -> None:
+    service = a_service(runtime="llamacpp", model={"path": "/srv/m.gguf"}, port=8000, warm={"timeout": "90s"})
+
+    assert probes_of(service) == Probes(
+        health=f"{BASE}/health",
+        in_flight=(
+            BusyProbe(
+                url=f"{BASE}/metrics",
+                form="prometheus",
+                names=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
+            ),
+            BusyProbe(url=f"{BASE}/slots", form="json_true", field="is_processing"),
+        ),
+        warm=WarmUp(
+            call=Call(method="POST", url=f"{BASE}/completion", body='{"prompt":"Hi","n_predict":1}'), timeout_s=90.0
+        ),
+    )
+
+
+def test_a_generic_server_is_watched_as_its_yaml_says() -> None:
+    http = {
+        "health": "/ok",
+        "in_flight": {"path": "/queue", "json_field": "exec.remaining"},
+        "pause": {"path": "/stop", "method": "POST"},
+        "resume": {"path": "/go", "method": "POST"},
+        "warm": {"path": "/one", "body": "{}"},
+    }
+    service = a_service(runtime="generic", port=8000, http=http)
+
+    assert probes_of(service) == Probes(
+        health=f"{BASE}/ok",
+        in_flight=(BusyProbe(url=f"{BASE}/queue", form="json", field="exec.remaining"),),
+        pause=Call(method="POST", url=f"{BASE}/stop"),
+        resume=Call(method="POST", url=f"{BASE}/go"),
+        warm=WarmUp(call=Call(method="POST", url=f"{BASE}/one", body="{}"), timeout_s=300.0),
+    )
+
+
+def test_a_generic_server_may_count_in_metrics_or_not_at_all() -> None:
+    counting = {"health": "/ok", "in_flight": {"path": "/metrics", "metrics": ("running", "queued")}}
+    silent = {"health": "/ok", "in_flight": "none"}
+
+    assert probes_of(a_service(runtime="generic", port=8000, http=counting)).in_flight == (
+        BusyProbe(url=f"{BASE}/metrics", form="prometheus", names=("running", "queued")),
+    )
+    assert probes_of(a_service(runtime="generic", port=8000, http=silent)) == Probes(health=f"{BASE}/ok")
+
+
+def test_what_has_no_port_or_no_endpoints_is_not_asked() -> None:
+    assert probes_of(a_service(runtime="none", port=8000)) == Probes()
+    assert probes_of(a_service(runtime="none")) == Probes()
+
+
+@pytest.mark.parametrize(
+    ("over", "name"),
+    [
+        ({"model": {"path": "/srv/m"}}, "/srv/m"),
+        ({"model": {"hub": "org/name"}}, "org/name"),
+        ({"model": {"path": "/srv/m"}, "args": ("--served-model-name", "chat", "alias")}, "chat"),
+        ({"model": {"path": "/srv/m"}, "args": ("--served_model_name=chat",)}, "chat"),
+        ({"model": {"path": "/srv/m"}, "command": ("serve", "/other")}, None),
+        ({"model": {"path": "/srv/m"}, "command": ("serve", "/other", "--served-model-name", "chat")}, "chat"),
+    ],
+)
+def test_vllm_must_serve_the_model_that_was_asked_for(over: dict[str, object], name: str | None) -> None:
+    warm = probes_of(a_service(runtime="vllm", port=8000, **over)).warm
+
+    assert warm is not None
+    assert warm.expect_model == name
+
+
+def test_no_warm_up_where_it_is_switched_off() -> None:
+    off = {"warm": {"request": False}, "port": 8000}
+    http = {"health": "/ok", "in_flight": "none", "warm": {"path": "/one"}}
+
+    assert probes_of(a_service(runtime="vllm", **off)).warm is None
+    assert probes_of(a_service(runtime="llamacpp", **off)).warm is None
+    assert probes_of(a_service(runtime="generic", http=http, **off)).warm is None
+
+
+@pytest.mark.parametrize(
+    ("runtime", "args", "clashing"),
+    [
+        ("vllm", ("--port", "9", "--model=x", "-tp", "2"), ("--port", "--model=x")),
+        ("vllm", ("--served-model-name", "x", "--port-range", "1"), ()),
+        ("llamacpp", ("-m", "x", "--hf-repo=y", "--host", "z"), ("-m", "--hf-repo=y")),
+        ("generic", ("--port", "9"), ()),
+        ("none", ("--model", "x"), ()),
+    ],
+)
+def test_a_flag_that_is_set_from_model_and_port_is_not_set_again(
+    runtime: RuntimeName, args: tuple[str, ...], clashing: tuple[str, ...]
+) -> None:
+    assert clashing_args(runtime, args) == clashing
+
+
+def test_what_is_launched_is_what_is_called_a_launch_flag() -> None:
+    for name, runtime in RUNTIMES.items():
+        used = {flag for flag in (runtime.model_flag, runtime.hub_flag, runtime.port_flag) if flag}
+        assert used <= launch_flags(name)
