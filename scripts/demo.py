@@ -40,7 +40,7 @@ def main() -> None:
         run(studio, "apply", "--yes")
         run(studio, "status")
         print("\n-- a client asks reasoning on spark-1 for an answer that takes 20 seconds", flush=True)
-        run(studio, "sim", "request", "spark-1", "reasoning", "--seconds", "20")
+        run(studio, "sim", "do", "spark-1", "requests", "reasoning", "20")
         change_coven(studio, "spark-1", "vision")
         run(studio, "plan", "--detailed-exitcode", expect=2)
         run(studio, "apply", "--yes")

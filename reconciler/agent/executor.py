@@ -147,8 +147,8 @@ def _back(run: Run, halt: HaltError) -> End:
         then = _as_halt(error, run)
         for unit in then.units:
             run.logs.setdefault(unit, running.last_lines(run.machine, unit))
-        reason = f"{halt.reason}; then going back failed: {then.reason}"
-        return End("held", reason, "REC7110", _continue(run))
+        again = " for the same reason" if then.reason == halt.reason else f": {then.reason}"
+        return End("held", f"{halt.reason}; then going back failed{again}", "REC7110", _continue(run))
     return End("rolled_back" if disturbed else "aborted", halt.reason, halt.code, halt.fix or _continue(run))
 
 

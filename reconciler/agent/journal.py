@@ -25,6 +25,8 @@ class Journal:
         self._path = path
         earlier = read_events(machine, path, 0)
         self.resumed = bool(earlier)
+        # A writer that was killed may have left half a line behind; the newline ends it.
+        self._lead = "\n" if machine.stat(path) is not None else ""
         self._seq = earlier[-1]["seq"] if earlier else 0
         # The clock goes on from the last event, so that times never run backwards within one journal.
         self._zero = machine.monotonic() - (earlier[-1]["t"] if earlier else 0.0)
@@ -41,8 +43,8 @@ class Journal:
             "text": clean(text, 1000),
         }
         line = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
-        # A newline on both sides: an earlier writer may have left half a line behind.
-        self._machine.append(self._path, f"\n{line}\n".encode())
+        self._machine.append(self._path, f"{self._lead}{line}\n".encode())
+        self._lead = ""
 
 
 def read_events(machine: Machine, path: str, after_seq: int) -> List[Dict[str, Any]]:

@@ -38,6 +38,7 @@ class Sample(NamedTuple):
     free: Dict[str, int]
     problem: str
     holders: List[str]
+    unlisted: str = ""
 
 
 def need_of(move: Dict[str, Any]) -> Need:
@@ -103,7 +104,7 @@ def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
     free = _free_host(machine) if need.memory_class == "unified" else _free_gpus(slot)
     if free is None:
         return Sample({}, problem or "the free memory is not known", holders)
-    return Sample(free, problem or _room_problem(need, free, slot), holders)
+    return Sample(free, problem or _room_problem(need, free, slot), holders, _unlisted(slot))
 
 
 def _processes_problem(slot: List[Dict[str, Any]], gone: Sequence[str]) -> str:
@@ -159,8 +160,20 @@ def _holders(each: Dict[str, Any]) -> List[str]:
     return held
 
 
+def _unlisted(slot: List[Dict[str, Any]]) -> str:
+    """Name what is used and listed with no process: the driver still has it, or a process of another namespace."""
+    parts = []
+    for each in slot:
+        used = each["memory"].get("value", {}).get("used")
+        sizes = [process["bytes"].get("value") for process in each["processes"].get("value", [])]
+        known = [size for size in sizes if size is not None]
+        if used is not None and len(known) == len(sizes) and used - sum(known) > _TOLERANCE:
+            parts.append(f"{(used - sum(known)) // _MIB} MiB on {each['uuid']} are used and listed with no process")
+    return "; ".join(parts)
+
+
 def _diagnosis(need: Need, sample: Sample) -> str:
     text = f"the memory is not free after {need.timeout_s:g} s: {sample.problem or 'the free figure does not settle'}"
     if sample.holders:
-        return f"{text}; {'; '.join(sample.holders)}"
-    return f"{text}; no process is listed as holding it" if sample.free else text
+        text = f"{text}; {'; '.join(sample.holders)}"
+    return f"{text}; {sample.unlisted}" if sample.unlisted else text

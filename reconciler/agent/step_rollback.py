@@ -24,11 +24,12 @@ def rollback(run: Run) -> None:
         step_trial.end_trial(run)
         step_undo.restore_natives(run)
         systemd.daemon_reload(run.machine)
+        # Here and not at the end: a host that is held must not keep what failed either.
+        step_undo.remove_generation(run)
         for move in moves:
             _start_old(run, move)
         _start_others(run)
         step_drain.resume(run)
-        step_undo.remove_generation(run)
 
 
 def find_touched(run: Run) -> None:

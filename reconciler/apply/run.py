@@ -55,7 +55,6 @@ class Options:
     run_id: str | None = None
     concurrency: int = CONCURRENCY
     pace: Pace = field(default_factory=RealPace)
-    detach: threading.Event = field(default_factory=threading.Event)
 
 
 def new_run_id(pace: Pace) -> str:

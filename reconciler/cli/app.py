@@ -110,7 +110,7 @@ def run(argv: list[str]) -> int:
 
 
 def _usage(error: click_exceptions.ClickException, command: str) -> UsageError:
-    known = command if command != "recon" else ""
+    known = command if command in {info.name for info in app.registered_commands} | {"lab", "sim"} else ""
     return UsageError(
         Problem(code="REC7018", summary=error.format_message(), fix=f"recon {known} --help".replace("  ", " "))
     )

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,7 +253,9 @@ class SshTransport:
             self.close()
             raise
         finally:
-            channel.close()
+            # Closing says goodbye to the host, which may be gone.
+            with suppress(OSError, EOFError):
+                channel.close()
 
     def _start(self, deadline: Deadline) -> paramiko.Channel:
         if self._connection and self._connection.is_active():
@@ -302,7 +304,7 @@ class SshTransport:
             channel.sendall(data)
         except TimeoutError as exc:
             raise ssh_errors.timed_out(self._place, "sending the request", deadline.elapsed_s) from exc
-        except OSError:
+        except (OSError, EOFError):
             # The other end closed early; why it did is in what it printed, which is read next.
             return
 
@@ -310,13 +312,15 @@ class SshTransport:
         while True:
             left = deadline.left(self._place, "waiting for the reply")
             channel.settimeout(min(_RECEIVE_WAIT_S, left))
+            piece: bytes | None = None
             try:
-                piece = channel.recv(1 << 20)
-            except TimeoutError:
-                piece = None
-            # Taken along in the same loop: a host that fills stderr would otherwise wait for us for ever.
-            while channel.recv_stderr_ready():
-                stderr += channel.recv_stderr(1 << 16)[: max(0, STDERR_LIMIT - len(stderr))]
+                with suppress(TimeoutError):
+                    piece = channel.recv(1 << 20)
+                # Taken along in the same loop: a host that fills stderr would otherwise wait for us for ever.
+                _take_stderr(channel, stderr)
+            except (OSError, EOFError):
+                # Reading tells the host that there is room again; a connection that died meanwhile has ended.
+                return b""
             if piece is not None:
                 return piece
 
@@ -326,10 +330,14 @@ class SshTransport:
         channel.status_event.wait(min(2.0, deadline.left(self._place, "waiting for the reply")))
         if not channel.exit_status_ready() or channel.exit_status == -1:
             return ssh_errors.lost(self._place, "the connection ended", deadline.elapsed_s)
-        while piece := channel.recv_stderr(1 << 16) if channel.recv_stderr_ready() else b"":
-            stderr += piece[: max(0, STDERR_LIMIT - len(stderr))]
+        _take_stderr(channel, stderr)
         text = bytes(stderr).decode("utf-8", "replace")
         return ssh_errors.ended_without_reply(self._place, channel.exit_status, text, reader.end_of_output())
+
+
+def _take_stderr(channel: paramiko.Channel, stderr: bytearray) -> None:
+    while channel.recv_stderr_ready():
+        stderr += channel.recv_stderr(1 << 16)[: max(0, STDERR_LIMIT - len(stderr))]
 
 
 def _prefer_trusted(transport: paramiko.Transport, trusted: Trusted) -> None:

@@ -103,7 +103,7 @@ class Machine:
         """Give our end of the host's cable its address; nspawn makes the cable a moment after it starts."""
         deadline = time.monotonic() + 20
         while not Path(f"/sys/class/net/{self.record.veth}").exists():
-            if time.monotonic() > deadline or not self._processes():
+            if time.monotonic() > deadline or not self._is_populated():
                 raise self._failed("its network cable never appeared")
             time.sleep(0.02)
         run_tool(["ip", "address", "replace", f"{self.record.gateway}/30", "dev", self.record.veth])
@@ -113,7 +113,7 @@ class Machine:
         """Wait until the host has finished booting and its SSH server greets."""
         deadline = time.monotonic() + BOOT_TIMEOUT_S
         while not self._greets():
-            if time.monotonic() > deadline or not self._processes():
+            if time.monotonic() > deadline or not self._is_populated():
                 raise self._failed("its SSH server never answered")
             time.sleep(0.05)
         state = self.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.decode().strip()
@@ -139,7 +139,7 @@ class Machine:
         with contextlib.suppress(FileNotFoundError):
             (cgroup / "cgroup.kill").write_text("1")
         deadline = time.monotonic() + 30
-        while self._processes():
+        while self._is_populated():
             if time.monotonic() > deadline:
                 raise self._failed("its processes do not end")
             time.sleep(0.02)
@@ -152,7 +152,7 @@ class Machine:
         """Let the host end in order, as `poweroff` does; its disk stays."""
         self.run(["systemctl", "poweroff", "--no-block"], check=False)
         deadline = time.monotonic() + timeout_s
-        while self._processes() and time.monotonic() < deadline:
+        while self._is_populated() and time.monotonic() < deadline:
             time.sleep(0.05)
         self.kill()
 
@@ -190,8 +190,13 @@ class Machine:
 
     def gpu(self, request: Mapping[str, object]) -> dict[str, Any]:
         """Steer the GPU daemon of the host, or ask it; `Gpud.control` in hostfiles/lab_gpud.py says what it takes."""
-        program = ["/usr/bin/python3", "-I", "-S", "/opt/recon-lab/lab_gpud.py"]
-        reply: dict[str, Any] = json.loads(self.run([*program, "--control", json.dumps(request)]).stdout)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(30)
+            client.connect(str(self.path("/run/lab-gpud/control.sock")))
+            client.sendall(json.dumps(request).encode() + b"\n")
+            reply: dict[str, Any] = json.loads(client.makefile().readline())
+        if "error" in reply:
+            raise self._failed(f"the GPU daemon refused {request}: {reply['error']}")
         return reply
 
     def fault(self, port: int, faults: Mapping[str, float | bool]) -> None:
@@ -223,10 +228,12 @@ class Machine:
         group.mkdir(exist_ok=True)
         return group
 
-    def _processes(self) -> list[int]:
-        cgroup = Path(self.record.cgroup)
-        groups = [cgroup, *(path.parent for path in cgroup.glob("**/cgroup.procs"))]
-        return [pid for group in groups for pid in _pids(group)]
+    def _is_populated(self) -> bool:
+        """Say whether any process of the host lives; the kernel keeps count of the whole group."""
+        try:
+            return "populated 1" in (Path(self.record.cgroup) / "cgroup.events").read_text(encoding="ascii")
+        except OSError:
+            return False
 
     def _failed(self, what: str) -> LabError:
         log = Path(self.record.disk) / "console.log"
@@ -261,10 +268,9 @@ def _hierarchies(cgroup: Path) -> list[Path]:
 def _remove_cgroup(top: Path) -> None:
     """Remove a control group and all below; the kernel needs a moment after the last process."""
     for _attempt in range(100):
-        groups = sorted((path for path in top.glob("**/") if path.is_dir()), key=lambda path: -len(path.parts))
-        for group in groups:
+        for group, _below, _files in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
-                group.rmdir()
+                Path(group).rmdir()
         if not top.exists():
             return
         time.sleep(0.02)

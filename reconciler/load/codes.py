@@ -88,7 +88,7 @@ SUMMARIES = {
     "REC3011": "ambiguous address",
     "REC3012": "command given as one text",
     # What a command was asked to do.
-    "REC7025": "folder is not empty",
+    "REC7040": "folder is not empty",
 }
 
 

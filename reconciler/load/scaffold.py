@@ -50,7 +50,7 @@ def _refuse_unless_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     detail = "files of its own could be overwritten" if folder.is_dir() else "there is a file of that name"
-    raise RefusedError(problem("REC7025", Where(str(folder)), detail, "name a new or empty folder: recon init DIR"))
+    raise RefusedError(problem("REC7040", Where(str(folder)), detail, "name a new or empty folder: recon init DIR"))
 
 
 def _starter_files(*, simulated: bool) -> dict[str, str]:

@@ -35,6 +35,7 @@ _IMAGE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+_SPLIT_BY_SYSTEMD = re.compile(r"[\s\"'\\]")
 _HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_OVERRIDES = ("LD_", "NVIDIA_")
@@ -109,6 +110,9 @@ def check_host_folder(path: str, allowed: tuple[str, ...]) -> Finding | None:
     """Judge a path of the host that a container gets to see."""
     if finding := check_path(path):
         return finding
+    if _SPLIT_BY_SYSTEMD.search(path):
+        detail = f"{shown(path)} has white space, quotes or backslashes, which podman cannot pass on to systemd whole"
+        return Finding("REC3004", detail, "rename it on the host, or bind-mount it under a plain name")
     plain = path.rstrip("/") or "/"
     if risky := _hands_over(plain):
         return Finding(

@@ -141,6 +141,11 @@ def missing(machine: SimMachine, what: str, name: str) -> str:
     return f"{state.host}: {what} {name} is gone"
 
 
+def _fault_words(machine: SimMachine, words: Sequence[str]) -> str:
+    kind, match, value, text = (*words, *("", "*", "0", "")[len(words) :])
+    return fault(machine, kind, match, float(value), text)
+
+
 class Deed(NamedTuple):
     """A row of the table: the words it takes after the host, one line of help, and how to do it."""
 
@@ -153,7 +158,7 @@ DEEDS: dict[str, Deed] = {
     "fault": Deed(
         "KIND [COVEN|COVEN/SERVICE|UNIT|:PORT] [NUMBER] [TEXT]",
         "let something go wrong from now on",
-        lambda m, w: fault(m, w[0], *w[1:2], *[float(number) for number in w[2:3]], *w[3:4]),
+        _fault_words,
     ),
     "heal": Deed("[KIND] [WHOM]", "take faults away", lambda m, w: heal(m, *w[:2])),
     "hold": Deed("GIB", "let a foreign program take GPU memory", lambda m, w: hold_memory(m, int(float(w[0]) * GiB))),

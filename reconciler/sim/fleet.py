@@ -26,7 +26,7 @@ HOSTS = "hosts.json"
 """Optional: `{"name": {"kind": "h200", "gpus": 8, "seed": 1}}`, read when a host is made."""
 
 _DIGEST = "simulated"
-_NAMED = (("spark", "gb10"), ("gb10", "gb10"), ("gh", "gh200"))
+_NAMED = {"spark": "gb10", "gb10": "gb10", "gh": "gh200"}
 _SHARED = "[Unit]\nDescription={unit} (somebody else's)\n[Service]\nExecStart=/usr/bin/{name}\nRestart=always\n"
 
 
@@ -74,7 +74,7 @@ class SimFleet:
     def _new(self, host: str, kind: Kind | None) -> SimMachine:
         path = self._directory / HOSTS
         declared = json.loads(path.read_text(encoding="utf-8")).get(host, {}) if path.exists() else {}
-        named: Kind = next((found for prefix, found in _NAMED if host.startswith(prefix)), "h200")  # type: ignore[assignment]
+        named = next((found for prefix, found in _NAMED.items() if host.startswith(prefix)), "h200")
         wanted = declared.get("kind", kind or named)
         if wanted not in get_args(Kind):
             raise ValueError(f"{path}: {host}: no such kind of machine: {wanted}")
@@ -100,7 +100,7 @@ def _execute(machine: SimMachine, unit: str, txid: str) -> int:
     except KilledError:
         machine.revive()
         return 137
-    except Exception:  # noqa: BLE001 - whatever it was, a real unit would log it and be failed
+    except Exception:  # whatever it was: a real unit would log it and be failed
         for line in traceback.format_exc().splitlines():
             machine.clock.log(unit, line)
         return 1

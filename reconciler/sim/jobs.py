@@ -41,11 +41,11 @@ class _Wish(NamedTuple):
 class Executor(Protocol):
     """What jobs need from the manager: begin to do a thing, and the state of a unit."""
 
-    def begin_start(self, name: str) -> Answer: ...  # noqa: D102 - the class says it
+    def begin_start(self, name: str) -> Answer: ...
 
-    def begin_stop(self, name: str) -> Answer: ...  # noqa: D102 - the class says it
+    def begin_stop(self, name: str) -> Answer: ...
 
-    def run_of(self, name: str) -> Run: ...  # noqa: D102 - the class says it
+    def run_of(self, name: str) -> Run: ...
 
 
 class Jobs:
@@ -69,7 +69,7 @@ class Jobs:
         0 when there is nothing to do for the unit.
         """
         wishes: dict[str, _Wish] = {}
-        self._wish(wishes, name, kind, matters=True, anchor=True)
+        self._wish(wishes, name, kind, matters=True)
         self._drop_idle(wishes)
         self._check_destructive(wishes, name, kind, mode)
         for unit, wish in wishes.items():
@@ -88,7 +88,7 @@ class Jobs:
             return
         self._busy = True
         try:
-            while any([self._try(job) for job in sorted(self._state.jobs, key=lambda job: job.id)]):
+            while sum(self._try(job) for job in sorted(self._state.jobs, key=lambda job: job.id)):
                 pass
         finally:
             self._busy = False
@@ -149,10 +149,10 @@ class Jobs:
                 return True
         return False
 
-    def _wish(self, wishes: dict[str, _Wish], name: str, kind: Kind, *, matters: bool, anchor: bool = False) -> None:
+    def _wish(self, wishes: dict[str, _Wish], name: str, kind: Kind, *, matters: bool) -> None:
         unit = self._units.get(name)
-        if kind in _STARTING and (unit.load != "loaded" or anchor):
-            self._check_loadable(name, kind)
+        if kind in _STARTING and unit.load != "loaded":
+            self._check_loadable(name)
         merged = _merge(wishes.get(name), kind, matters=matters)
         if merged is None:
             # Inside a mere wish this drops the wish: so the later of two covens that both want to boot does not.
@@ -179,9 +179,9 @@ class Jobs:
         for other in sorted(self._units.out("Requisite", name)):
             self._wish(wishes, other, "verify-active", matters=matters)
         for other in sorted(self._units.out("Conflicts", name) | self._units.into("Conflicts", name)):
-            if self._executor.run_of(other).active in ("inactive", "failed") and self.of(other) is None:
-                if wishes.get(other, _Wish("stop", matters=False)).kind == "stop":
-                    continue
+            is_down = self._executor.run_of(other).active in ("inactive", "failed") and self.of(other) is None
+            if is_down and wishes.get(other, _Wish("stop", matters=False)).kind == "stop":
+                continue
             self._wish(wishes, other, "stop", matters=matters)
 
     def _propagate_stop(self, wishes: dict[str, _Wish], name: str, kind: Kind, *, matters: bool) -> None:
@@ -192,7 +192,7 @@ class Jobs:
                 elif self._executor.run_of(other).active in _LIVE:
                     self._wish(wishes, other, "restart", matters=matters)
 
-    def _check_loadable(self, name: str, kind: Kind) -> None:
+    def _check_loadable(self, name: str) -> None:
         unit = self._units.get(name)
         if unit.load == "masked":
             raise RefusedError(f"Unit {name} is masked.")

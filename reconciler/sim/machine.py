@@ -25,7 +25,7 @@ from reconciler.sim.gpu import GpuMemory
 from reconciler.sim.podman import Podman, UnknownArgvError
 from reconciler.sim.procfs import Kernel
 from reconciler.sim.quadlet import generate
-from reconciler.sim.state import Node, SimState
+from reconciler.sim.state import Kind, Node, SimState
 from reconciler.sim.systemctl import Systemctl
 from reconciler.sim.systemd import Manager
 
@@ -70,7 +70,7 @@ class SimMachine(Machine):
         self._stopped: StoppedError | None = None
 
     @classmethod
-    def new(cls, host: str, kind: setup.Kind = "h200", *, seed: int = 1, gpus: int = 1) -> SimMachine:
+    def new(cls, host: str, kind: Kind = "h200", *, seed: int = 1, gpus: int = 1) -> SimMachine:
         """Make a machine that was just installed, and boot it."""
         machine = cls(setup.fresh(host, kind, seed=seed, gpus=gpus))
         setup.install(machine.files, machine.state)
@@ -184,6 +184,8 @@ class SimMachine(Machine):
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None
     ) -> Completed:
         words = list(argv)
+        if stdin:
+            raise UnknownArgvError(f"nothing the simulator knows reads its input: {words}")
         self._spend(_COSTS.get(words[0].rpartition("/")[2], 0.01))
         try:
             if self._only_looks(words):
@@ -278,7 +280,7 @@ class SimMachine(Machine):
             self._spent = 0.0
             try:
                 results.append(call())
-            except Exception as raised:  # noqa: BLE001 - the first is raised after all, as the seam says
+            except Exception as raised:  # the first is raised after all, as the seam says
                 failed = failed or raised
             longest = max(longest, self._spent)
         self._spent = None

@@ -38,8 +38,8 @@ class Podman:
         self._state = state
         self._clock = clock
         self.servers = Servers(state, clock, gpu, self.exited, self._ready)
-        self.on_exit: Exited = lambda unit, code: None
-        self.on_healthy: Callable[[str], None] = lambda unit: None
+        self.on_exit: Exited | None = None
+        self.on_healthy: Callable[[str], None] | None = None
         clock.on("podman.stopped", lambda args: self.exited(str(args["container"]), int(args["code"])))
 
     def start(self, unit: str, argv: Sequence[str], env: dict[str, str], cgroup: str) -> Container | int:
@@ -65,7 +65,9 @@ class Podman:
 
     def stop(self, container: Container) -> None:
         """Do what `podman rm -f` does: SIGTERM, and SIGKILL when the stop timeout is over."""
-        deaf = fault_of(self._state, "ignores-sigterm", container.unit, container.server and container.server.port)
+        deaf = fault_of(
+            self._state, "ignores-sigterm", container.unit, container.server.port if container.server else None
+        )
         delay, code = (container.stop_timeout, _KILLED) if deaf else (STOP_S, _TERMINATED)
         self._clock.schedule(delay, "podman.stopped", container=container.id, code=code)
 
@@ -87,7 +89,7 @@ class Podman:
         for pid in (container.pid, container.conmon):
             self._state.processes.pop(pid, None)
         self._forget(container)
-        if container.unit:
+        if container.unit and self.on_exit is not None:
             self.on_exit(container.unit, code)
 
     def clear(self) -> None:
@@ -189,7 +191,7 @@ class Podman:
 
     def _ready(self, ident: str, _code: int) -> None:
         container = self._state.containers[ident]
-        if container.unit:
+        if container.unit and self.on_healthy is not None:
             self.on_healthy(container.unit)
 
     def _container(self, unit: str, argv: Sequence[str]) -> Container:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+from collections.abc import Callable
 
 from reconciler.sim.files import error
 from reconciler.sim.gpu import GpuMemory
@@ -38,11 +39,11 @@ class Kernel:
 
     def read(self, path: str) -> bytes:
         """Return what a virtual file says."""
-        fixed = {
+        fixed: dict[str, Callable[[], bytes]] = {
             "/proc/meminfo": self._meminfo,
-            "/proc/uptime": lambda: f"{self._state.now - self._state.booted_at:.2f} 0.00\n".encode(),
-            "/proc/sys/kernel/random/boot_id": lambda: f"{boot_id(self._state)}\n".encode(),
-            "/proc/sys/kernel/hostname": lambda: f"{self._state.host}\n".encode(),
+            "/proc/uptime": f"{self._state.now - self._state.booted_at:.2f} 0.00\n".encode,
+            "/proc/sys/kernel/random/boot_id": f"{boot_id(self._state)}\n".encode,
+            "/proc/sys/kernel/hostname": f"{self._state.host}\n".encode,
             "/proc/sys/kernel/osrelease": lambda: b"6.12.48+deb13-amd64\n",
             "/proc/driver/nvidia/version": self._driver,
             "/proc/driver/nvidia/params": lambda: b"EnableMSI: 1\n",
@@ -94,16 +95,16 @@ class Kernel:
         )
 
     def _members(self, group: str) -> list[Process]:
-        return [
-            process for process in self._state.processes.values() if (process.cgroup + "/").startswith(group + "/")
-        ]
+        return [process for process in self._state.processes.values() if (process.cgroup + "/").startswith(group + "/")]
 
     def _below(self, path: str) -> set[str]:
         group = path[len(_CGROUPS) :].rstrip("/")
         if not self._has_group(group):
             raise error(errno.ENOENT, path)
         return {
-            process.cgroup[len(group) + 1 :].split("/")[0] for process in self._members(group) if process.cgroup != group
+            process.cgroup[len(group) + 1 :].split("/")[0]
+            for process in self._members(group)
+            if process.cgroup != group
         }
 
     def _of_group(self, path: str) -> bytes:

@@ -111,7 +111,7 @@ class Servers:
             return self._llamacpp(container, server, method, path)
         return self._generic(container, server, method, path, body)
 
-    def _vllm(  # noqa: PLR0913 - one call as HTTP gives it
+    def _vllm(
         self, container: Container, server: Server, method: str, path: str, query: str, timeout_s: float
     ) -> Response:
         busy = self.in_flight(server)

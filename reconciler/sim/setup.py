@@ -20,7 +20,7 @@ _DIRECTORIES = (
     "/etc/systemd/system/multi-user.target.wants",
     "/srv/models",
     "/root",
-    "/tmp",
+    "/tmp",  # noqa: S108 - of the simulated host
     "/usr/bin",
     "/usr/lib/systemd/system",
     "/usr/share/containers/systemd",

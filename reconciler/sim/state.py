@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["gb10", "gh200", "h200"]
+Active = Literal["inactive", "activating", "active", "deactivating", "failed"]
 
 MiB = 2**20
 GiB = 2**30
@@ -101,7 +102,7 @@ class UnitFile(Part):
 class Run(Part):
     """What systemd knows of a unit beyond its file."""
 
-    active: Literal["inactive", "activating", "active", "deactivating", "failed"] = "inactive"
+    active: Active = "inactive"
     sub: str = "dead"
     result: str = "success"
     invocation: str = ""
@@ -109,6 +110,7 @@ class Run(Part):
     main_code: int = 0
     main_status: int = 0
     restarts: int = 0
+    is_restart: bool = False
     starts: list[float] = []
     turn: int = 0
     container: str = ""

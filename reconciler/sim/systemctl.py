@@ -23,7 +23,7 @@ _UNIT_KEYS = frozenset(
     """Description Documentation Wants Requires Requisite BindsTo PartOf Upholds Conflicts Before After OnFailure
     OnSuccess PropagatesStopTo StopPropagatedFrom RequiresMountsFor WantsMountsFor StopWhenUnneeded RefuseManualStart
     RefuseManualStop AllowIsolate DefaultDependencies CollectMode JobTimeoutSec StartLimitIntervalSec StartLimitBurst
-    StartLimitAction SourcePath ConditionPathExists AssertPathExists FailureAction SuccessAction""".split()
+    StartLimitAction SourcePath ConditionPathExists AssertPathExists FailureAction SuccessAction""".split()  # noqa: SIM905 - one word a line would fill a screen
 )
 _SERVICE_KEYS = frozenset(
     """Type RemainAfterExit GuessMainPID PIDFile BusName ExecStart ExecStartPre ExecStartPost ExecCondition ExecReload
@@ -31,7 +31,11 @@ _SERVICE_KEYS = frozenset(
     TimeoutAbortSec TimeoutSec RuntimeMaxSec WatchdogSec Restart SuccessExitStatus RestartPreventExitStatus
     RestartForceExitStatus NotifyAccess OOMPolicy OOMScoreAdjust Environment EnvironmentFile KillMode KillSignal
     SendSIGKILL SyslogIdentifier Delegate Slice MemoryMax MemoryHigh MemorySwapMax TasksMax CPUQuota CPUWeight IOWeight
-    LimitNOFILE LimitMEMLOCK User Group WorkingDirectory StandardOutput StandardError LoadCredential Nice""".split()
+    LimitNOFILE LimitMEMLOCK User Group WorkingDirectory StandardOutput StandardError LoadCredential Nice""".split()  # noqa: SIM905 - as above
+)
+_JOB_FAILED = (
+    "Job for {0} failed because the control process exited with error code.\n"
+    'See "systemctl status {0}" and "journalctl -xeu {0}" for details.'
 )
 _SERVICE_ONLY = ("Type", "MainPID", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ControlGroup")
 
@@ -67,7 +71,8 @@ class Systemctl:
 
     def systemd_run(self, argv: Sequence[str]) -> Completed:
         """Answer `systemd-run …` for a transient service that does not block."""
-        options, at = {}, 1
+        options: dict[str, list[str]] = {}
+        at = 1
         while at < len(argv) and argv[at].startswith("--"):
             key, _, value = argv[at].partition("=")
             options.setdefault(key, []).append(value)
@@ -110,9 +115,7 @@ class Systemctl:
                 raise UnknownArgvError(f"journalctl: {list(argv)}")
         if not unit:
             raise UnknownArgvError(f"journalctl: {list(argv)}")
-        lines = self._state.logs.get(unit, [])[-count:] or ["-- No entries --"]
-        if lines == ["-- No entries --"] and ("--quiet" in argv or "-q" in argv):
-            lines = []
+        lines = self._state.logs.get(unit, [])[-count:]
         return Completed(0, "".join(line + "\n" for line in lines).encode(), b"")
 
     def _queue(self, verb: str, options: dict[str, str], names: list[str], timeout_s: float) -> Completed:
@@ -130,6 +133,8 @@ class Systemctl:
             except RefusedError as refused:
                 rc = refused.rc
                 errors.append(f"Failed to {verb} {name}: {refused}")
+                if refused.rc == 4:
+                    errors.append(f"See system logs and 'systemctl status {name}' for details.")
         if "--no-block" not in options:
             rc = self._wait(jobs, errors, timeout_s) or rc
         return Completed(rc, b"", "".join(line + "\n" for line in errors).encode())
@@ -149,7 +154,7 @@ class Systemctl:
             result = results[job]
             if result == "done":
                 continue
-            text = words.get(result, "Job for {} failed.").format(name)
+            text = words.get(result, _JOB_FAILED).format(name)
             errors += [text] if text else []
             rc = 0 if result == "skipped" else 1
         return rc
@@ -227,8 +232,8 @@ class Systemctl:
             "SourcePath": unit.source,
             "DropInPaths": " ".join(unit.dropins),
             "UnitFileState": _file_state(unit.fragment),
-            "NeedDaemonReload": "yes" if self._manager.units.needs_reload(name) else "no",
             "Job": str(job.id) if job is not None else "",
+            "NeedDaemonReload": "yes" if self._manager.units.needs_reload(name) else "no",
             "InvocationID": run.invocation,
         }
 

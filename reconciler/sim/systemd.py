@@ -8,13 +8,14 @@ Must not: parse commands of people (`systemctl.py` does), or know what runs in a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from reconciler.sim.clock import Clock
 from reconciler.sim.files import Files
 from reconciler.sim.jobs import Answer, Jobs, RefusedError
 from reconciler.sim.podman import Podman
-from reconciler.sim.state import Process, Run, SimState, UnitFile
+from reconciler.sim.state import Active, Process, Run, SimState, UnitFile
 from reconciler.sim.unitfile import command, expand, is_true, last, seconds, split, values, words
 from reconciler.sim.units import Units
 
@@ -25,6 +26,7 @@ _SPAWN_S = 0.3
 _ONESHOT_S = 0.02
 _TERM_S = 0.05
 _START_LIMIT_S, _START_LIMIT_BURST = 10.0, 5
+_PATH_CHECKS: dict[str, Answer] = {"AssertPathExists": "assert", "ConditionPathExists": "skipped"}
 _RUNNING = ("active", "activating", "deactivating")
 
 
@@ -40,16 +42,11 @@ class Manager:
         self.jobs = Jobs(state, self.units, self, clock.note)
         podman.on_exit = self.main_exited
         podman.on_healthy = self._healthy
-        for name, handler in (
-            ("spawn", self._spawned),
-            ("oneshot", self._oneshot_ended),
-            ("restart", self._restart_due),
-            ("start-timeout", self._start_timed_out),
-            ("terminated", self._terminated),
-        ):
-            clock.on(
-                f"unit.{name}", lambda args, handler=handler: handler(str(args["unit"]), int(args["turn"]))
-            )
+        self._on("spawn", self._spawned)
+        self._on("oneshot", self._oneshot_ended)
+        self._on("restart", self._restart_due)
+        self._on("start-timeout", self._start_timed_out)
+        self._on("terminated", self._terminated)
 
     def run_of(self, name: str) -> Run:
         """Return the state of a unit; of one that never ran, that of a unit that is not running."""
@@ -111,17 +108,13 @@ class Manager:
         if run.active == "activating" and run.sub != "auto-restart":
             return "running"
         unit = self.units.get(name)
-        if unit.load != "loaded":
-            return "failed"
-        for other in sorted(self.units.out("BindsTo", name) & self.units.after(name)):
-            if self.run_of(other).active != "active":
-                return "dependency"
-        for path in words(unit.sections, "Unit", "AssertPathExists"):
-            if self._files.stat(path) is None:
-                return "assert"
-        for path in words(unit.sections, "Unit", "ConditionPathExists"):
-            if self._files.stat(path) is None:
-                return "skipped"
+        if run.sub == "auto-restart":
+            # Who starts a unit that waits for its restart only hurries it up; it counts as one.
+            run.restarts += 1
+            run.is_restart = True
+        obstacle = self._obstacle(unit)
+        if obstacle is not None:
+            return obstacle
         if not name.endswith(".service"):
             self._become(name, "active", "active")
             return "done"
@@ -157,6 +150,11 @@ class Manager:
         run.main_pid, run.main_code, run.main_status = 0, 1, code
         is_clean = code == 0 or str(code) in words(unit.sections, "Service", "SuccessExitStatus")
         result = "success" if is_clean else "exit-code"
+        if code:
+            word = "FAILURE" if code == 1 else "n/a"
+            self._clock.log(name, f"{name}: Main process exited, code=exited, status={code}/{word}")
+        if not is_clean:
+            self._clock.log(name, f"{name}: Failed with result '{result}'.")
         if run.active == "deactivating":
             self._dead(name, result)
             return
@@ -182,8 +180,24 @@ class Manager:
             if fnmatchcase(name, pattern) and (self.run_of(name).active != "inactive" or self.jobs.of(name))
         ]
 
+    def _obstacle(self, unit: UnitFile) -> Answer | None:
+        if unit.load != "loaded":
+            return "failed"
+        for other in self.units.out("BindsTo", unit.name) & self.units.after(unit.name):
+            if self.run_of(other).active != "active":
+                return "dependency"
+        for key, answer in _PATH_CHECKS.items():
+            if any(self._files.stat(path) is None for path in words(unit.sections, "Unit", key)):
+                return answer
+        return None
+
+    def _on(self, event: str, handler: Callable[[str, int], None]) -> None:
+        self._clock.on(f"unit.{event}", lambda args: handler(str(args["unit"]), int(args["turn"])))
+
     def _start_service(self, name: str, unit: UnitFile, run: Run) -> Answer:
         run.turn += 1
+        run.restarts = run.restarts if run.is_restart else 0
+        run.is_restart = False
         if self._over_start_limit(unit, run):
             run.result = "start-limit-hit"
             self._become(name, "failed", "failed")
@@ -264,6 +278,7 @@ class Manager:
         if run is None or run.turn != turn or run.sub != "auto-restart":
             return
         run.restarts += 1
+        run.is_restart = True
         self._clock.log(name, f"{name}: Scheduled restart job, restart counter is at {run.restarts}.")
         try:
             self.jobs.enqueue(name, "restart")
@@ -299,11 +314,11 @@ class Manager:
             if self.run_of(other).active in ("active", "activating"):
                 self.jobs.enqueue(other, "stop")
 
-    def _become(self, name: str, active: str, sub: str) -> None:
+    def _become(self, name: str, active: Active, sub: str) -> None:
         run = self._state.runs.setdefault(name, Run())
         if (run.active, run.sub) != (active, sub):
             self._clock.note(f"{name} {active}/{sub}")
-        run.active, run.sub, run.since = active, sub, self._clock.now  # type: ignore[assignment]  # from _STATES only
+        run.active, run.sub, run.since = active, sub, self._clock.now
 
     def _over_start_limit(self, unit: UnitFile, run: Run) -> bool:
         span = seconds(last(unit.sections, "Unit", "StartLimitIntervalSec"), _START_LIMIT_S)

@@ -8,7 +8,6 @@ Must not: start or stop anything.
 
 from __future__ import annotations
 
-import posixpath
 from collections import defaultdict
 
 from reconciler.sim.files import Files
@@ -205,9 +204,9 @@ class Units:
 def relations(unit: UnitFile, relation: str) -> list[str]:
     """Return what a unit names in a relation: in its file, by links, and by the defaults systemd adds."""
     named = words(unit.sections, "Unit", relation) + unit.links.get(relation, [])
-    if relation == "After" and unit.name.endswith(".target"):
+    has_defaults = is_true(last(unit.sections, "Unit", "DefaultDependencies", "yes"))
+    if relation == "After" and unit.name.endswith(".target") and has_defaults:
         # A target is reached after what it pulls in, unless that is explicitly the other way round.
-        if is_true(last(unit.sections, "Unit", "DefaultDependencies", "yes")):
-            pulled = [other for kind in ("Requires", "Wants", "BindsTo") for other in relations(unit, kind)]
-            named += [other for other in pulled if other not in words(unit.sections, "Unit", "Before")]
+        pulled = [other for kind in ("Requires", "Wants", "BindsTo") for other in relations(unit, kind)]
+        named += [other for other in pulled if other not in words(unit.sections, "Unit", "Before")]
     return named

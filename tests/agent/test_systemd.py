@@ -97,7 +97,7 @@ def test_a_failed_question_is_an_error_and_not_an_empty_answer() -> None:
     argv = ("systemctl", "show", PROPERTIES, "--", "recon-*")
     host = FakeHost(programs={argv: Completed(1, b"", b"Failed to connect to bus: Connection refused\n")})
 
-    with pytest.raises(SystemdError, match="^systemctl show: Failed to connect to bus: Connection refused$"):
+    with pytest.raises(SystemdError, match=r"^systemctl show: Failed to connect to bus: Connection refused$"):
         systemd.show_units(host, ["recon-*"])
 
 
@@ -112,7 +112,7 @@ def test_the_version_is_that_of_the_manager_that_runs() -> None:
 @pytest.mark.parametrize(
     ("told", "argv"),
     [
-        (lambda host: systemd.daemon_reload(host), "systemctl daemon-reload"),
+        (systemd.daemon_reload, "systemctl daemon-reload"),
         (
             lambda host: systemd.start_target(host, "recon-coven-vision.target"),
             "systemctl start --no-block --job-mode=fail recon-coven-vision.target",
@@ -145,7 +145,7 @@ def test_a_refused_start_is_an_error_with_systemds_reason() -> None:
     argv = ("systemctl", "start", "--no-block", "--job-mode=fail", "recon-coven-vision.target")
     host = FakeHost(programs={argv: Completed(1, b"", b"Transaction is destructive.\n")})
 
-    with pytest.raises(SystemdError, match="^systemctl start: Transaction is destructive.$"):
+    with pytest.raises(SystemdError, match=r"^systemctl start: Transaction is destructive.$"):
         systemd.start_target(host, "recon-coven-vision.target")
 
 

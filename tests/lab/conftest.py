@@ -58,24 +58,32 @@ def machine(lab: Lab) -> Iterator[Machine]:
 
 
 def clean(machine: Machine) -> None:
-    """Take a host back to how it booted: nothing of recon on it, no container, no fault."""
+    """Take a host back to how it booted: nothing of recon, no container, no fault. Quick when there is nothing."""
     machine.heal()
-    units = machine.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "recon-*"]).stdout.decode()
-    names = [line.split()[0] for line in units.splitlines() if line.strip()]
-    if names:
-        machine.run(["systemctl", "stop", *names], check=False)
-        machine.run(["systemctl", "reset-failed"], check=False)
-    machine.run(["podman", "rm", "--all", "--force", "--time", "0"])
-    machine.run(["rm", "-rf", *RECON_PATHS])
-    if names:
+    if any(any(machine.path(place).glob(pattern)) for place, pattern in TRACES):
+        machine.run(["systemctl", "stop", "--", "recon-*"], check=False)
+        machine.run(["podman", "rm", "--all", "--force", "--time", "0"])
+        remains = [str(path) for place, pattern in OURS for path in machine.path(place).glob(pattern)]
+        root = str(machine.path("/"))
+        machine.run(["rm", "-rf", "--", *("/" + path.removeprefix(root).lstrip("/") for path in remains)])
         machine.run(["systemctl", "daemon-reload"])
+        machine.run(["systemctl", "reset-failed"])
     machine.heal()
 
 
-RECON_PATHS = (
-    "/etc/recon",
-    "/run/recon",
-    "/var/lib/recon",
-    "/etc/containers/systemd/recon",
-    "/run/containers/systemd/recon-trial",
+OURS = (
+    ("/etc", "recon"),
+    ("/run", "recon*"),
+    ("/var/lib", "recon*"),
+    ("/etc/systemd/system", "**/recon-*"),
+    ("/etc/containers/systemd", "*"),
+    ("/run/containers/systemd", "*"),
+    ("/run/systemd/system", "**/recon-*"),
+)
+"""Where recon leaves files on a host: directory and pattern."""
+
+TRACES = (
+    *OURS,
+    ("/var/lib/containers/storage/overlay-containers", "*/userdata"),
+    ("/run/systemd/transient", "recon-*"),
 )

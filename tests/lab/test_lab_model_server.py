@@ -94,7 +94,7 @@ def server(machine: Machine, lab: Lab) -> Iterator[Server]:
 
 
 def test_vllm_shows_its_model_and_counts_what_runs_and_what_waits(server: Server) -> None:
-    server.start("--model", "/models/m", "--served-model-name", "big", "--max-num-seqs", "1")
+    server.start("--model", "org/m", "--served-model-name", "big", "--max-num-seqs", "1")
     server.until("GET", "/health", 200)
     idle = server.samples()
     first = server.in_background("/v1/completions", {"model": "big", "prompt": "x", "max_tokens": 60})
@@ -186,7 +186,7 @@ def test_vllm_does_not_listen_before_it_is_loaded_and_llamacpp_answers_503(serve
 
 
 def test_llamacpp_shows_its_slots_and_its_metrics_only_when_asked_for(server: Server) -> None:
-    server.start("--runtime", "llamacpp", "-m", "/models/m.gguf", "--parallel", "2")
+    server.start("--runtime", "llamacpp", "-m", "m.gguf", "--parallel", "2")
     server.until("GET", "/health", 200)
     answer = server.in_background("/completion", {"prompt": "x", "n_predict": 60})
     pause = threading.Event()
@@ -260,8 +260,8 @@ def test_a_server_deaf_to_sigterm_has_to_be_killed(server: Server) -> None:
 
 
 def test_a_server_with_another_model_says_so_and_refuses_the_expected_one(server: Server) -> None:
-    server.start("--model", "/models/m", LAB_FAULT="wrong-model", LAB_TOKEN_MS="1")
+    server.start("--model", "org/m", LAB_FAULT="wrong-model", LAB_TOKEN_MS="1")
     server.until("GET", "/health", 200)
 
     assert [item["id"] for item in json.loads(server.ask("GET", "/v1/models")[1])["data"]] == ["another-model"]
-    assert server.ask("POST", "/v1/completions", {"model": "/models/m", "prompt": "x"})[0] == 404
+    assert server.ask("POST", "/v1/completions", {"model": "org/m", "prompt": "x"})[0] == 404

@@ -178,6 +178,8 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("dots in a path", {WRITING: service('volumes: ["/srv/../etc:/x"]')}, "REC3004", f"{WRITING}:6:15", "/etc"),
     ("dots inside the container", {WRITING: service('volumes: ["/srv/x:/y/../etc"]')}, "REC3004", f"{WRITING}:6:15", "'..'"),
     ("relative inside the container", {WRITING: service('volumes: ["/srv/x:y"]')}, "REC3004", f"{WRITING}:6:15", "absolute"),
+    ("space in a host path", {WRITING: service('volumes: ["/srv/a b:/y"]')}, "REC3004", f"{WRITING}:6:15", "white space"),
+    ("quote in a model's path", {WRITING: service("port: 80\nmodel: {path: '/srv/a\"b'}", runtime="vllm")}, "REC3004", f"{WRITING}:7:19", "quotes"),
     ("long part", {WRITING: service(f'volumes: ["/srv/{"x" * 256}:/y"]')}, "REC3004", f"{WRITING}:6:15", "255"),
     ("relative model", {WRITING: service("port: 80\nmodel: {path: srv/m}", runtime="vllm")}, "REC3004", f"{WRITING}:7:19", "write /srv/m"),
     ("relative health path", {WRITING: service("port: 80\nhttp: {health: h, in_flight: none}", runtime="generic")}, "REC3004", f"{WRITING}:7:20", "start a path with '/'"),
@@ -274,7 +276,7 @@ def test_the_same_address_behind_other_ports_or_jump_hosts_is_another_machine(tm
 
 
 def test_a_cycle_as_long_as_a_file_allows_is_found(tmp_path: Path) -> None:
-    services = "".join(f"  s{n}:\n    {SERVICE}    after: [s{(n + 1) % 2000}]\n" for n in range(2000))
+    services = "".join(f"  s{n}:\n    {SERVICE}    after: [s{(n + 1) % 600}]\n" for n in range(600))
 
     found = problems(write(tmp_path, {WRITING: "services:\n" + services}))
 

@@ -33,12 +33,12 @@ class HttpRequest(Request):
 
     def _read(self, address: str, port: int) -> None:
         connection = http.client.HTTPConnection(address, port, timeout=self._seconds + 60)
-        body = json.dumps({"model": "reasoning", "prompt": "long", "max_tokens": self._tokens, "stream": True})
-        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        self._body = response.read(16)
-        self._began.set()
-        with contextlib.suppress(http.client.IncompleteRead, OSError):
+        order = {"model": "/srv/models/reasoning", "prompt": "long", "max_tokens": self._tokens, "stream": True}
+        with contextlib.closing(connection), contextlib.suppress(http.client.IncompleteRead, OSError):
+            connection.request("POST", "/v1/completions", json.dumps(order), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            self._body = response.read(16)
+            self._began.set()
             while chunk := response.read(4096):
                 self._body += chunk
 

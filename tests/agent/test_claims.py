@@ -1,0 +1,72 @@
+"""Lease, hold, executor: what does not verify is never "nobody"."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.agent import claims, fact
+from reconciler.agent.record import RecordError, seal
+from tests.agent.fakehost import Content, FakeHost
+
+LEASE = {"epoch": 3, "owner": "ada@laptop", "txid": "t2", "boot_id": "b", "step": "drain", "since": 12.5}
+HOLD = {"owner": "ada", "reason": "benchmark until noon", "since": 1.0, "until": None}
+
+
+def test_a_lease_is_read_whole_and_none_is_none() -> None:
+    assert claims.lease(FakeHost()) is None
+    assert claims.lease(FakeHost({"/run/recon/lease.json": seal(LEASE)})) == LEASE
+
+
+@pytest.mark.parametrize("body", [{**LEASE, "epoch": "3"}, {**LEASE, "epoch": True}, {"owner": "ada"}])
+def test_a_lease_without_its_parts_is_an_error(body: dict[str, object]) -> None:
+    with pytest.raises(RecordError):
+        claims.lease(FakeHost({"/run/recon/lease.json": seal(body)}))
+
+
+def test_a_hold_may_be_written_by_hand_or_sealed() -> None:
+    by_hand = b'{"owner": "ada", "reason": "benchmark until noon", "since": 1, "until": null}'
+
+    assert claims.hold(FakeHost()) is None
+    assert claims.hold(FakeHost({"/etc/recon/hold.json": by_hand})) == HOLD
+    assert claims.hold(FakeHost({"/etc/recon/hold.json": seal(HOLD)})) == HOLD
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"hold please", b'{"owner": 1}', seal(HOLD).replace(b"noon", b"dusk"), b'{"owner": "a"}']
+)
+def test_a_hold_that_is_not_understood_is_an_error_and_so_never_no_hold(data: bytes) -> None:
+    with pytest.raises(RecordError, match=r"^/etc/recon/hold\.json is there and not understood"):
+        claims.hold(FakeHost({"/etc/recon/hold.json": data}))
+
+
+TXN = "/var/lib/recon/txn"
+OUTCOME = {"state": "applied"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "lease", "active", "txid"),
+    [
+        ("active", fact.value(LEASE), True, "t2"),
+        ("deactivating", fact.value(LEASE), True, "t2"),
+        ("activating", fact.value(None), True, "t1"),
+        ("inactive", fact.value(None), False, "t1"),
+        ("inactive", fact.value(LEASE), False, "t1"),
+        (None, fact.value(LEASE), True, "t2"),
+        (None, fact.value(None), False, "t1"),
+        (None, fact.unknown("torn"), True, "t1"),
+    ],
+)
+def test_the_executor_runs_when_its_unit_does_and_the_lease_is_the_second_best_sign(
+    unit: str | None, lease: fact.Fact, active: bool, txid: str
+) -> None:
+    host = FakeHost({f"{TXN}/t1/outcome.json": seal(OUTCOME)})
+
+    assert claims.executor(host, unit, lease) == {"active": active, "txid": txid, "last": {"value": OUTCOME}}
+
+
+def test_a_host_is_enrolled_when_a_complete_agent_lies_there() -> None:
+    half: dict[str, Content] = {"/var/lib/recon/agent/aa/recon_agent/real.py": "x"}
+
+    assert not claims.is_enrolled(FakeHost())
+    assert not claims.is_enrolled(FakeHost(half))
+    assert claims.is_enrolled(FakeHost({**half, "/var/lib/recon/agent/bb/.ok": ""}))
