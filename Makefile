@@ -29,7 +29,7 @@ lab: lab-deps     ## the main job on two real hosts of this computer
 	@$(BIN)/python scripts/lab_tour.py
 
 bench: lab-deps   ## speed, as ratios measured side by side
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench.run
 
 clean:            ## remove what the targets above made here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

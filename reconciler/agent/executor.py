@@ -69,7 +69,7 @@ def execute(machine: Machine, txid: str) -> Dict[str, Any]:
             return _conclude(run, _transact(run))
     except BusyError:
         text = "another executor holds the host's lock"
-        return _conclude(run, End("locked", text, "REC7010", "recon status"))
+        return _conclude(run, End("locked", text, "REC7110", "recon status"))
 
 
 def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
@@ -148,7 +148,7 @@ def _back(run: Run, halt: HaltError) -> End:
         for unit in then.units:
             run.logs.setdefault(unit, running.last_lines(run.machine, unit))
         again = " for the same reason" if then.reason == halt.reason else f": {then.reason}"
-        return End("held", f"{halt.reason}; then going back failed{again}", "REC7110", _continue(run))
+        return End("held", f"{halt.reason}; then going back failed{again}", "REC7190", _continue(run))
     return End("rolled_back" if disturbed else "aborted", halt.reason, halt.code, halt.fix or _continue(run))
 
 
@@ -169,13 +169,13 @@ def _recover(run: Run) -> End:
     why = "the executor ended before the transaction did (killed, or out of memory)"
     undo = step_undo.read_undo(run)
     if undo is None:
-        return End("aborted", f"{why}; nothing was changed", "REC7016", _continue(run))
+        return End("aborted", f"{why}; nothing was changed", "REC7116", _continue(run))
     run.new_generation, run.old_generation = undo["generation"], undo["from"]
     if step_commit.is_committed(run):
         return _finish(run)
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
-    return _back(run, HaltError("REC7016", why))
+    return _back(run, HaltError("REC7116", why))
 
 
 def _as_halt(error: Exception, run: Run) -> HaltError:
@@ -184,7 +184,7 @@ def _as_halt(error: Exception, run: Run) -> HaltError:
     if isinstance(error, systemd.SystemdError):
         return HaltError("REC7109", str(error), fix=f"recon status --host {run.intent['host']}")
     if isinstance(error, LeaseError):
-        return HaltError("REC7013", str(error), fix=_continue(run))
+        return HaltError("REC7113", str(error), fix=_continue(run))
     return HaltError(UNEXPECTED, clean(f"{type(error).__name__}: {error}"), fix=_continue(run))
 
 
@@ -254,7 +254,7 @@ def _unreadable(machine: Machine, txid: str, error: Exception) -> Dict[str, Any]
         "host": "",
         "state": "refused",
         "reason": clean(f"the intent cannot be read: {error}"),
-        "code": "REC7015",
+        "code": "REC7115",
         "fix": "recon apply",
         "committed": _committed(machine),
         "live": {},

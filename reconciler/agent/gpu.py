@@ -72,7 +72,17 @@ def describe(machine: Machine, raw: Raw, configured: str, timeout_s: float) -> G
         else:
             gpus.append(_gpu(machine, gpu, kind_by_id[id(gpu)], notes))
     driver = fact.value(clean(raw["driver"])) if raw["driver"] else fact.unknown("NVML does not say")
-    return Gpus(fact.value(gpus), driver, memory.kind_of_host(kinds, configured), notes)
+    return Gpus(fact.value(gpus), driver, _kind_of_host(raw["gpus"], answering, kinds, configured), notes)
+
+
+def _kind_of_host(
+    gpus: List[Dict[str, Any]], answering: List[Dict[str, Any]], kinds: List[Optional[str]], configured: str
+) -> fact.Fact:
+    """Return the kind of the host; a GPU that is lost says nothing about the others."""
+    told = [kind for gpu, kind in zip(answering, kinds) if gpu["memory"].get("error") != "lost"]
+    if gpus and not told and configured == "auto":
+        return fact.unknown("no GPU answers")
+    return memory.kind_of_host(told, configured)
 
 
 def _believable(machine: Machine, raw: Raw, timeout_s: float, notes: List[str]) -> Raw:

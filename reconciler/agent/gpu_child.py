@@ -107,7 +107,7 @@ def _abandon(pid: int) -> None:
 
 def _reap(pid: int) -> Optional[int]:
     """Return how the child ended, None when it does not end soon."""
-    for _ in range(100):
+    for _ in range(500):
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status

@@ -28,7 +28,7 @@ def install(machine: Machine, digest: str, bundle: Optional[Dict[str, str]]) -> 
     if machine.stat(place + "/.ok") is not None and bundle is None:
         return place
     if bundle is None:
-        raise RequestError("REC7019", "the agent is not installed and was not sent", place, "recon apply again")
+        raise RequestError("REC7119", "the agent is not installed and was not sent", place, "recon apply again")
     directories = {name.rpartition("/")[0] for name in bundle}
     for directory in sorted({place, *(f"{place}/{part}" for part in directories if part)}):
         machine.mkdir(directory, 0o755)

@@ -45,7 +45,7 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
         return {"launched": True, "txid": txid}
     if not _is_active(machine):
         text = clean(done.err) or f"exit status {done.rc}"
-        raise RequestError("REC7017", "the host would not start the executor", text, "systemctl status recon-executor")
+        raise RequestError("REC7117", "the host would not start the executor", text, "systemctl status recon-executor")
     # Somebody was faster between our look and systemd's: this transaction never was.
     machine.remove_tree(places.transaction(txid))
     return _busy(machine)
@@ -120,7 +120,7 @@ def _is_known(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
     except (OSError, RecordError):
         return False
     if canonical(earlier) != canonical(intent):
-        raise RequestError("REC7018", "another order has this transaction id", txid, "recon apply")
+        raise RequestError("REC7118", "another order has this transaction id", txid, "recon apply")
     return executor.read_outcome(machine, txid) is not None
 
 

@@ -82,7 +82,7 @@ def kind_of_host(kinds: List[Optional[str]], configured: str) -> fact.Fact:
     if configured != "auto":
         return fact.value(configured)
     if not kinds:
-        return fact.not_applicable("no GPU that answers")
+        return fact.not_applicable("no GPU")
     found: Set[Optional[str]] = set(kinds)
     if None in found:
         return fact.unknown("NVML gives no memory figure, and the GPU is not known to share the host's memory")

@@ -42,7 +42,7 @@ def _check_room(run: Run) -> None:
     for path in ("/etc", "/var/lib", "/run"):
         free = run.machine.free_bytes(path)
         if free < _ROOM:
-            raise HaltError("REC7023", f"{path} has {free} bytes left, {_ROOM} are needed", fix=f"make room on {path}")
+            raise HaltError("REC7123", f"{path} has {free} bytes left, {_ROOM} are needed", fix=f"make room on {path}")
 
 
 def _check_podman(run: Run) -> None:
@@ -51,7 +51,7 @@ def _check_podman(run: Run) -> None:
     if not found or (int(found[1]), int(found[2])) < _RUN_TIER:
         version = clean(text) or "unknown"
         raise HaltError(
-            "REC7020",
+            "REC7120",
             f"podman is {version}; a trial in /run needs 5.3 or later, and without it a power cut could not be undone",
             fix="install podman 5.3 or later on the host",
         )
@@ -65,7 +65,7 @@ def _check_mounts(members: List[Dict[str, Any]], run: Run) -> None:
         ]
     if missing:
         raise HaltError(
-            "REC7022", "not on the host: " + ", ".join(missing), fix="put the files there, or change desired/"
+            "REC7122", "not on the host: " + ", ".join(missing), fix="put the files there, or change desired/"
         )
 
 
@@ -80,7 +80,7 @@ def _check_images(members: List[Dict[str, Any]], run: Run) -> None:
         if done.rc != 0:
             why = "; ".join(clean_lines(done.err, 3)) or f"exit status {done.rc}"
             raise HaltError(
-                "REC7021", f"the image {clean(image)} is not on the host: {why}", fix=f"podman pull {image}"
+                "REC7121", f"the image {clean(image)} is not on the host: {why}", fix=f"podman pull {image}"
             )
 
 
@@ -98,7 +98,7 @@ def _check_memory(run: Run) -> None:
             continue
         problem = _unified(move, run) if move["memory_class"] == "unified" else _per_gpu(move, run)
         if problem:
-            raise HaltError("REC7024", f"slot {move['slot']}: {problem}", fix=f"recon plan --host {run.intent['host']}")
+            raise HaltError("REC7124", f"slot {move['slot']}: {problem}", fix=f"recon plan --host {run.intent['host']}")
 
 
 def _unified(move: Dict[str, Any], run: Run) -> str:

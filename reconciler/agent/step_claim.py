@@ -37,7 +37,7 @@ def take(run: Run) -> None:
         run.lease = lease.take(run.machine, owner=run.intent["owner"], txid=run.txid, boot_id=boot_id)
     except LeaseError as error:
         fix = f"look at {places.EPOCH} on the host, then: recon apply --host {run.intent['host']}"
-        raise HaltError("REC7013", str(error), fix=fix, state="locked") from error
+        raise HaltError("REC7113", str(error), fix=fix, state="locked") from error
 
 
 def look(run: Run) -> Dict[str, Any]:
@@ -51,7 +51,7 @@ def committed_number(state: Dict[str, Any]) -> Optional[int]:
     fact = state["generation"]
     if "unknown" in fact:
         raise HaltError(
-            "REC7014", f"the committed generation cannot be told: {fact['unknown']}", fix="", state="refused"
+            "REC7114", f"the committed generation cannot be told: {fact['unknown']}", fix="", state="refused"
         )
     generation = known(fact)
     return None if generation is None else int(generation["number"])
@@ -61,11 +61,11 @@ def _refuse_hold(fact: Dict[str, Any]) -> None:
     if "unknown" in fact:
         # A hold that cannot be read may be there: nothing is touched.
         text = f"{places.HOLD} is there but cannot be read: {fact['unknown']}"
-        raise HaltError("REC7011", text, fix=f"look at {places.HOLD} on the host", state="locked")
+        raise HaltError("REC7111", text, fix=f"look at {places.HOLD} on the host", state="locked")
     hold = known(fact)
     if hold is not None:
         text = f"held by {hold['owner']}: {hold['reason']}"
-        raise HaltError("REC7011", text, fix=f"ask {hold['owner']} to lift the hold", state="locked")
+        raise HaltError("REC7111", text, fix=f"ask {hold['owner']} to lift the hold", state="locked")
 
 
 def _what_moved(run: Run) -> str:

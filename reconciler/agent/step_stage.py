@@ -121,15 +121,15 @@ def _check_generated(run: Run) -> None:
     try:
         units = generator.generate(run.machine, run.directory)
     except generator.GeneratorError as error:
-        raise HaltError("REC7025", str(error), fix="recon render --check") from error
+        raise HaltError("REC7125", str(error), fix="recon render --check") from error
     problems = generator.compare(units, members)
     if problems:
         text = "the host's quadlet generator makes something else than was reviewed: " + "; ".join(problems[:6])
-        raise HaltError("REC7025", text, fix="recon render --check")
+        raise HaltError("REC7125", text, fix="recon render --check")
     natives = {file["name"]: file["content"] for file in intent["natives"]}
     problems = generator.verify(run.machine, units, natives, places.SCRATCH)
     if problems:
-        raise HaltError("REC7026", "systemd finds fault with the new units: " + "; ".join(problems), fix="recon render")
+        raise HaltError("REC7126", "systemd finds fault with the new units: " + "; ".join(problems), fix="recon render")
 
 
 def _replace_natives(run: Run) -> None:
@@ -180,7 +180,7 @@ def link_target(run: Run, path: str) -> "str | None":
         return None
     if found.kind != "link":
         raise HaltError(
-            "REC7027", f"{path} is there and is no symlink of ours", fix=f"move {path} away", state="refused"
+            "REC7127", f"{path} is there and is no symlink of ours", fix=f"move {path} away", state="refused"
         )
     return run.machine.read_link(path)
 

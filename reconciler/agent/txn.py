@@ -105,11 +105,11 @@ class Run:
     def prove_claim(self) -> None:
         """Stop when somebody else has claimed the host since; called right before what cannot be undone."""
         if self.lease is None:
-            raise HaltError("REC7013", "the host was never claimed")
+            raise HaltError("REC7113", "the host was never claimed")
         try:
             self.lease.check()
         except LeaseError as error:
-            raise HaltError("REC7013", str(error), fix="recon status") from error
+            raise HaltError("REC7113", str(error), fix="recon status") from error
 
     def _enter(self, name: str, guarded: bool) -> None:
         if self.lease is None:

@@ -124,6 +124,6 @@ def _invalid(host: Host, exc: ValidationError) -> Problem:
     first = exc.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])[:200]
     detail = f"{host.name} sent {exc.error_count()} fields recon does not understand, first {field!a}: {first['msg']}"
-    if first["loc"][:1] == ("protocol",):
+    if first["loc"] == ("protocol",) and first["type"] != "missing":
         return Problem("REC5007", "the host's agent speaks another protocol version", detail, "recon apply")
     return Problem("REC5005", "the host's reply is not valid", detail, "recon apply updates the agent of the host")

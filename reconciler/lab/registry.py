@@ -72,9 +72,11 @@ class LabRecord:
     @property
     def is_abandoned(self) -> bool:
         """Say whether nobody can want this lab any more."""
-        if self.machine_boot != boot_id() or not Path(self.directory).is_dir():
+        if self.machine_boot != boot_id():
             return True
-        return self.owner is not None and not self.owner.is_alive
+        if self.owner is not None:
+            return not self.owner.is_alive
+        return not (Path(self.directory) / COPY).is_file()
 
 
 def boot_id() -> str:
@@ -127,7 +129,7 @@ def _host(identity: str, block: int, number: int, cgroups: Path) -> HostRecord:
 def save(record: LabRecord) -> None:
     """Write a lab's record, whole or not at all: for this computer, and a copy in its directory for its owner."""
     REGISTRY.mkdir(mode=0o755, exist_ok=True)
-    for final in (REGISTRY / f"{record.id}.json", Path(record.directory) / COPY):
+    for final in (Path(record.directory) / COPY, REGISTRY / f"{record.id}.json"):
         staging = final.with_suffix(".new")
         staging.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
         staging.rename(final)

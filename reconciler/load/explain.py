@@ -123,10 +123,10 @@ def _out_of_bounds(kind: str, value: Any, said: str, document: Document, locatio
     key = location[-1] if location else ""
     if kind in ("duration", "duration_range"):
         return problem(
-            "REC2010", where, _why_no_quantity(value, "duration", "0 < duration ≤ 168h"), _duration_hint(value)
+            "REC2010", where, _why_no_quantity(value, "duration", "more than 0, at most 168h"), _duration_hint(value)
         )
     if kind == "size":
-        return problem("REC2011", where, _why_no_quantity(value, "size", "at most 1024TiB"), _size_hint(value))
+        return problem("REC2011", where, _why_no_quantity(value, "size", "B, KiB, MiB, GiB or TiB"), _size_hint(value))
     if kind == "too_short":
         code, fix = ("REC2006", "add a service") if key == "services" else ("REC2029", "name at least one GPU")
         return problem(code, where, "it is empty", fix)

@@ -47,7 +47,7 @@ class Files:
             if part == "..":
                 done = posixpath.dirname(done)
                 continue
-            here = posixpath.join(done, part)
+            here = f"/{part}" if done == "/" else f"{done}/{part}"
             node = self._nodes.get(here)
             if node is not None and node.kind == "link" and (last or any(todo)):
                 links += 1

@@ -131,15 +131,13 @@ class Units:
     def _pinned(self) -> set[str]:
         busy = {name for name, run in self._state.runs.items() if run.active != "inactive"}
         todo = sorted(busy | {job.unit for job in self._state.jobs})
+        out = self._graph()[0]
         keep: set[str] = set()
         while todo:
             name = todo.pop()
-            if name in keep:
-                continue
-            keep.add(name)
-            unit = self._state.loaded.get(name)
-            if unit is not None:
-                todo += [other for relation in _RELATIONS for other in relations(unit, relation)]
+            if name not in keep:
+                keep.add(name)
+                todo += [other for relation in _RELATIONS for other in out[relation].get(name, ())]
         return keep
 
     def _read(self, name: str) -> UnitFile:

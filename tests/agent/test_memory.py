@@ -60,7 +60,7 @@ def test_what_the_operator_declared_wins() -> None:
     ("kinds", "host"),
     [
         (["discrete", "discrete"], {"value": "discrete"}),
-        ([], {"na": "no GPU that answers"}),
+        ([], {"na": "no GPU"}),
         (
             ["discrete", None],
             {"unknown": "NVML gives no memory figure, and the GPU is not known to share the host's memory"},

@@ -19,7 +19,7 @@ from tests.agent.test_processes import ID, a_process
 SHIM = Path(__file__).parents[2] / "reconciler/lab/hostfiles/fakenvml.c"
 SONAME = "libnvidia-ml.so.1"
 
-Ask = Callable[[Path], dict[str, Any]]
+Ask = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,8 @@ def a_host() -> FakeHost:
         f"{PROC}/params": 'CoherentGPUMemoryMode: ""\n',
         f"{PROC}/gpus/0000:18:00.0/information": "Model: \t NVIDIA H200\nGPU UUID: \t GPU-aaaaaaaa-1\n",
         f"{PROC}/gpus/0000:2a:00.0/information": "Model: \t NVIDIA H200\nGPU UUID: \t GPU-aaaaaaaa-2\n",
-        "/sys/devices/system/node/node1/meminfo": "Node 1 Active(file): 30000000 kB\nNode 1 Inactive(file): 18000000 kB\n",
+        "/sys/devices/system/node/node1/meminfo": (
+            "Node 1 Active(file): 30000000 kB\nNode 1 Inactive(file): 18000000 kB\n"
+        ),
     }
     return FakeHost(files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.hosts.connect import SIM_DIRECTORY
+from reconciler.model.live import UP
 from reconciler.sim import SimFleet
 from reconciler.sim.deeds import perform
 from tests.scenarios.world import Fault, Request, World

@@ -7,6 +7,7 @@ scenarios runs on both and must agree.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -51,7 +52,9 @@ class World(ABC):
         return [*RECON, "-C", str(self.root), *argv]
 
     def recon(self, *argv: str) -> Ran:
-        done = subprocess.run(self.argv(*argv), capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        # Compiled modules are kept between the many commands of a scenario, whatever the caller prefers.
+        environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run(self.argv(*argv), capture_output=True, check=False, stdin=subprocess.DEVNULL, env=environ)
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def plan(self, *hosts: str) -> Any:

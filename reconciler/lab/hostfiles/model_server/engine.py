@@ -5,6 +5,7 @@ Must not: know HTTP or a runtime.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -49,6 +50,7 @@ class Engine:
         self.frozen = False
         self.epoch = 0
         self.closing = False
+        self.answering = 0
 
     def tokens(self, count: int) -> Iterator[int]:
         """Yield once per token; stops early when the request is aborted."""
@@ -90,6 +92,18 @@ class Engine:
             self.paused = self.frozen = False
             self.changed.notify_all()
 
+    @contextlib.contextmanager
+    def answer(self) -> Iterator[None]:
+        """Count a request until its last byte is written, which is later than its last token."""
+        with self.changed:
+            self.answering += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.answering -= 1
+                self.changed.notify_all()
+
     def drain(self, timeout: float) -> bool:
         with self.changed:
-            return self.changed.wait_for(lambda: self.running + self.waiting == 0, timeout)
+            return self.changed.wait_for(lambda: self.answering == 0, timeout)

@@ -97,6 +97,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.lab.engine.closing:
             self.reply(503, {"error": {"message": "server is shutting down", "code": 503}})
             return
+        with self.lab.engine.answer():
+            self.send_words(count, shape, stream)
+
+    def send_words(self, count: int, shape: Shape, stream: bool) -> None:
         words = self.lab.engine.tokens(count)
         if not stream:
             made = sum(1 for _word in words)

@@ -1,0 +1,224 @@
+"""A simulated host with a small fleet on it: from a coven's name to the intent a controller would hand over.
+
+The intent comes out of the production stages, so what is proven here is what hosts are told.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+from reconciler.agent import executor, observe, places
+from reconciler.agent.journal import read_events
+from reconciler.agent.record import write_record
+from reconciler.diff import diff_host, ignored_facts
+from reconciler.model.desired import (
+    ALL_GPUS,
+    Coven,
+    Drain,
+    Fleet,
+    Host,
+    MemorySpec,
+    Platform,
+    Policy,
+    Service,
+    Slot,
+    Spiral,
+    Ssh,
+)
+from reconciler.model.intent import Intent, IntentFile
+from reconciler.model.observed import HostState
+from reconciler.model.outcome import JournalEvent, Outcome
+from reconciler.model.rendered import RenderedHost
+from reconciler.planner import plan_host
+from reconciler.render.headers import with_header
+from reconciler.render.host import render_host
+from reconciler.sim.machine import SimMachine
+from reconciler.sim.services import add_requests
+from reconciler.sim.state import Node, ServiceFacts, SimState
+
+CONTEXT = {"digest": "simulated", "mode": "simulated", "bundle": None}
+DIGEST = "sha256:" + "a" * 64
+IMAGES = {
+    "vllm": f"docker.io/vllm/vllm-openai@{DIGEST}",
+    "llamacpp": f"ghcr.io/ggml-org/llama.cpp@{DIGEST}",
+    "none": f"registry.example.net/parser@{DIGEST}",
+}
+OWNER = "studio/h-1"
+MINE = ("/var/lib/recon/", "/run/recon/")
+
+
+def a_service(runtime: str, port: int | None, **over: Any) -> Service:
+    values: dict[str, Any] = {
+        "runtime": runtime,
+        "image": IMAGES[runtime],
+        "port": port,
+        "memory": "40GiB",
+        "warm": {"timeout": "120s"},
+        "stop": {"timeout": "10s"},
+        "drain": {"timeout": "30s", "on_timeout": "abort"},
+    }
+    if port is not None and runtime != "generic":
+        values["model"] = {"path": f"/srv/models/{port}"}
+    return Service.model_validate(values | over)
+
+
+def a_coven(name: str, **services: Service) -> Coven:
+    return Coven(name=name, description=None, services=services, drain=Drain())
+
+
+REASONING = a_coven(
+    "reasoning",
+    vllm=a_service("vllm", 8001, env={"VLLM_SERVER_DEV_MODE": "1"}),
+    rerank=a_service("llamacpp", 8002, memory="8GiB"),
+)
+VISION = a_coven("vision", llama=a_service("llamacpp", 8003, memory="80GiB"))
+PARSER = a_service("none", None, memory="0B", gpu=False)
+
+
+class Bench:
+    """One simulated host, the covens it may run, and what its slot should run."""
+
+    def __init__(self, *covens: Coven, residents: dict[str, Service] | None = None) -> None:
+        self.machine = SimMachine.new("h-1", "h200")
+        self.covens = {coven.name: coven for coven in covens or (REASONING, VISION)}
+        self.residents = residents or {}
+        self.count = 0
+
+    def copy(self) -> Bench:
+        """Return a second host that is the same in everything."""
+        other = copy.copy(self)
+        other.machine = SimMachine(SimState.model_validate_json(self.machine.state.model_dump_json()))
+        return other
+
+    def rendered(self, coven: str | None) -> tuple[RenderedHost, Host]:
+        host = Host(
+            name="h-1",
+            address="192.0.2.11",
+            host_key=None,
+            ssh=Ssh(),
+            reserve=None,
+            memory=MemorySpec(),
+            platform=Platform(),
+            slots=(Slot(name=ALL_GPUS, gpus="all", coven=coven),),
+            may_run=tuple(self.covens),
+            shared=(),
+            residents=self.residents,
+            spiral=Spiral(),
+            schedule=(),
+        )
+        fleet = Fleet(
+            name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host}
+        )
+        return render_host(fleet, host, {}), host
+
+    def intent(self, coven: str | None, **over: Any) -> dict[str, Any]:
+        """Return the intent that brings the host to run a coven; `over` replaces fields of it."""
+        rendered, host = self.rendered(coven)
+        state = HostState.model_validate(observe.observe(self.machine, {"memory": "auto"}, CONTEXT))
+        changes = diff_host(rendered, host, state)
+        order = plan_host(rendered, host, state, changes, ignored=ignored_facts(state)).order
+        assert order is not None, "there is nothing to do, or a guard refuses it"
+        files = {file.name: file for file in rendered.files}
+        self.count += 1
+        fields = order.model_dump()
+        for tier in ("quadlets", "natives"):
+            fields[tier] = [
+                IntentFile(
+                    name=ref["name"],
+                    content=with_header(files[ref["name"]], OWNER, "c0ffee"),
+                    body_sha256=ref["body_sha256"],
+                    config_hash=ref["config_hash"],
+                )
+                for ref in fields[tier]
+            ]
+        fields["manifest_live"] = fields.pop("live")
+        fields.setdefault("memory", "auto")
+        intent = Intent(
+            protocol=1,
+            txid=f"2026-{self.count:04}",
+            fleet="studio",
+            host="h-1",
+            owner="ci@example.net",
+            source_commit="c0ffee",
+            plan_digest="sha256:" + "0" * 64,
+            fingerprint=state.fingerprint,
+            **fields,
+        )
+        document = intent.model_dump(mode="json") | over
+        self.provide(document)
+        return document
+
+    def provide(self, intent: dict[str, Any]) -> None:
+        """Let the host have what its members need: the image, the model files, and how busy they say they are."""
+        state = self.machine.state
+        state.images = sorted({*state.images, *IMAGES.values()} - set(state.images_missing))
+        members = [member for group in intent["groups"] for member in group["members"]]
+        for member in [*members, *intent["residents"]]:
+            state.facts[member["unit"]] = ServiceFacts(
+                memory=member["memory"], port=member["port"], health=member["health"]
+            )
+            for path in member["mounts"]:
+                self.machine.files.make_dirs(path)
+
+    def submit(self, intent: dict[str, Any]) -> str:
+        """Write an intent as `apply` does and return its transaction."""
+        txid: str = intent["txid"]
+        self.machine.mkdir(places.transaction(txid))
+        write_record(self.machine, places.transaction(txid) + "/intent.json", intent)
+        return txid
+
+    def execute(self, intent: dict[str, Any]) -> Outcome:
+        """Carry an intent out."""
+        return Outcome.model_validate(executor.execute(self.machine, self.submit(intent)))
+
+    def run(self, coven: str | None) -> Outcome:
+        """Bring the host to run a coven, all the way."""
+        return self.execute(self.intent(coven))
+
+    def steps(self, txid: str) -> list[str]:
+        """Return the words of the steps that began, in order."""
+        return [event.step for event in self.events(txid) if event.status == "begin"]
+
+    def events(self, txid: str) -> list[JournalEvent]:
+        path = places.transaction(txid) + "/journal.jsonl"
+        return [JournalEvent.model_validate(event) for event in read_events(self.machine, path, 0)]
+
+    def active(self, unit: str) -> str:
+        return self.machine.manager.run_of(unit).active
+
+    def pid(self, unit: str) -> int:
+        return self.machine.manager.run_of(unit).main_pid
+
+    def serving(self) -> list[str]:
+        """Return the containers that run."""
+        return sorted(container.name for container in self.machine.state.containers.values())
+
+    def busy(self, port: int, seconds: float) -> None:
+        """Put a request on a server."""
+        for server in self.machine.podman.servers.matching(f":{port}"):
+            add_requests(server, self.machine.clock.now, seconds, 1, 0.0)
+
+    def disk(self) -> dict[str, Node]:
+        """Return everything on the disk that is not the executor's own book-keeping, without times."""
+        return {
+            path: node.model_copy(update={"mtime": 0})
+            for path, node in self.machine.state.files.items()
+            if not (path + "/").startswith(MINE) and node.kind != "dir"
+        }
+
+    def doing(self, deed: Callable[[], Any]) -> list[str]:
+        """Do something and return every call that changed the machine meanwhile, book-keeping left out."""
+        seen: list[str] = []
+
+        def hook(when: Literal["before", "after"], what: str) -> None:
+            if when == "before" and not what.split(" ", 1)[1].startswith(MINE):
+                seen.append(what)
+
+        self.machine.hook = hook
+        try:
+            deed()
+        finally:
+            self.machine.hook = None
+        return seen
