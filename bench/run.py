@@ -6,7 +6,6 @@ Never asserts; it prints. The part on hosts needs root and boots ten lab hosts, 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import statistics
 import subprocess
@@ -17,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.offline import make_fleet
+from bench.plan_vs_ssh import raw_probe
+from reconciler.workflow import open_repository
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -100,7 +101,7 @@ def measure_lab(root: Path, hosts: int) -> None:
     streamed = statistics.median(timed(plan) for _ in range(3))
     line(f"recon plan, {hosts} hosts never enrolled (agent streamed)", f"{streamed:.2f} s", "agent <= 1 s")
     timed([*RECON, "-C", str(root), "apply", "--yes"])
-    raw = raw_probe(root)
+    raw = raw_probe(open_repository(root).fleet, root)
     planned, bare = paired(lambda: timed(plan), raw, 7)
     line(
         f"recon plan / raw parallel ssh, {hosts} hosts",
@@ -120,27 +121,6 @@ def measure_lab(root: Path, hosts: int) -> None:
     alone = json.loads(one.stdout)["hosts"]["lab-1"]["agent"]["elapsed_ms"]
     line("agent on the host, one alone", f"{alone:.0f} ms", "<= 150 ms")
     switch_share(root)
-
-
-def raw_probe(root: Path) -> Callable[[], float]:
-    """Return a measurement: the same request to the same agent by one OpenSSH client per host, all at once."""
-    from reconciler.hosts.connect import raw_exec_of
-    from reconciler.workflow import open_repository
-
-    repository = open_repository(root)
-    jobs = [raw_exec_of(repository.fleet, host, root) for host in repository.fleet.hosts.values()]
-
-    def once() -> float:
-        began = time.perf_counter()
-        with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-            for done in pool.map(
-                lambda job: subprocess.run(job[0], input=job[1], capture_output=True, check=False), jobs
-            ):
-                if done.returncode:
-                    sys.exit(f"raw ssh ended with {done.returncode}: {done.stderr.decode()}")
-        return time.perf_counter() - began
-
-    return once
 
 
 def switch_share(root: Path) -> None:

@@ -188,7 +188,7 @@ def _steps(move: SlotMove) -> Iterator[PlanStep]:
         yield PlanStep(step="start", text=f"start {_names(starting)}", deadline_s=60.0, on_failure=back)
         yield PlanStep(
             step="warm",
-            text=f"wait until {_names(starting)} is healthy and answers",
+            text=f"wait until healthy and answering: {_names(starting)}",
             deadline_s=max(member.warm_timeout_s for member in starting),
             on_failure=back,
         )
@@ -205,7 +205,7 @@ def _drain_step(stopping: tuple[Member, ...]) -> PlanStep:
     forced = any(member.on_timeout == "force" for member in seen)
     return PlanStep(
         step="drain",
-        text=f"wait until {_names(seen)} has nothing in flight or waiting",
+        text=f"wait until nothing is in flight or waiting on {_names(seen)}",
         deadline_s=max(member.drain_timeout_s for member in seen),
         on_failure="cut what is left (on_timeout: force)" if forced else "abort: the old coven goes on serving",
     )

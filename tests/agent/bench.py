@@ -73,7 +73,7 @@ REASONING = a_coven(
     vllm=a_service("vllm", 8001, env={"VLLM_SERVER_DEV_MODE": "1"}),
     rerank=a_service("llamacpp", 8002, memory="8GiB"),
 )
-VISION = a_coven("vision", llama=a_service("llamacpp", 8003, memory="80GiB"))
+VISION = a_coven("vision", llama=a_service("llamacpp", 8003, memory="100GiB"))
 PARSER = a_service("none", None, memory="0B", gpu=False)
 
 

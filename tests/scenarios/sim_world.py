@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
+from reconciler.cli.app import run
 from reconciler.hosts.connect import SIM_DIRECTORY
 from reconciler.model.live import UP
 from reconciler.sim import SimFleet
 from reconciler.sim.deeds import perform
-from tests.scenarios.world import Fault, Request, World
+from tests.scenarios.world import Fault, Ran, Request, World
 
 _FLEET = """\
 version: 1
@@ -65,6 +68,13 @@ class SimWorld(World):
                 service=service, runtime=runtime, coven=coven, port=port, image=IMAGES[runtime], digit="a" * 64
             )
             self.coven_file(coven).write_text(text, encoding="utf-8")
+
+    def recon(self, *argv: str) -> Ran:
+        """Run in this process: a simulated host needs no other, and starting Python a hundred times takes a minute."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(["-C", str(self.root), *argv])
+        return Ran(code, out.getvalue(), err.getvalue())
 
     def service(self, coven: str) -> str:
         return COVENS[coven][0]
