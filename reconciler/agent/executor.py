@@ -41,6 +41,7 @@ from .record import RecordError, read_record, write_record
 from .txn import HaltError, Run, starting, stopping, units_of
 
 UNEXPECTED = "REC7199"
+_HISTORY_LIMIT = 64 << 20
 
 
 class End(NamedTuple):
@@ -57,6 +58,7 @@ def execute(machine: Machine, txid: str) -> Dict[str, Any]:
     directory = places.transaction(txid)
     earlier = read_outcome(machine, txid)
     if earlier is not None:
+        _settle(machine, earlier)
         return earlier
     try:
         intent = read_record(machine, directory + "/intent.json")
@@ -167,7 +169,7 @@ def _recover(run: Run) -> End:
     run.state = step_claim.look(run)
     step_claim.take(run)
     why = "the executor ended before the transaction did (killed, or out of memory)"
-    undo = step_undo.read_undo(run)
+    undo = step_undo.read_undo(run.machine, run.txid)
     if undo is None:
         return End("aborted", f"{why}; nothing was changed", "REC7116", _continue(run))
     run.new_generation, run.old_generation = undo["generation"], undo["from"]
@@ -213,12 +215,32 @@ def _conclude(run: Run, end: End) -> Dict[str, Any]:
         "logs": run.logs,
     }
     write_record(machine, places.transaction(run.txid) + "/outcome.json", outcome)
-    line = {key: value for key, value in outcome.items() if key != "logs"}
-    line["from_generation"] = run.old_generation
-    machine.append(places.HISTORY, (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode())
-    if run.lease is not None:
-        run.lease.release()
+    _settle(machine, outcome)
     return outcome
+
+
+def _settle(machine: Machine, outcome: Dict[str, Any]) -> None:
+    """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it."""
+    txid = outcome["txid"]
+    undo = step_undo.read_undo(machine, txid)
+    line = {key: value for key, value in outcome.items() if key != "logs"}
+    line["from_generation"] = undo["from"] if undo else outcome["committed"]
+    if not _is_in_history(machine, txid):
+        machine.append(places.HISTORY, (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode())
+    try:
+        lease = read_record(machine, places.LEASE)
+    except (OSError, RecordError):
+        return
+    if lease.get("txid") == txid:
+        machine.remove(places.LEASE)
+
+
+def _is_in_history(machine: Machine, txid: str) -> bool:
+    try:
+        history = machine.read(places.HISTORY, _HISTORY_LIMIT)
+    except FileNotFoundError:
+        return False
+    return f'"txid":{json.dumps(txid)}'.encode() in history
 
 
 def _committed(machine: Machine) -> Optional[int]:
@@ -268,4 +290,5 @@ def _unreadable(machine: Machine, txid: str, error: Exception) -> Dict[str, Any]
     }
     machine.mkdir(places.transaction(txid))
     write_record(machine, places.transaction(txid) + "/outcome.json", outcome)
+    _settle(machine, outcome)
     return outcome

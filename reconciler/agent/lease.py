@@ -42,10 +42,6 @@ class Lease:
         self._body["step"] = step
         write_record(self._machine, places.LEASE, self._body)
 
-    def release(self) -> None:
-        """Withdraw the lease file; the epoch stays for ever."""
-        self._machine.remove(places.LEASE)
-
 
 def take(machine: Machine, *, owner: str, txid: str, boot_id: str) -> Lease:
     """Claim the host with the next epoch. The caller holds the lock."""

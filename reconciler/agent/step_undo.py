@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from . import places, systemd
+from .machine import Machine
 from .record import RecordError, read_record
 from .txn import Run
 
@@ -20,10 +21,10 @@ def record_path(txid: str) -> str:
     return places.transaction(txid) + "/undo.json"
 
 
-def read_undo(run: Run) -> Optional[Dict[str, Any]]:
-    """Return what this transaction replaced, None when it never came that far."""
+def read_undo(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
+    """Return what a transaction replaced, None when it never came that far."""
     try:
-        return read_record(run.machine, record_path(run.txid))
+        return read_record(machine, record_path(txid))
     except (FileNotFoundError, RecordError):
         return None
 
@@ -37,7 +38,7 @@ def unstage(run: Run) -> None:
 
 def restore_natives(run: Run) -> bool:
     """Put the replaced native units and links back; say whether anything had to be written."""
-    undo = read_undo(run)
+    undo = read_undo(run.machine, run.txid)
     if undo is None:
         return False
     written = False

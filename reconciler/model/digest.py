@@ -13,7 +13,7 @@ import hashlib
 import json
 from typing import Any
 
-from reconciler.model.plan import HostPlan, Plan, Transition
+from reconciler.model.plan import HostPlan, Plan
 
 _NOT_INTENT = {"estimated_s", "cuts_off", "budget"}
 
@@ -29,19 +29,21 @@ def sha256_hex(data: bytes) -> str:
 
 
 def plan_digest(plan: Plan) -> str:
-    """Return `sha256:<hex>` over everything `apply` would do; `plan.plan_digest` itself is not looked at."""
-    hosts = {host.host: _host(host) for host in plan.hosts}
-    blobs = {name: sha256_hex(body.encode()) for name, body in plan.blobs.items()}
-    return "sha256:" + sha256_hex(canonical({"fleet": plan.fleet, "hosts": hosts, "blobs": blobs}))
+    """Return `sha256:<hex>` over everything `apply` would do; `plan.plan_digest` itself is not looked at.
+
+    Orders are taken as pydantic writes them: fields in the order of their class, which a plan that was saved and read
+    again keeps.
+    """
+    total = hashlib.sha256(canonical(plan.fleet))
+    for host in sorted(plan.hosts, key=lambda host: host.host):
+        total.update(canonical([host.host, *_changes(host)]))
+        for transition in host.transitions:
+            total.update(transition.model_dump_json(exclude=_NOT_INTENT).encode())
+        total.update(host.order.model_dump_json().encode() if host.order else b"-")
+    for name in sorted(plan.blobs):
+        total.update(canonical([name, sha256_hex(plan.blobs[name].encode())]))
+    return "sha256:" + total.hexdigest()
 
 
-def _host(host: HostPlan) -> dict[str, Any]:
-    return {
-        "transitions": [_transition(transition) for transition in host.transitions],
-        "changes": [{"address": change.address, "actions": change.actions} for change in host.changes],
-        "order": host.order.model_dump(mode="json") if host.order else None,
-    }
-
-
-def _transition(transition: Transition) -> dict[str, Any]:
-    return transition.model_dump(mode="json", exclude=_NOT_INTENT)
+def _changes(host: HostPlan) -> list[list[str]]:
+    return [[change.address, *change.actions] for change in host.changes]

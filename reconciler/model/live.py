@@ -5,13 +5,12 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 
 from __future__ import annotations
 
-from typing import Any
-
 from reconciler.model.desired import Host
 from reconciler.model.intent import Group
-from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Unit
+from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
 from reconciler.model.rendered import RenderedHost
 
+_NO_MANIFEST = Manifest()
 UP = frozenset({"active", "activating", "reloading"})
 
 
@@ -37,13 +36,13 @@ def _covens_of_gates(gates: list[str], slot: str) -> list[str]:
     return [name[len(prefix) : -len(suffix)] for name in gates if name.startswith(prefix) and name.endswith(suffix)]
 
 
-def committed_manifest(state: HostState) -> dict[str, Any]:
-    """Return the manifest of the committed generation, empty when there is none or it cannot be read."""
+def committed_manifest(state: HostState) -> Manifest:
+    """Return the manifest of the committed generation, an empty one when there is none or it cannot be read."""
     if isinstance(state.generation, Known) and state.generation.value:
         manifest = state.generation.value.manifest
         if isinstance(manifest, Known):
             return manifest.value
-    return {}
+    return _NO_MANIFEST
 
 
 def committed_number(state: HostState) -> int | None:
@@ -55,18 +54,17 @@ def committed_number(state: HostState) -> int | None:
 
 def committed_groups(state: HostState) -> dict[str, Group]:
     """Return the covens of the committed generation as the host would run them."""
-    groups = committed_manifest(state).get("groups", [])
-    return {group["coven"]: Group.model_validate(group) for group in groups}
+    return {group.coven: group for group in committed_manifest(state).groups}
 
 
 def committed_files(state: HostState) -> dict[str, str]:
     """Return name and body digest of every file of the committed generation, natives included."""
-    return dict(committed_manifest(state).get("files", {}))
+    return committed_manifest(state).files
 
 
 def committed_live(state: HostState) -> dict[str, str | None]:
     """Return which coven every slot should run by the committed generation."""
-    return dict(committed_manifest(state).get("live", {}))
+    return committed_manifest(state).live
 
 
 def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None:

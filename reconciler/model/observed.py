@@ -9,12 +9,13 @@ Must not: decide anything, compare with the desired state, or reach a host.
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
 from reconciler.model.base import Wire
+from reconciler.model.intent import Group
 
 T = TypeVar("T")
 
@@ -39,7 +40,12 @@ class NotApplicable(Wire):
     na: str
 
 
-Fact = TypeAliasType("Fact", Known[T] | Unknown | NotApplicable, type_params=(T,))
+# From left to right: almost every fact is known, and trying all three forms for each costs half of a big plan.
+Fact = TypeAliasType(
+    "Fact",
+    Annotated[Known[T] | Unknown | NotApplicable, Field(union_mode="left_to_right")],
+    type_params=(T,),
+)
 
 
 class AgentInfo(Wire):
@@ -172,11 +178,25 @@ class ManagedFile(Wire):
     body: str | None = None
 
 
+class Manifest(BaseModel):
+    """What a generation says about itself; other keys are for people and later versions.
+
+    `live` maps slots to covens, `groups` are all covens it has units for, `files` maps names to body digests.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    live: dict[str, str | None] = Field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+    source_commit: str = ""
+
+
 class Generation(Wire):
     """The committed generation: its number, its manifest, and what boots."""
 
     number: int
-    manifest: Fact[dict[str, Any]]
+    manifest: Fact[Manifest]
     boot: tuple[str, ...]
 
 

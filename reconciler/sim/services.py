@@ -131,7 +131,10 @@ class Servers:
 
     def _vllm_dev(self, server: Server, method: str, path: str, query: str, timeout_s: float) -> Response:
         if (method, path) == ("POST", "/pause"):
-            if "mode=wait" in query and not self._clock.wait_for(lambda: self.in_flight(server) == 0, timeout_s):
+            longest = max((request.end - self._clock.now for request in server.requests), default=0.0)
+            wait = max(0.0, longest) if "mode=wait" in query else 0.0
+            self._clock.advance(min(wait, timeout_s))
+            if wait > timeout_s:
                 return Response(0, b"timed out")
             server.paused = True
             return _json({"status": "paused"})

@@ -149,6 +149,8 @@ class Manager:
         unit = self.units.get(name)
         run.main_pid, run.main_code, run.main_status = 0, 1, code
         is_clean = code == 0 or str(code) in words(unit.sections, "Service", "SuccessExitStatus")
+        if unit.load == "not-found" and run.active == "deactivating":
+            is_clean = True  # without its ExecStop it gets a plain SIGTERM, and to die of that is clean
         result = "success" if is_clean else "exit-code"
         if code:
             word = "FAILURE" if code == 1 else "n/a"

@@ -70,7 +70,7 @@ def a_coven(name: str, **services: Service) -> Coven:
 
 REASONING = a_coven(
     "reasoning",
-    vllm=a_service("vllm", 8001, env={"VLLM_SERVER_DEV_MODE": "1"}),
+    vllm=a_service("vllm", 8001, memory="80GiB", env={"VLLM_SERVER_DEV_MODE": "1"}),
     rerank=a_service("llamacpp", 8002, memory="8GiB"),
 )
 VISION = a_coven("vision", llama=a_service("llamacpp", 8003, memory="100GiB"))

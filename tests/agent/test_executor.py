@@ -429,7 +429,7 @@ def test_a_slot_can_be_emptied(bench: Bench) -> None:
 
 
 def test_a_member_that_goes_is_masked_during_the_trial_and_gone_after_it(bench: Bench) -> None:
-    bench.covens["vision"] = a_coven("vision", llama=VISION.services["llama"], extra=a_service("llamacpp", 8004))
+    bench.covens["vision"] = a_coven("vision", llama=VISION.services["llama"], extra=a_service("llamacpp", 8004, memory="8GiB"))
     assert bench.run("vision").state == "applied"
     bench.covens["vision"] = VISION
     bench.covens["reasoning"] = a_coven("reasoning", vllm=REASONING.services["vllm"])

@@ -52,7 +52,7 @@ def page() -> str:
 def _section(words: tuple[str, ...], command: Any) -> str:
     lines = ["", f"## {' '.join(words)}", ""]
     lines += ["```", " ".join([*words, *_usage(command)]), "```", ""]
-    lines += [paragraph.replace("\n", " ").strip() for paragraph in _paragraphs(command.help or "")]
+    lines += _paragraphs(command.help or "")
     context = command.context_class(command, info_name=words[-1])
     rows = [_row(parameter, context) for parameter in command.params if parameter.name not in _COMPLETION]
     if rows:
@@ -71,8 +71,14 @@ def _usage(command: Any) -> list[str]:
 
 def _paragraphs(text: str) -> Iterator[str]:
     for paragraph in text.split("\n\n"):
-        yield paragraph.replace("\\b", "")
+        yield _plain(paragraph)
         yield ""
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is, but for code between backticks."""
+    parts = " ".join(text.split()).split("`")
+    return "`".join(part if at % 2 else part.replace("*", "\\*").replace("<", "&lt;") for at, part in enumerate(parts))
 
 
 def _is_option(parameter: Any) -> bool:
@@ -89,7 +95,7 @@ def _row(parameter: Any, context: Any) -> str:
     else:
         shown, said = _metavar(parameter), parameter.help or ""
     # A bar ends a cell of the table, in code too.
-    cells = (f"`{shown}`", " ".join(said.split()))
+    cells = (f"`{shown}`", _plain(said))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

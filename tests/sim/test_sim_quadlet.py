@@ -144,7 +144,8 @@ def test_the_words_of_exec_end_at_the_first_empty_one_and_a_device_with_a_dash_i
     put(
         machine,
         f"{STAGE}/q.container",
-        '[Container]\nImage=docker.io/x/y:1\nAddDevice=-nvidia.com/gpu=all\nExec=a \'b c\' "d\\"e" $$BAR ; \\x41 "" z\n',
+        "[Container]\nImage=docker.io/x/y:1\nAddDevice=-nvidia.com/gpu=all\n"
+        'Exec=a \'b c\' "d\\"e" $$BAR ; \\x41 "" z\n',
     )
 
     _, units, _ = dryrun(machine)

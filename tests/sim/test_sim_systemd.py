@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from reconciler.sim.faults import clear_fault, set_fault
@@ -70,6 +72,7 @@ def test_conflicts_alone_overlap_which_is_why_there_are_gates() -> None:
     systemctl(machine, "daemon-reload")
     systemctl(machine, "start", "x-a.service")
     systemctl(machine, "start", "x-b.service")
+    machine.sleep(5.0)
 
     assert moments(machine, "container x-b began")[0] < moments(machine, "container x-a ended with 143")[0]
 
@@ -129,7 +132,7 @@ def test_job_mode_fail_refuses_what_contradicts_a_switch_on_its_way(machine: Sim
         f" ({gate('a')} has 'stop' job queued, but 'start' is included in transaction)."
     )
     machine.sleep(30.0)
-    assert active(machine, member("a"), member("b")) == ["inactive", "active"]
+    assert active(machine, gate("a"), member("a"), member("b")) == ["inactive", "failed", "active"]
 
 
 def test_a_failing_member_fails_neither_its_target_nor_the_start(machine: SimMachine) -> None:
@@ -217,7 +220,7 @@ def test_a_crash_loop_backs_off_in_steps_and_ends_at_the_start_limit() -> None:
     machine.sleep(600.0)
 
     began = moments(machine, "container recon-a-m began")
-    waits = [round(later - earlier, 1) for earlier, later in zip(began, began[1:], strict=False)]
+    waits = [round(later - earlier, 1) for earlier, later in pairwise(began)]
     # 1 s alive and 0.3 s for podman, then 3 s · 200^(i/5).
     assert waits == [4.3, 10.0, 26.3, 73.4]
     machine.sleep(1200.0)

@@ -1,0 +1,184 @@
+"""The executor is killed, and the power cut, before every single change it makes: the host always ends whole."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+
+from reconciler.agent import executor, places
+from reconciler.model.outcome import Outcome
+from reconciler.sim.faults import set_fault
+from reconciler.sim.machine import KilledError, PowerCutError
+from tests.agent.bench import Bench
+
+SERVING = {1: ["recon-reasoning-rerank", "recon-reasoning-vllm"], 2: ["recon-vision-llama"]}
+LIVE = {1: {"all": "reasoning"}, 2: {"all": "vision"}}
+
+
+@pytest.fixture(scope="module")
+def ready() -> Bench:
+    """A host on which reasoning serves and a switch to vision was handed over."""
+    bench = Bench()
+    assert bench.run("reasoning").state == "applied"
+    bench.submit(bench.intent("vision"))
+    return bench
+
+
+def stopping_at(number: int, how: Callable[[], BaseException], seen: list[str]) -> Callable[[str, str], None]:
+    """Return a hook that ends the program right before its n-th change."""
+
+    def hook(when: Literal["before", "after"] | str, what: str) -> None:
+        if when != "before":
+            return
+        seen.append(what)
+        if len(seen) - 1 == number:
+            raise how()
+
+    return hook
+
+
+def every_change(ready: Bench) -> list[str]:
+    bench = ready.copy()
+    seen: list[str] = []
+    bench.machine.hook = stopping_at(-1, KilledError, seen)
+    executor.execute(bench.machine, "2026-0002")
+    return seen
+
+
+def worth_a_stop(seen: list[str]) -> list[int]:
+    """Return the changes to stop at: the book-keeping only where it alone separates two deeds."""
+    return [number for number, what in enumerate(seen) if "journal.jsonl" not in what and "lease.json" not in what]
+
+
+def is_tidy(bench: Bench) -> dict[str, Any]:
+    names = bench.machine.listdir("/run/systemd/system")
+    return {
+        "trial": bench.machine.stat(places.TRIAL) is not None,
+        "masks": [name for name in names if name.startswith("recon-")],
+        "lease": bench.machine.stat(places.LEASE) is not None,
+        "cut": bench.machine.state.cut,
+    }
+
+
+TIDY = {"trial": False, "masks": [], "lease": False, "cut": []}
+
+
+def test_an_executor_killed_before_any_change_is_followed_by_one_that_ends_it_whole(ready: Bench) -> None:
+    ends: dict[str, int] = {}
+    for number in worth_a_stop(every_change(ready)):
+        bench = ready.copy()
+        seen: list[str] = []
+        bench.machine.hook = stopping_at(number, KilledError, seen)
+        with pytest.raises(KilledError):
+            executor.execute(bench.machine, "2026-0002")
+        bench.machine.hook = None
+        bench.machine.revive()
+
+        outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
+
+        where = f"killed before {seen[-1]}"
+        assert outcome.state in ("applied", "rolled_back", "aborted"), (where, outcome)
+        assert outcome.committed in SERVING, where
+        assert bench.serving() == SERVING[outcome.committed], where
+        assert outcome.live == LIVE[outcome.committed], where
+        assert (outcome.state == "applied") == (outcome.committed == 2), where
+        assert is_tidy(bench) == TIDY, where
+        ends[outcome.state] = ends.get(outcome.state, 0) + 1
+
+    assert sorted(ends) == ["aborted", "applied", "rolled_back"]
+
+
+def test_a_power_cut_before_any_change_boots_exactly_the_committed_generation(ready: Bench) -> None:
+    booted = set()
+    for number in worth_a_stop(every_change(ready)):
+        bench = ready.copy()
+        seen: list[str] = []
+        bench.machine.hook = stopping_at(number, PowerCutError, seen)
+        with pytest.raises(PowerCutError):
+            executor.execute(bench.machine, "2026-0002")
+        bench.machine.hook = None
+        bench.machine.reboot()
+        bench.machine.clock.advance(90.0)
+
+        where = f"cut before {seen[-1]}"
+        committed = int(bench.machine.read_link(places.COMMITTED).rpartition("/")[2])
+        assert bench.serving() == SERVING[committed], where
+        assert (committed == 2) == (f"symlink {places.COMMITTED}" in seen[:-1]), where
+        booted.add(committed)
+
+    assert booted == {1, 2}
+
+
+def test_a_host_that_lost_power_in_the_middle_takes_the_next_order(ready: Bench) -> None:
+    bench = ready.copy()
+    seen: list[str] = []
+    last = [number for number, what in enumerate(every_change(ready)) if what.startswith("run systemctl start")]
+    bench.machine.hook = stopping_at(last[0], PowerCutError, seen)
+    with pytest.raises(PowerCutError):
+        executor.execute(bench.machine, "2026-0002")
+    bench.machine.hook = None
+    bench.machine.reboot()
+    bench.machine.clock.advance(90.0)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 3, {"all": "vision"})
+
+
+def test_a_write_that_fails_anywhere_ends_in_a_named_state_with_one_coven(ready: Bench) -> None:
+    changes = every_change(ready)
+    writes = [number for number, what in enumerate(changes) if what.startswith(("write /etc", "symlink"))]
+    ends = set()
+    for number in writes:
+        bench = ready.copy()
+        seen: list[str] = []
+        full = stopping_at(number, lambda: OSError(errno.EIO, "Input/output error"), seen)
+        bench.machine.hook = full
+
+        outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
+
+        where = f"failed: {changes[number]}"
+        assert outcome.state in ("refused", "rolled_back"), where
+        assert outcome.code == "REC7199", where
+        assert bench.serving() == SERVING[1], where
+        assert outcome.live == LIVE[1], where
+        ends.add(outcome.state)
+
+    assert ends == {"refused", "rolled_back"}
+
+
+def test_a_killed_executor_whose_old_coven_cannot_come_back_holds_the_host(ready: Bench) -> None:
+    bench = ready.copy()
+    seen: list[str] = []
+    number = next(n for n, what in enumerate(every_change(ready)) if what.startswith("run systemctl start"))
+    bench.machine.hook = stopping_at(number, KilledError, seen)
+    with pytest.raises(KilledError):
+        executor.execute(bench.machine, "2026-0002")
+    bench.machine.hook = None
+    bench.machine.revive()
+    set_fault(bench.machine.state, "crash-at-start", "recon-reasoning-vllm.service", text="RuntimeError: no")
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
+
+    assert (outcome.state, outcome.code, outcome.fix) == ("held", "REC7190", "recon apply --host h-1")
+    assert "RuntimeError: no" in outcome.logs["recon-reasoning-vllm.service"]
+    assert is_tidy(bench) == TIDY
+
+
+def test_a_reboot_between_two_executors_of_one_transaction_ends_it_as_nothing_happened(ready: Bench) -> None:
+    bench = ready.copy()
+    number = next(n for n, what in enumerate(every_change(ready)) if what.startswith("run systemctl start"))
+    bench.machine.hook = stopping_at(number, PowerCutError, [])
+    with pytest.raises(PowerCutError):
+        executor.execute(bench.machine, "2026-0002")
+    bench.machine.hook = None
+    bench.machine.reboot()
+    bench.machine.clock.advance(90.0)
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
+
+    assert (outcome.state, outcome.code, outcome.live) == ("aborted", "REC7116", {"all": "reasoning"})
+    assert bench.serving() == SERVING[1]
