@@ -19,7 +19,7 @@ from .record import RecordError, canonical, read_record, write_record
 from .wire import RequestError
 
 PYTHON = "/usr/bin/python3"
-_TXID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
+_TXID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 _LAUNCH_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 5.0
 _POLL_S = 0.2

@@ -15,6 +15,9 @@ from .plain import clean
 SHOW_TIMEOUT_S = 10.0
 JOB_TIMEOUT_S = 30.0
 RELOAD_TIMEOUT_S = 120.0
+REFUSED = 4
+REFUSED_S = 20.0
+REFUSED_POLL_S = 0.25
 CGROUPS = "/sys/fs/cgroup"
 
 _PROPERTIES = (
@@ -158,7 +161,14 @@ def start(machine: Machine, units: Sequence[str]) -> None:
 
 def stop(machine: Machine, units: Sequence[str]) -> None:
     """Queue stops (a coven's gate takes its members down first)."""
-    _must(machine, ["systemctl", "stop", "--no-block", "--job-mode=fail", *units], JOB_TIMEOUT_S)
+    argv = ["systemctl", "stop", "--no-block", "--job-mode=fail", *units]
+    ends = machine.monotonic() + REFUSED_S
+    done = machine.run(argv, JOB_TIMEOUT_S)
+    # systemd itself restarts what crashes, and while such a start is under way a stop would contradict it.
+    while done.rc == REFUSED and machine.monotonic() < ends:
+        machine.sleep(REFUSED_POLL_S)
+        done = machine.run(argv, JOB_TIMEOUT_S)
+    _check(argv, done)
 
 
 def restart(machine: Machine, units: Sequence[str]) -> None:
@@ -213,7 +223,10 @@ def _is_mask(machine: Machine, path: str) -> bool:
 
 
 def _must(machine: Machine, argv: List[str], timeout_s: float) -> None:
-    done = machine.run(argv, timeout_s)
+    _check(argv, machine.run(argv, timeout_s))
+
+
+def _check(argv: List[str], done: Completed) -> None:
     if done.rc != 0:
         raise SystemdError(f"{' '.join(argv[:2])}: {_said(done)}")
 

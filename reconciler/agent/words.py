@@ -110,7 +110,9 @@ def _escape(line: str, at: int) -> Tuple[str, int]:
     try:
         if kind in _NUMBERED and kind:
             end = at + 1 + _NUMBERED[kind]
-            return chr(int(line[at + 1 : end], 16)), end
+            digits = line[at + 1 : end]
+            if len(digits) == _NUMBERED[kind]:
+                return chr(int(digits, 16)), end
         if kind.isdigit():
             return chr(int(line[at : at + 3], 8)), at + 3
     except (ValueError, OverflowError):

@@ -59,7 +59,7 @@ def follow(
         if answer.active or news:
             last_sign = now
         elif now - last_sign > STARTUP_S:
-            problem = outcomes.vanished(task.host, task.txid)
+            problem = outcomes.vanished(task.host, task.txid, has_begun=seen > 0)
             return task.end("unknown", problem, started_at=started_at, elapsed_s=now - began)
         if not news and now - asked < _IDLE_S:
             # The host should have waited for news; without this a host that does not would be asked in a circle.

@@ -74,9 +74,14 @@ def detached(host: str, txid: str) -> Problem:
     return Problem("REC6021", "detached", detail, attach_command(host, txid))
 
 
-def vanished(host: str, txid: str) -> Problem:
+def vanished(host: str, txid: str, *, has_begun: bool) -> Problem:
     """REC6022: no executor, no outcome."""
-    detail = f"no executor runs on {host} and transaction {txid} has no outcome; the host restarted, or it was killed"
+    if has_begun:
+        detail = (
+            f"transaction {txid} has no outcome and no executor runs on {host}; the host restarted, or it was killed"
+        )
+    else:
+        detail = f"{host} has no line of transaction {txid} and no executor runs there; it was never begun"
     return Problem("REC6022", "the outcome is not known", detail, f"recon status --host {host}")
 
 

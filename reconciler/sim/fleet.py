@@ -45,7 +45,7 @@ class SimFleet:
         with self.open(host, _kind_asked(args)) as machine:
             if fault_of(machine.state, "down", "*") is not None:
                 raise ConnectionRefusedError(f"{host} is switched off")
-            _provide(machine, args)
+            provide(machine, args)
             try:
                 reply = dispatch.handle(machine, verb, args, {"digest": _DIGEST, "mode": "simulated", "bundle": None})
                 run_launched(machine)
@@ -113,7 +113,7 @@ def _kind_asked(args: dict[str, Any]) -> Kind | None:
     return kinds.get(str(args.get("memory", "")))
 
 
-def _provide(machine: SimMachine, args: dict[str, Any]) -> None:
+def provide(machine: SimMachine, args: dict[str, Any]) -> None:
     """Let the host have what a request takes for granted: images, models, and the services of others."""
     state = machine.state
     for ref in args.get("images") or ():

@@ -108,9 +108,7 @@ class Bench:
             spiral=Spiral(),
             schedule=(),
         )
-        fleet = Fleet(
-            name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host}
-        )
+        fleet = Fleet(name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host})
         return render_host(fleet, host, {}), host
 
     def intent(self, coven: str | None, **over: Any) -> dict[str, Any]:

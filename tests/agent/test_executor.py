@@ -38,7 +38,16 @@ def test_a_first_apply_brings_the_coven_up_commits_it_and_makes_it_boot() -> Non
     outcome = bench.run("reasoning")
 
     assert as_dict(outcome) == {"state": "applied", "code": None, "committed": 1, "live": {"all": "reasoning"}}
-    assert bench.steps(outcome.txid) == ["claim", "stage", "verify_memory", "trial", "start", "warm", "commit", "finish"]
+    assert bench.steps(outcome.txid) == [
+        "claim",
+        "stage",
+        "verify_memory",
+        "trial",
+        "start",
+        "warm",
+        "commit",
+        "finish",
+    ]
     assert bench.serving() == OLD
     bench.machine.reboot()
     bench.machine.clock.advance(60)
@@ -429,7 +438,9 @@ def test_a_slot_can_be_emptied(bench: Bench) -> None:
 
 
 def test_a_member_that_goes_is_masked_during_the_trial_and_gone_after_it(bench: Bench) -> None:
-    bench.covens["vision"] = a_coven("vision", llama=VISION.services["llama"], extra=a_service("llamacpp", 8004, memory="8GiB"))
+    bench.covens["vision"] = a_coven(
+        "vision", llama=VISION.services["llama"], extra=a_service("llamacpp", 8004, memory="8GiB")
+    )
     assert bench.run("vision").state == "applied"
     bench.covens["vision"] = VISION
     bench.covens["reasoning"] = a_coven("reasoning", vllm=REASONING.services["vllm"])

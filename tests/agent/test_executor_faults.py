@@ -164,7 +164,7 @@ def test_a_killed_executor_whose_old_coven_cannot_come_back_holds_the_host(ready
     outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
 
     assert (outcome.state, outcome.code, outcome.fix) == ("held", "REC7190", "recon apply --host h-1")
-    assert "RuntimeError: no" in outcome.logs["recon-reasoning-vllm.service"]
+    assert "ERROR RuntimeError: no" in outcome.logs["recon-reasoning-vllm.service"]
     assert is_tidy(bench) == TIDY
 
 

@@ -105,6 +105,14 @@ def test_an_executor_that_is_gone_without_an_outcome_is_unknown_and_says_where_t
     outcome, _, _ = follow(news(an_event(1)), news(active=False))
 
     assert (outcome.state, outcome.code, outcome.fix) == ("unknown", "REC6022", "recon status --host spark-1")
+    assert outcome.reason.endswith("the host restarted, or it was killed")
+
+
+def test_a_transaction_the_host_never_heard_of_is_said_to_be_that() -> None:
+    outcome, _, _ = follow(news(active=False))
+
+    assert (outcome.state, outcome.code) == ("unknown", "REC6022")
+    assert outcome.reason.endswith("it was never begun")
 
 
 def test_a_host_that_answers_at_once_is_not_asked_in_a_circle() -> None:

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.agent.busy import busy_of, figure_in
+from reconciler.agent.machine import Response
+from tests.agent.fakehost import FakeHost
+
+VLLM = {
+    "url": "http://127.0.0.1:8000/metrics",
+    "form": "prometheus",
+    "names": ["vllm:num_requests_running", "vllm:num_requests_waiting"],
+    "field": "",
+}
+METRICS = b"""\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="a b} \\"c"} 2.0
+vllm:num_requests_running{engine="1",model_name="a"} 1.0 1700000000
+vllm:num_requests_waiting{engine="0"} 4.0
+vllm:num_requests_waiting_by_reason{engine="0"} 9.0
+process_start_time_seconds NaN
+"""
+
+
+def a_probe(form: str, field: str = "", *names: str) -> dict[str, Any]:
+    return {"url": "http://127.0.0.1:8000/x", "form": form, "names": list(names), "field": field}
+
+
+def test_all_samples_of_all_names_are_summed_and_no_other() -> None:
+    assert figure_in(VLLM, METRICS) == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"vllm:num_requests_running 0\n",
+        b"vllm:num_requests_running 0\nvllm:num_requests_waiting NaN\n",
+        b"vllm:num_requests_running 0\nvllm:num_requests_waiting +Inf\n",
+        b"vllm:num_requests_running -1\nvllm:num_requests_waiting 0\n",
+        b"vllm:num_requests_running 0\nvllm:num_requests_waiting\n",
+        b"vllm:num_requests_running 0\nvllm:num_requests_waiting zero\n",
+        b'vllm:num_requests_running{a="b 0\nvllm:num_requests_waiting 0\n',
+        b"<html>not here</html>",
+        b"\xff\xfe",
+        b"",
+    ],
+)
+def test_a_metric_that_is_missing_or_no_number_is_no_figure(body: bytes) -> None:
+    assert figure_in(VLLM, body) is None
+
+
+def test_a_fraction_of_a_request_is_work() -> None:
+    assert figure_in(a_probe("prometheus", "", "busy"), b"busy 0.25\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "figure"),
+    [
+        ("exec_info.queue_remaining", b'{"exec_info": {"queue_remaining": 3}}', 3),
+        ("queue", b'{"queue": [1, 2]}', 2),
+        ("queue", b'{"queue": []}', 0),
+        ("server_load", b'{"server_load": 0}', 0),
+        ("workers.1.busy", b'{"workers": [{"busy": 1}, {"busy": 5}]}', 5),
+        ("", b"4", 4),
+        ("queue", b'{"other": 0}', None),
+        ("queue", b'{"queue": null}', None),
+        ("queue", b'{"queue": true}', None),
+        ("queue", b'{"queue": "0"}', None),
+        ("queue", b'{"queue": -1}', None),
+        ("queue", b'{"queue": NaN}', None),
+        ("queue.x", b'{"queue": 0}', None),
+        ("queue", b"[]", None),
+        ("queue", b"not json", None),
+        ("queue", b"[" * 100_000, None),
+    ],
+)
+def test_a_json_field_counts_when_it_is_a_number_or_a_list(field: str, body: bytes, figure: int | None) -> None:
+    assert figure_in(a_probe("json", field), body) == figure
+
+
+@pytest.mark.parametrize(
+    ("body", "figure"),
+    [
+        (b'[{"is_processing": true}, {"is_processing": false}, {"is_processing": true}]', 2),
+        (b'[{"is_processing": false}]', 0),
+        (b'[{"id": 0}]', None),
+        (b'[{"is_processing": 1}]', None),
+        (b"[true]", None),
+        (b'{"error": {"code": 503}}', None),
+    ],
+)
+def test_slots_count_when_each_says_whether_it_works(body: bytes, figure: int | None) -> None:
+    assert figure_in(a_probe("json_true", "is_processing"), body) == figure
+
+
+def test_an_unknown_form_is_no_figure() -> None:
+    assert figure_in(a_probe("xml"), b"0") is None
+
+
+def test_the_first_probe_that_answers_in_its_form_counts() -> None:
+    first = a_probe("json", "load") | {"url": "http://127.0.0.1:1/load"}
+    second = a_probe("json", "load") | {"url": "http://127.0.0.1:2/load"}
+    third = a_probe("json", "load") | {"url": "http://127.0.0.1:3/load"}
+    host = FakeHost(
+        addresses={
+            "http://127.0.0.1:1/load": Response(404, b'{"load": 0}'),
+            "http://127.0.0.1:2/load": Response(200, b'{"load": 2}'),
+            "http://127.0.0.1:3/load": Response(200, b'{"load": 0}'),
+        }
+    )
+
+    assert busy_of(host, [first, second, third]) == 2
+    assert busy_of(host, [first]) is None
+    assert busy_of(host, []) is None

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.agent import executor, launch, lease, places, versions
+from reconciler.agent.dispatch import handle
+from reconciler.agent.wire import RequestError
+from tests.agent.bench import CONTEXT, Bench
+
+ARGV = [
+    "systemd-run",
+    "--unit=recon-executor.service",
+    "--collect",
+    "--no-block",
+    "--no-ask-password",
+    "--service-type=exec",
+    "--description=recon transaction t1",
+    "--property=StandardOutput=journal",
+    "--property=StandardError=journal",
+    "--property=TimeoutStopSec=infinity",
+    "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d execute t1",
+    "/usr/bin/python3",
+    "-I",
+    "-S",
+    "/var/lib/recon/agent/d",
+    "execute",
+    "t1",
+]
+
+
+def apply(bench: Bench, intent: dict[str, Any]) -> dict[str, Any]:
+    return handle(bench.machine, "apply", {"intent": intent}, CONTEXT)
+
+
+def follow(bench: Bench, txid: str, after_seq: int = 0, wait_s: float = 5.0) -> dict[str, Any]:
+    return handle(bench.machine, "follow", {"txid": txid, "after_seq": after_seq, "wait_s": wait_s}, CONTEXT)
+
+
+def end_unit(bench: Bench) -> None:
+    bench.machine.state.launched.clear()
+    bench.machine.manager.finish_transient(places.EXECUTOR, 0)
+
+
+def test_the_executor_is_started_with_these_words() -> None:
+    assert launch.launch_argv("/var/lib/recon/agent/d", "t1") == ARGV
+
+
+def test_apply_writes_the_intent_before_it_starts_the_executor() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+
+    seen = bench.doing(lambda: apply(bench, intent))
+
+    assert [what.split(" ", 2)[:2] for what in seen if what.startswith("run")] == [["run", "systemd-run"]]
+    assert bench.machine.state.launched == [f"{places.EXECUTOR} {intent['txid']}"]
+    assert executor.execute(bench.machine, intent["txid"])["state"] == "applied"
+    assert versions.podman(bench.machine) == {"value": "5.4.2"}
+
+
+def test_a_second_order_learns_who_has_the_host() -> None:
+    bench = Bench()
+    first, second = bench.intent("reasoning"), bench.intent("vision")
+    assert apply(bench, first) == {"launched": True, "txid": first["txid"]}
+    lease.take(bench.machine, owner="ann", txid=first["txid"], boot_id="b")
+
+    answer = apply(bench, second)
+
+    assert (answer["launched"], answer["lease"]["owner"], answer["lease"]["txid"]) == (False, "ann", first["txid"])
+    assert bench.machine.stat(places.transaction(second["txid"])) is None
+
+
+def test_an_order_that_runs_or_has_ended_is_joined_and_not_started_again() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+    executor.execute(bench.machine, intent["txid"])
+    end_unit(bench)
+
+    assert bench.doing(lambda: apply(bench, intent)) == []
+    assert apply(bench, intent) == {"launched": True, "txid": intent["txid"]}
+
+
+def test_another_order_under_a_name_already_given_is_refused() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+    executor.execute(bench.machine, intent["txid"])
+    end_unit(bench)
+
+    with pytest.raises(RequestError, match="another order has this transaction id"):
+        apply(bench, {**intent, "owner": "mallory"})
+
+
+def test_following_gives_news_and_then_the_outcome() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+
+    waiting = follow(bench, intent["txid"], wait_s=1.0)
+    outcome = executor.execute(bench.machine, intent["txid"])
+    first = follow(bench, intent["txid"])
+    rest = follow(bench, intent["txid"], after_seq=first["events"][-1]["seq"])
+
+    assert waiting == {"events": [], "outcome": None, "active": True}
+    assert first["outcome"] == outcome
+    assert first["events"][0]["text"] == "claiming the host for ci@example.net"
+    assert rest == {"events": [], "outcome": outcome, "active": True}
+
+
+def test_an_executor_that_is_gone_without_an_outcome_is_said_so_after_a_second_look() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+    end_unit(bench)
+    before = bench.machine.monotonic()
+
+    assert follow(bench, intent["txid"]) == {"events": [], "outcome": None, "active": False}
+    assert bench.machine.monotonic() - before >= 0.5
+
+
+@pytest.mark.parametrize("txid", ["", "../x", "a/b", ".hidden", "-x", "a b", "a" * 81, 3, None, "a\n"])
+def test_a_transaction_id_that_is_not_safe_in_a_path_is_refused(txid: Any) -> None:
+    bench = Bench()
+
+    with pytest.raises(RequestError, match="transaction id|without txid"):
+        handle(bench.machine, "follow", {"txid": txid, "after_seq": 0, "wait_s": 0}, CONTEXT)
+
+
+def test_apply_without_an_intent_is_refused() -> None:
+    with pytest.raises(RequestError, match="without intent"):
+        handle(Bench().machine, "apply", {}, CONTEXT)
