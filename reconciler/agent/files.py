@@ -168,9 +168,9 @@ def generation(machine: Machine) -> Optional[Dict[str, Any]]:
 def live_members(body: Dict[str, Any]) -> List[Dict[str, Any]]:
     """Return the members of the covens that should run by a manifest, and the residents."""
     live = {coven for coven in body.get("live", {}).values() if coven is not None}
-    groups = [group for group in body.get("groups", []) if group["coven"] in live]
-    members = [member for group in groups for member in group["members"]]
-    return members + list(body.get("residents", []))
+    groups = [group for group in body.get("groups", []) if group.get("coven") in live]
+    members = [member for group in groups for member in group.get("members", [])]
+    return [member for member in (*members, *body.get("residents", [])) if "unit" in member]
 
 
 def newest_transaction(machine: Machine) -> Tuple[Optional[str], fact.Fact]:

@@ -75,7 +75,7 @@ def _collect(pid: int, reading: int, ends: float, timeout_s: float) -> Raw:
             ready, _, _ = select.select([reading], [], [], max(0.0, ends - time.monotonic()))
             if not ready:
                 _abandon(pid)
-                return failed(TIMED_OUT, f"NVML did not answer within {timeout_s:g} s")
+                return failed(TIMED_OUT, f"no answer within {timeout_s:g} s")
             piece = os.read(reading, 1 << 16)
             if not piece:
                 break

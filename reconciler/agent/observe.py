@@ -9,7 +9,22 @@ Must not: compare with what is desired, or leave out what could not be read.
 
 from typing import Any, Callable, Dict, List, Optional
 
-from . import cdi, claims, fact, files, gpu, health, images, memory, places, running, stray, systemd, versions
+from . import (
+    cdi,
+    claims,
+    durations,
+    fact,
+    files,
+    gpu,
+    health,
+    images,
+    memory,
+    places,
+    running,
+    stray,
+    systemd,
+    versions,
+)
 from .fingerprint import fingerprint
 from .machine import Machine
 from .plain import clean
@@ -75,6 +90,7 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "lease": local["lease"],
         "hold": local["hold"],
         "executor": claims.executor(machine, executor_unit, local["lease"]),
+        "timings": durations.recall(machine),
         "notes": seen.notes,
     }
     state["fingerprint"] = fingerprint(state)

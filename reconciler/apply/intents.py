@@ -16,7 +16,7 @@ def check_plan(plan: Plan, fleet: str) -> None:
     """Refuse a plan that is not, byte for byte, what was reviewed, or that belongs to another fleet.
 
     Raises:
-        StaleError: REC7010, the plan was changed after it was made; REC7017, it is another fleet's.
+        StaleError: REC7010, the plan was changed after it was made; REC7031, it is another fleet's.
         RefusedError: REC7016, it says itself that it cannot be applied.
     """
     found = plan_digest(plan)
@@ -25,7 +25,7 @@ def check_plan(plan: Plan, fleet: str) -> None:
         raise StaleError(Problem("REC7010", "the plan was changed after it was made", detail, "recon plan"))
     if plan.fleet != fleet:
         detail = f"the plan is for {plan.fleet}, this repository is {fleet}"
-        raise StaleError(Problem("REC7017", "the plan is for another fleet", detail, "recon plan"))
+        raise StaleError(Problem("REC7031", "the plan is for another fleet", detail, "recon plan"))
     if not plan.applyable and any(host.order for host in plan.hosts):
         detail = "it is marked as not applicable, although it has orders"
         raise RefusedError(Problem("REC7016", "the plan cannot be applied", detail, "recon plan"))

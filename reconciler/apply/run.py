@@ -249,7 +249,7 @@ def _refuse_strangers(orders: list[_Order], fleet: Fleet) -> None:
     missing = [order.host for order in orders if order.host not in fleet.hosts]
     if missing:
         detail = f"{', '.join(missing)}: in the plan, not in desired/hosts"
-        raise ReconError(Problem("REC7018", "the plan has hosts that the fleet does not have", detail, "recon plan"))
+        raise ReconError(Problem("REC7032", "the plan has hosts that the fleet does not have", detail, "recon plan"))
 
 
 def _one_at_a_time(on_event: Callable[[HostEvent], None]) -> Callable[[HostEvent], None]:

@@ -147,6 +147,16 @@ def lost(place: Place, reason: str, elapsed_s: float) -> UnreachableError:
 def ended_without_reply(place: Place, status: int | None, stderr: str, otherwise: Problem) -> HostError:
     """Say why the fixed command ended early: sudo, no python3, or else what the output itself says."""
     said = ascii(stderr.strip()[:300])
+    # In this order: sudo tells of a missing python3 in its own name.
+    if _NO_PYTHON.search(stderr):
+        return HostError(
+            Problem(
+                "REC6010",
+                "the host has no /usr/bin/python3",
+                f"{place}: status {status}, {said}",
+                "install python3 (3.9 or newer) on the host",
+            )
+        )
     if _SUDO_PASSWORD.search(stderr) or _SUDO_DENIED.search(stderr):
         return HostError(
             Problem(
@@ -155,15 +165,6 @@ def ended_without_reply(place: Place, status: int | None, stderr: str, otherwise
                 f"{place}: {said}",
                 f"on the host: echo '{place.user} ALL=(root) NOPASSWD: /usr/bin/python3' "
                 f"> /etc/sudoers.d/recon && chmod 440 /etc/sudoers.d/recon",
-            )
-        )
-    if _NO_PYTHON.search(stderr) or status == 127:
-        return HostError(
-            Problem(
-                "REC6010",
-                "the host has no /usr/bin/python3",
-                f"{place}: status {status}, {said}",
-                "install python3 (3.9 or newer) on the host",
             )
         )
     if stderr.strip():

@@ -253,6 +253,8 @@ class HostState(Wire):
     hold: Fact[Hold | None]
     executor: Executor
     fingerprint: str
+    timings: dict[str, float] = Field(default_factory=dict)
+    """Seconds without service the last time each coven came up; for people only."""
     notes: tuple[str, ...] = ()
 
 

@@ -120,14 +120,8 @@ def _disruption(move: SlotMove) -> Disruption:
 
 
 def _estimate(move: SlotMove, state: HostState) -> float | None:
-    """Return the seconds without service as the last transition to the same coven took, None when unrecorded."""
-    last = state.executor.last
-    if not isinstance(last, Known) or not move.new or last.value.get("state") != "applied":
-        return None
-    if last.value.get("live", {}).get(move.slot) != move.new.coven:
-        return None
-    steps = last.value.get("steps_s", {})
-    return sum(steps.get(step, 0.0) for step in ("stop", "verify_memory", "trial", "start", "warm")) or None
+    """Return the seconds without service as the host recorded them for this coven, None when it never came up."""
+    return state.timings.get(move.new.coven) if move.new else None
 
 
 def _cuts_off(move: SlotMove, estimated: float | None) -> str:

@@ -80,8 +80,14 @@ PARSER = a_service("none", None, memory="0B", gpu=False)
 class Bench:
     """One simulated host, the covens it may run, and what its slot should run."""
 
-    def __init__(self, *covens: Coven, residents: dict[str, Service] | None = None) -> None:
-        self.machine = SimMachine.new("h-1", "h200")
+    def __init__(
+        self,
+        *covens: Coven,
+        residents: dict[str, Service] | None = None,
+        slots: dict[str, tuple[str, ...] | Literal["all"]] | None = None,
+    ) -> None:
+        self.slots = slots or {ALL_GPUS: "all"}
+        self.machine = SimMachine.new("h-1", "h200", gpus=len(self.slots))
         self.covens = {coven.name: coven for coven in covens or (REASONING, VISION)}
         self.residents = residents or {}
         self.count = 0
@@ -92,7 +98,7 @@ class Bench:
         other.machine = SimMachine(SimState.model_validate_json(self.machine.state.model_dump_json()))
         return other
 
-    def rendered(self, coven: str | None) -> tuple[RenderedHost, Host]:
+    def rendered(self, *live: str | None) -> tuple[RenderedHost, Host]:
         host = Host(
             name="h-1",
             address="192.0.2.11",
@@ -101,7 +107,10 @@ class Bench:
             reserve=None,
             memory=MemorySpec(),
             platform=Platform(),
-            slots=(Slot(name=ALL_GPUS, gpus="all", coven=coven),),
+            slots=tuple(
+                Slot(name=name, gpus=gpus, coven=coven)
+                for (name, gpus), coven in zip(self.slots.items(), live, strict=True)
+            ),
             may_run=tuple(self.covens),
             shared=(),
             residents=self.residents,
@@ -111,9 +120,9 @@ class Bench:
         fleet = Fleet(name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host})
         return render_host(fleet, host, {}), host
 
-    def intent(self, coven: str | None, **over: Any) -> dict[str, Any]:
-        """Return the intent that brings the host to run a coven; `over` replaces fields of it."""
-        rendered, host = self.rendered(coven)
+    def intent(self, *live: str | None) -> dict[str, Any]:
+        """Return the intent that brings the host to run these covens, one for each slot."""
+        rendered, host = self.rendered(*live)
         state = HostState.model_validate(observe.observe(self.machine, {"memory": "auto"}, CONTEXT))
         changes = diff_host(rendered, host, state)
         order = plan_host(rendered, host, state, changes, ignored=ignored_facts(state)).order
@@ -144,7 +153,7 @@ class Bench:
             fingerprint=state.fingerprint,
             **fields,
         )
-        document = intent.model_dump(mode="json") | over
+        document = intent.model_dump(mode="json")
         self.provide(document)
         return document
 
@@ -171,9 +180,9 @@ class Bench:
         """Carry an intent out."""
         return Outcome.model_validate(executor.execute(self.machine, self.submit(intent)))
 
-    def run(self, coven: str | None) -> Outcome:
-        """Bring the host to run a coven, all the way."""
-        return self.execute(self.intent(coven))
+    def run(self, *live: str | None) -> Outcome:
+        """Bring the host to run these covens, all the way."""
+        return self.execute(self.intent(*live))
 
     def steps(self, txid: str) -> list[str]:
         """Return the words of the steps that began, in order."""

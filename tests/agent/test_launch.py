@@ -124,7 +124,7 @@ def test_an_executor_that_is_gone_without_an_outcome_is_said_so_after_a_second_l
 def test_a_transaction_id_that_is_not_safe_in_a_path_is_refused(txid: Any) -> None:
     bench = Bench()
 
-    with pytest.raises(RequestError, match="transaction id|without txid"):
+    with pytest.raises(RequestError, match=r"transaction id|without txid"):
         handle(bench.machine, "follow", {"txid": txid, "after_seq": 0, "wait_s": 0}, CONTEXT)
 
 

@@ -74,7 +74,7 @@ def test_a_plan_of_another_fleet_is_refused() -> None:
     with pytest.raises(StaleError) as caught:
         check_plan(a_plan(a_host_plan("spark-1")), "workshop")
 
-    assert caught.value.problems[0].code == "REC7017"
+    assert caught.value.problems[0].code == "REC7031"
 
 
 def test_a_plan_that_says_it_cannot_be_applied_is_refused() -> None:

@@ -98,7 +98,7 @@ def test_a_plan_with_a_host_the_fleet_does_not_have_reaches_no_host() -> None:
     with pytest.raises(ReconError) as caught:
         run(a_plan(a_host_plan("spark-1"), a_host_plan("spark-9")), Hosts(spark_1=host))
 
-    assert (caught.value.problems[0].code, host.asked) == ("REC7018", [])
+    assert (caught.value.problems[0].code, host.asked) == ("REC7032", [])
 
 
 def test_hosts_without_an_order_are_left_alone() -> None:

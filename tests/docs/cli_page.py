@@ -7,6 +7,7 @@ Must not: know any one command.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ Colours: `--color` beats `FORCE_COLOR`, that beats `NO_COLOR`, that beats what t
 """
 
 
+@functools.cache
 def command_line() -> Any:
     """Return the root command as typer built it."""
     return typer.main.get_command(app)

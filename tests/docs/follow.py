@@ -32,7 +32,7 @@ _OWNER = re.compile(r"claiming the host for \S+")
 _VOLATILE = (
     (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}"), "TXID"),
     (re.compile(r"sha256:[0-9a-f]{64}"), "DIGEST"),
-    (re.compile(r"\b[0-9a-f]{12}\b"), "HEX"),
+    (re.compile(r"\b(?:[0-9a-f]{12}|[0-9a-f]{16})\b"), "HEX"),
     (_OWNER, "claiming the host for OWNER"),
     (re.compile(r"^ *\d+\.\ds "), "TIME "),
     (re.compile(r"\b(?:\d+h)?(?:\d+m)?\d+(?:\.\d)?s (ago|;)"), r"TIME \1"),

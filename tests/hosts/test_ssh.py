@@ -236,7 +236,7 @@ def test_a_connection_lost_in_the_middle_says_that_the_outcome_is_not_known(bed:
         (b"recon is not in the sudoers file.\n", 1, "REC6009"),
         (b"/bin/sh: 1: exec: sudo: not found\n", 127, "REC6009"),
         (b"/bin/sh: 1: exec: /usr/bin/python3: not found\n", 127, "REC6010"),
-        (b"sudo: /usr/bin/python3: command not found\n", 1, "REC6009"),
+        (b"sudo: /usr/bin/python3: command not found\n", 1, "REC6010"),
         (b"Traceback (most recent call last)\n", 1, "REC5005"),
     ],
 )
