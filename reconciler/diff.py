@@ -136,7 +136,7 @@ def _fault(member: Member, unit: Unit | None, *, hand_edited: bool) -> tuple[Cha
     if unit.active not in live.UP:
         return "unit_failed", f"{member.unit} is {unit.active} ({unit.result or unit.sub})", True
     if isinstance(unit.config_hash, Known) and unit.config_hash.value != member.config_hash:
-        return "config_changed", f"{member.unit} runs configuration {unit.config_hash.value}", False
+        return "config_changed", f"{member.unit} runs with another configuration than git's", False
     if hand_edited:
         return "edited_by_hand", f"the file of {member.unit} was edited by hand, so what runs may not be this", True
     if not isinstance(unit.config_hash, Known):
@@ -198,7 +198,8 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
         elif there.body_sha256 != file.body_sha256:
             yield _different_file(file, there, committed.get(file.name))
     for (tier, name), extra in sorted(found.items()):
-        if tier in {"committed", "native"} and extra.owner is not None:
+        # In our own directory every file is ours to drop; beside the host's units only what carries our header.
+        if tier == "committed" or (tier == "native" and extra.owner is not None):
             gone = name in committed
             yield Change(
                 kind="file",

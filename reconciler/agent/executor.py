@@ -151,7 +151,11 @@ def _back(run: Run, halt: HaltError) -> End:
             run.logs.setdefault(unit, running.last_lines(run.machine, unit))
         again = " for the same reason" if then.reason == halt.reason else f": {then.reason}"
         return End("held", f"{halt.reason}; then going back failed{again}", "REC7190", _continue(run))
-    return End("rolled_back" if disturbed else "aborted", halt.reason, halt.code, halt.fix or _continue(run))
+    if disturbed:
+        return End(
+            "rolled_back", halt.reason, halt.code, halt.fix or f"repair or revert it in git, then: {_continue(run)}"
+        )
+    return End("aborted", halt.reason, halt.code, halt.fix or _continue(run))
 
 
 def _finish(run: Run) -> End:

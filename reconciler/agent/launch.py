@@ -136,7 +136,10 @@ def _is_active(machine: Machine) -> bool:
 
 
 def _busy(machine: Machine) -> Dict[str, Any]:
-    return {"launched": False, "lease": _lease(machine)}
+    lease = _lease(machine)
+    if lease is not None:
+        lease = {**lease, "age_s": round(machine.boottime() - lease["since"], 1)}
+    return {"launched": False, "lease": lease}
 
 
 def _lease(machine: Machine) -> Optional[Dict[str, Any]]:

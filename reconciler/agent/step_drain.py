@@ -41,12 +41,12 @@ class _Drain:
         return all(figure == 0 for figure in answers)
 
     def tell(self) -> None:
-        """Write a progress line, at most every five seconds, and let go of servers that died by themselves."""
+        """Write how it goes, and let go of servers that died by themselves; both at most every five seconds."""
         now = self.run.machine.monotonic()
         if now - self.told < _PROGRESS_S:
             return
         self.told = now
-        self.run.note("still busy: " + self.said())
+        self.run.progress("still busy: " + self.said())
         self.waiting = _running(self.run, self.waiting)
 
     def said(self) -> str:

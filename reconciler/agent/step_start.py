@@ -22,7 +22,6 @@ _HEALTH_TIMEOUT_S = 3.0
 _GOOD_POLLS = 2
 _CRASHES = 2
 _IDLE_POLLS = 8
-_PROGRESS_S = 5.0
 
 
 class _Judge:
@@ -118,18 +117,15 @@ def start_members(run: Run, members: Sequence[Dict[str, Any]]) -> None:
 def judge(run: Run, members: List[Dict[str, Any]], *, hashed: bool = True) -> None:
     """Wait until every member serves; HaltError as soon as one cannot, or at its deadline."""
     machine = run.machine
-    began = told = machine.monotonic()
+    began = machine.monotonic()
     judges = [_Judge(machine, member, hashed=hashed) for member in members]
     while not all(each.up for each in judges):
         shown = systemd.show_units(machine, units_of(members))
         # Those that are up are looked at again: one may fall over while another still loads.
         machine.parallel([functools.partial(each.look, shown.get(each.member["unit"])) for each in judges])
         _halt_on_failure(judges, machine.monotonic() - began)
-        now = machine.monotonic()
-        if now - told >= _PROGRESS_S:
-            told = now
-            run.note(_progress(judges))
-        machine.sleep(_POLL_S if now - began < 10 * _SLOW_POLL_S else _SLOW_POLL_S)
+        run.progress(_progress(judges))
+        machine.sleep(_POLL_S if machine.monotonic() - began < 10 * _SLOW_POLL_S else _SLOW_POLL_S)
 
 
 def _halt_on_failure(judges: List[_Judge], waited_s: float) -> None:

@@ -14,6 +14,9 @@ from .journal import Journal
 from .lease import Lease, LeaseError
 from .machine import Machine
 
+_NEWS_S = 5.0
+_SAME_S = 30.0
+
 
 class HaltError(Exception):
     """A step cannot go on.
@@ -53,6 +56,7 @@ class Run:
         self.logs: Dict[str, List[str]] = {}
         self.started_at = machine.wall()
         self.started = machine.monotonic()
+        self._told = ("", self.started)
         self._now = ("claim", None)  # type: tuple[str, Optional[str]]
 
     @property
@@ -80,6 +84,7 @@ class Run:
         """
         before, self._now = self._now, (name, slot)
         began = self.machine.monotonic()
+        self._told = ("", began)
         try:
             if guarded:
                 self.prove_claim()
@@ -101,6 +106,14 @@ class Run:
         """Add a line to the journal inside the step that runs."""
         name, slot = self._now
         self.journal.say(name, status, text, slot)
+
+    def progress(self, text: str) -> None:
+        """Note how a wait is going: what is new at most every five seconds, what is not only every thirty."""
+        now = self.machine.monotonic()
+        last, at = self._told
+        if now - at >= (_SAME_S if text == last else _NEWS_S):
+            self._told = (text, now)
+            self.note(text)
 
     def prove_claim(self) -> None:
         """Stop when somebody else has claimed the host since; called right before what cannot be undone."""

@@ -8,10 +8,10 @@ Must not: call anything applied.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.errors import Problem
+from reconciler.model.base import format_duration
 from reconciler.model.outcome import Outcome, State
 
 
@@ -96,7 +96,7 @@ def busy(host: str, lease: dict[str, Any] | None) -> Problem:
         detail = "its executor has just been started, by whom is not known yet"
         return Problem("REC8013", f"a transition runs on {host}", detail, f"recon status --host {host}")
     owner, txid, step = (str(lease.get(key, "unknown"))[:200] for key in ("owner", "txid", "step"))
-    since = lease.get("since")
-    when = f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S}Z" if isinstance(since, (int, float)) else ""
+    age = lease.get("age_s")
+    when = f" for {format_duration(age)}" if isinstance(age, (int, float)) else ""
     detail = f"{owner} runs transaction {txid}{when}, step {step}"
     return Problem("REC8013", f"a transition runs on {host}", detail, attach_command(host, txid))

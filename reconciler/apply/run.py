@@ -58,8 +58,9 @@ class Options:
 
 
 def new_run_id(pace: Pace) -> str:
-    """Return a name for a run that sorts by time, in UTC."""
-    return f"{datetime.fromtimestamp(pace.wall(), UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    """Return a name for a run that sorts by time, in UTC: a host takes the last name for the newest."""
+    now = datetime.fromtimestamp(pace.wall(), UTC)
+    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z-{secrets.token_hex(3)}"
 
 
 def apply_plan(

@@ -53,6 +53,6 @@ class SimulatedTransport:
                 "REC6007",
                 "the host does not accept the connection",
                 f"{self._host} is simulated as down: {exc}",
-                "recon sim: bring the host up again",
+                f"recon sim do {self._host} up",
             )
         )

@@ -13,7 +13,7 @@ from reconciler.model.change import Change
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.digest import plan_digest
 from reconciler.model.intent import Group
-from reconciler.model.observed import HostState, Known, Unreachable
+from reconciler.model.observed import HostState, Known, Unknown, Unreachable
 from reconciler.model.plan import HostPlan, HostStatus, Plan, Refusal, Summary
 from reconciler.model.rendered import RenderedHost
 from reconciler.planner.budget import budget_of
@@ -85,11 +85,14 @@ def _status(refused: tuple[Refusal, ...]) -> HostStatus:
 
 
 def _warnings(host: Host, state: HostState) -> Iterable[str]:
+    units = live.units_by_name(state)
     for unit, fact in sorted(state.health.items()):
+        if unit not in units or units[unit].active not in live.UP:
+            continue
         if isinstance(fact, Known) and not fact.value.ok:
             yield f"{unit} runs but is not healthy: {fact.value.detail}"
-        elif not isinstance(fact, Known):
-            yield f"the health of {unit} is unknown"
+        elif isinstance(fact, Unknown):
+            yield f"the health of {unit} is unknown: {fact.unknown}"
     for shared in state.shared:
         if shared.active != "active":
             yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"

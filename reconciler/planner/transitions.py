@@ -16,7 +16,7 @@ from reconciler.model.base import format_duration
 from reconciler.model.change import Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member, SlotMove
-from reconciler.model.observed import HostState, Known
+from reconciler.model.observed import HostState, Known, Unit
 from reconciler.model.plan import Budget, Disruption, PlanStep, Transition
 from reconciler.model.rendered import RenderedHost
 from reconciler.planner.budget import budget_of
@@ -81,10 +81,7 @@ def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
     if old:
         yield from ("drain", "stop")
     if new:
-        yield "verify_memory"
-    yield "trial"
-    if new:
-        yield from ("start", "warm")
+        yield from ("verify_memory", "trial", "start", "warm")
     yield from ("commit", "finish")
 
 
@@ -97,11 +94,11 @@ def describe_move(move: SlotMove, state: HostState, changes: tuple[Change, ...],
         slot=move.slot,
         from_coven=move.old.coven if move.old else None,
         to_coven=move.new.coven if move.new else None,
-        disruption=_disruption(move),
+        disruption=_disruption(move, mine),
         members=move.restart or tuple(member.service for member in (move.new or move.old or _EMPTY).members),
         reason="; ".join(change.reason for change in mine),
         cause=causes.pop() if len(causes) == 1 else "both",
-        cuts_off=_cuts_off(move, estimated),
+        cuts_off=_cuts_off(move, estimated, live.units_by_name(state)),
         estimated_s=estimated,
         steps=tuple(_steps(move)),
         budget=budget,
@@ -111,9 +108,10 @@ def describe_move(move: SlotMove, state: HostState, changes: tuple[Change, ...],
 _EMPTY = Group(coven="", gate="", target="", members=())
 
 
-def _disruption(move: SlotMove) -> Disruption:
+def _disruption(move: SlotMove, changes: list[Change]) -> Disruption:
     if move.kind == "restart":
-        return "restart"
+        down = all(change.word in {"unit_stopped", "unit_failed", "member_new"} for change in changes)
+        return "start" if down else "restart"
     if move.old and move.new:
         return "switch"
     return "start" if move.new else "stop"
@@ -124,10 +122,10 @@ def _estimate(move: SlotMove, state: HostState) -> float | None:
     return state.timings.get(move.new.coven) if move.new else None
 
 
-def _cuts_off(move: SlotMove, estimated: float | None) -> str:
-    stopping = _stopping(move)
+def _cuts_off(move: SlotMove, estimated: float | None, units: dict[str, Unit]) -> str:
+    stopping = tuple(m for m in _stopping(move) if m.unit in units and units[m.unit].active in live.UP)
     if not stopping:
-        return "nobody: nothing runs on this slot now"
+        return "nobody: nothing that serves is stopped"
     names = ", ".join(member.service for member in stopping)
     took = f"about {format_duration(estimated)}" if estimated else "a time not recorded yet"
     who = f"{move.old.coven} ({names})" if move.old else names
@@ -177,8 +175,7 @@ def _steps(move: SlotMove) -> Iterator[PlanStep]:
             deadline_s=move.memory_timeout_s,
             on_failure=f"{back}, else hold",
         )
-    yield PlanStep(step="trial", text="put the new units on trial in /run", deadline_s=60.0, on_failure=back)
-    if starting:
+        yield PlanStep(step="trial", text="put the new units on trial in /run", deadline_s=60.0, on_failure=back)
         yield PlanStep(step="start", text=f"start {_names(starting)}", deadline_s=60.0, on_failure=back)
         yield PlanStep(
             step="warm",

@@ -54,8 +54,9 @@ class Units:
             if known is not None and (known.load != "not-found" or here != name):
                 continue
             read = self._read(here)
-            self._state.loaded[here] = read
-            self._edges = None
+            if read != known:
+                self._state.loaded[here] = read
+                self._edges = None
             todo += sorted({other for relation in _RELATIONS for other in relations(read, relation)})
         return self._state.loaded[name]
 

@@ -60,7 +60,7 @@ def _title(plan: Plan, paint: Paint) -> str:
     commit = plan.source.commit[:12] if plan.source.commit else "not in git"
     tree = " with local changes" if plan.source.dirty else ""
     only = f" · only {', '.join(plan.targeted)}" if plan.targeted else ""
-    return f"{paint(f'Fleet {plan.fleet}', 'bold')} · {len(plan.hosts)} hosts · {commit}{tree}{only}"
+    return f"{paint(f'Fleet {plan.fleet}', 'bold')} · {count(len(plan.hosts), 'host')} · {commit}{tree}{only}"
 
 
 def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
@@ -76,7 +76,8 @@ def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
         yield f"    hint: {paint(one_line(refusal.fix), 'cyan')}"
     for transition in host.transitions:
         yield from _transition(transition, paint, steps=not host.refusals)
-    changes = [change for change in host.changes if "/coven/" not in change.address]
+    # What a transition does about covens and members stands above, with its reason.
+    changes = [change for change in host.changes if change.address.split("/")[1] not in {"coven", "member"}]
     if changes:
         yield f"  {paint('changes', 'bold')}"
     for group in _grouped(changes, apart=diffs):
@@ -180,7 +181,12 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
             f"{total.restart} to restart, {total.files} files; {total.drift} by drift"
         )
     if total.refused:
-        yield paint(f"{total.refused} host(s) refused: nothing will be done there.", "red")
+        yield paint(f"{count(total.refused, 'host')} refused: nothing will be done there.", "red")
     if not plan.complete:
-        yield paint(f"Incomplete: {total.unreachable} host(s) could not be asked.", "red")
-    yield paint(f"{plan.ignored_drift_count} difference(s) ignored on purpose · {plan.plan_digest}", "dim")
+        yield paint(f"Incomplete: {count(total.unreachable, 'host')} could not be asked.", "red")
+    yield paint(f"{count(plan.ignored_drift_count, 'difference')} ignored on purpose · {plan.plan_digest}", "dim")
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 host`, `2 hosts`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

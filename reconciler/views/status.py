@@ -127,7 +127,7 @@ def _last(state: HostState, paint: Paint) -> str:
     word = str(last.value.get("state", "?"))
     age = state.identity.wall_time - float(last.value.get("started_at", 0)) - float(last.value.get("elapsed_s", 0))
     style = "green" if word in {"applied", "nothing"} else "red"
-    return f"{paint(word, style)} {format_duration(max(0.0, round(age)))} ago"
+    return f"{paint(word.replace('_', ' '), style)} {format_duration(max(0.0, round(age)))} ago"
 
 
 def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
@@ -142,7 +142,8 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
         yield f"{name}: {paint('held', 'yellow')} by {one_line(hold.owner)}: {one_line(hold.reason)}"
     last = state.executor.last
     if isinstance(last, Known) and last.value.get("state") not in {"applied", "nothing", None}:
-        yield f"{name}: last transaction {last.value.get('state')}: {one_line(str(last.value.get('reason', '')))}"
+        ended = str(last.value.get("state")).replace("_", " ")
+        yield f"{name}: last transaction {ended}: {one_line(str(last.value.get('reason', '')))}"
         if last.value.get("fix"):
             yield f"  {paint(one_line(str(last.value['fix'])), 'cyan')}"
     ours = frozenset(unit for unit in live.units_by_name(state)) | {shared.unit for shared in host.shared}

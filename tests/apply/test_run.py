@@ -205,13 +205,11 @@ def test_detach_leaves_at_once_and_says_how_to_come_back() -> None:
 
 
 def test_another_executor_is_named_with_what_it_does() -> None:
-    lease = {"epoch": 4, "owner": "bob@ci", "txid": "t0", "boot_id": "b", "step": "drain", "since": 1_700_000_000.0}
+    lease = {"epoch": 4, "owner": "bob@ci", "txid": "t0", "boot_id": "b", "step": "drain", "since": 50.0, "age_s": 75.0}
     outcome, host, _ = one_host({"launched": False, "lease": lease})
 
     assert words(outcome) == ("locked", "REC8013", "recon apply --attach t0 --host spark-1")
-    assert outcome.reason == (
-        "a transition runs on spark-1: bob@ci runs transaction t0 since 2023-11-14 22:13:20Z, step drain"
-    )
+    assert outcome.reason == ("a transition runs on spark-1: bob@ci runs transaction t0 for 1m15s, step drain")
     assert host.verbs == ["apply"]
 
 
@@ -281,5 +279,5 @@ def test_run_ids_sort_by_time() -> None:
     first = new_run_id(pace)
     pace.wait(1.0, threading.Event())
 
-    assert first.startswith("20231114T221320Z-")
+    assert first.startswith("20231114T221320.000Z-")
     assert first < new_run_id(pace)

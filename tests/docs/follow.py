@@ -30,7 +30,7 @@ ALLOWED = frozenset({"recon", "cd", "echo", "sed", "git", "cat", "ls"})
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OWNER = re.compile(r"claiming the host for \S+")
 _VOLATILE = (
-    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}"), "TXID"),
+    (re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}"), "TXID"),
     (re.compile(r"sha256:[0-9a-f]{64}"), "DIGEST"),
     (re.compile(r"\b(?:[0-9a-f]{12}|[0-9a-f]{16})\b"), "HEX"),
     (_OWNER, "claiming the host for OWNER"),

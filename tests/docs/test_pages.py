@@ -214,3 +214,11 @@ def test_a_page_that_is_followed_prints_what_it_says(name: str, tmp_path: Path) 
         for step in follow.steps_of(block):
             printed = walk.run(step.command)
             assert follow.is_as_printed(step.printed, printed), "\n".join([f"$ {step.command}", *printed])
+
+
+def test_every_code_a_page_names_is_explained() -> None:
+    errors = DOCS / "reference" / "errors.md"
+    known = set(re.findall(r"REC\d{4}", errors.read_text(encoding="utf-8")))
+    unknown = {named(page): set(re.findall(r"REC\d{4}", page.read_text(encoding="utf-8"))) - known for page in PAGES}
+
+    assert {page: codes for page, codes in unknown.items() if codes} == {}
