@@ -22,11 +22,13 @@ from reconciler.model.rendered import RenderedFile, RenderedHost
 def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
     slots = tuple(_slots(rendered, host, state))
+    files = tuple(_files(rendered, state))
     moving = any(change.kind == "coven" for change in slots)
     return (
         *slots,
         *_residents(rendered, state),
-        *_files(rendered, state),
+        *files,
+        *_settings(rendered, state, touched={change.coven for change in (*slots, *files)}),
         *_boot(rendered, state, moving=moving),
         *_strangers(rendered, host, state),
     )
@@ -197,6 +199,11 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
             yield _missing_file(file, was_committed=file.name in committed)
         elif there.body_sha256 != file.body_sha256:
             yield _different_file(file, there, committed.get(file.name))
+    was_part_of = {
+        f"{member.container}.container": coven
+        for coven, group in live.committed_groups(state).items()
+        for member in group.members
+    }
     for (tier, name), extra in sorted(found.items()):
         # In our own directory every file is ours to drop; beside the host's units only what carries our header.
         if tier == "committed" or (tier == "native" and extra.owner is not None):
@@ -207,6 +214,7 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
                 word="file_extra",
                 reason=f"{name} is no longer declared" if gone else f"{name} was put there by hand",
                 cause="desired" if gone else "drift",
+                coven=was_part_of.get(name),
                 before=extra.config_hash,
             )
         elif tier == "trial" and not state.executor.active:
@@ -216,6 +224,21 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
                 word="trial_left",
                 reason=f"{name} is left over from a trial that ended without finishing",
                 cause="drift",
+            )
+
+
+def _settings(rendered: RenderedHost, state: HostState, *, touched: set[str | None]) -> Iterator[Change]:
+    """Yield covens whose drain, warm-up or probes changed: no unit says them, but the host goes by its own record."""
+    committed = live.committed_groups(state)
+    for coven, group in sorted(rendered.groups.items()):
+        if coven in committed and coven not in touched and committed[coven] != group:
+            yield Change(
+                kind="setting",
+                name=coven,
+                word="settings_changed",
+                reason=f"how {coven} is drained, judged or warmed up changed in git",
+                cause="desired",
+                coven=coven,
             )
 
 

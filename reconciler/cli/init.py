@@ -18,9 +18,10 @@ def init(
 
     Examples: recon init studio --sim · recon init studio
     """
+    from reconciler.cli.render import rewrite
     from reconciler.load.scaffold import scaffold
 
-    files = scaffold(directory, simulated=sim)
+    files = scaffold(directory, simulated=sim, before_commit=rewrite)
     for file in files:
         common.tell(f"  {file}")
     kind = "simulated" if sim else "real"

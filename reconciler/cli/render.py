@@ -6,7 +6,7 @@ Must not: touch anything outside `quadlets/`, or remove a file that does not car
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +23,10 @@ def render(
 
     Examples: recon render · recon render --check
     """
-    from reconciler.load.fleet import load_fleet, load_templates
-    from reconciler.render.tree import FOLDER, expected_tree, leftovers, stale
+    from reconciler.render.tree import FOLDER
 
     root = common.SETTINGS.root
-    expected = expected_tree(load_fleet(root), load_templates(root))
-    actual = dict(_read_tree(root, FOLDER))
-    differences = stale(expected, actual)
+    expected, _, differences = _compare(root)
     if check and differences:
         for difference in differences:
             common.say(difference.rstrip("\n"))
@@ -37,12 +34,30 @@ def render(
         common.tell("  recon render")
         common.finish(ExitCode.REFUSED)
     if not check:
-        _write_tree(root, expected, actual)
-        for path in leftovers(expected, actual):
-            (root / path).unlink()
-            _remove_empty((root / path).parent)
+        rewrite(root)
     verb = "differ" if check else "written or removed"
     common.say(f"{len(expected)} files in {FOLDER}/, {len(differences)} {verb}.")
+
+
+def rewrite(root: Path) -> None:
+    """Make quadlets/ of a state repository what desired/ says."""
+    from reconciler.render.tree import leftovers
+
+    expected, actual, _ = _compare(root)
+    _write_tree(root, expected, actual)
+    for path in leftovers(expected, actual):
+        (root / path).unlink()
+        _remove_empty((root / path).parent)
+
+
+def _compare(root: Path) -> tuple[Mapping[str, str], Mapping[str, str], Sequence[str]]:
+    """Return what the files should be, what they are, and the differences as diffs."""
+    from reconciler.load.fleet import load_fleet, load_templates
+    from reconciler.render.tree import FOLDER, expected_tree, stale
+
+    expected = expected_tree(load_fleet(root), load_templates(root))
+    actual = dict(_read_tree(root, FOLDER))
+    return expected, actual, stale(expected, actual)
 
 
 def _read_tree(root: Path, folder: str) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import subprocess
+from collections.abc import Callable
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -23,10 +24,13 @@ _GITIGNORE = ".recon/\n"
 _TIMEOUT_S = 30.0
 
 
-def scaffold(folder: Path, *, simulated: bool) -> tuple[Path, ...]:
+def scaffold(
+    folder: Path, *, simulated: bool, before_commit: Callable[[Path], None] = lambda _folder: None
+) -> tuple[Path, ...]:
     """Write a state repository into an empty or new folder and commit it, and return the files written.
 
-    Where git is not there the files are; recon then calls their state uncommitted.
+    `before_commit` may add files that belong to the first commit. Where git is not there the files are; recon then
+    calls their state uncommitted.
 
     Raises:
         RefusedError: the folder has something in it, or is none.
@@ -40,6 +44,7 @@ def scaffold(folder: Path, *, simulated: bool) -> tuple[Path, ...]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         written.append(path)
+    before_commit(folder)
     _commit(folder)
     return tuple(written)
 

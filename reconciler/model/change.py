@@ -10,7 +10,7 @@ from typing import Literal
 from reconciler.model.base import Wire
 from reconciler.model.plan import Cause
 
-ChangeKind = Literal["coven", "member", "file", "boot", "resident", "gpu", "orphan"]
+ChangeKind = Literal["coven", "member", "setting", "file", "boot", "resident", "gpu", "orphan"]
 ChangeWord = Literal[
     "coven_switch",
     "coven_stopped",
@@ -26,6 +26,7 @@ ChangeWord = Literal[
     "reload_needed",
     "member_new",
     "member_gone",
+    "settings_changed",
     "boot_differs",
     "foreign_process",
     "shared_unhealthy",

@@ -25,6 +25,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "unit_masked": ("restart",),
     "member_new": ("start",),
     "member_gone": ("stop",),
+    "settings_changed": ("write",),
     "boot_differs": ("enable",),
     "foreign_process": ("report",),
 }

@@ -16,8 +16,8 @@ def test_a_line_that_was_not_printed_is_seen() -> None:
 
 
 def test_what_differs_from_run_to_run_is_not_compared() -> None:
-    said = ("spark-1 begins transaction 20261121T071055Z-e727b4", "✔ spark-1 applied in 58s; runs vision")
-    printed = ("spark-1 begins transaction 20270101T000000Z-ffffff", "✔ spark-1 applied in 1m2s; runs vision")
+    said = ("spark-1 begins transaction 20261121T071055.000Z-e727b4", "✔ spark-1 applied in 58s; runs vision")
+    printed = ("spark-1 begins transaction 20270101T000000.000Z-ffffff", "✔ spark-1 applied in 1m2s; runs vision")
 
     assert follow.is_as_printed(said, printed)
     assert not follow.is_as_printed(said, (printed[0], printed[1].replace("vision", "reasoning")))

@@ -164,6 +164,17 @@ def test_files_of_a_coven_that_does_not_run_change_without_touching_anything() -
     assert (planned.order.moves, planned.order.stop_units) == ((), ())
 
 
+def test_a_changed_drain_is_recorded_on_the_host_without_touching_anything() -> None:
+    after = a_group("reasoning", a_member("reasoning", "vllm", drain_timeout_s=60.0))
+    new = a_rendered(after, VISION, live={"all": "reasoning"})
+
+    planned = plan(new, a_state_running(WANTS_REASONING))
+
+    assert addresses(planned) == [("spark-1/setting/reasoning", ("write",), "settings_changed", "desired")]
+    assert planned.order is not None
+    assert (planned.order.moves, planned.order.stop_units) == ((), ())
+
+
 def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
     state = a_state_running(WANTS_REASONING)
     assert isinstance(state.files, Known)
