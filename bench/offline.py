@@ -6,7 +6,9 @@ Run as a program it prints one JSON object with seconds per stage and the peak o
 from __future__ import annotations
 
 import json
+import re
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,28 +20,22 @@ from reconciler.workflow import open_repository, plan_one, render_hosts, select_
 OWNER = "studio/spark-1"
 """Whose units the recorded observation shows; each host gets its own name there."""
 
-HOST_FILE = """\
-address: 198.51.{high}.{low}
-reserve: 14GiB
-memory: {{kind: unified, capacity: 119GiB}}
-coven: {coven}
-may_run: [reasoning, vision, embeddings]
-shared:
-  - {{unit: qdrant.service, memory: 4GiB}}
-"""
+ONE_IN = 10
+"""Every tenth host has a changed line: it is to switch. The others run what is declared, as most do on most days."""
 
 
 def make_fleet(root: Path, example: Path, hosts: int) -> None:
-    """Write a state repository of many hosts that share the example's covens."""
-    (root / "desired" / "hosts").mkdir(parents=True)
-    (root / "desired" / "covens").mkdir()
-    for name in ("reasoning", "vision", "embeddings"):
-        text = (example / "desired" / "covens" / f"{name}.yaml").read_text(encoding="utf-8")
-        (root / "desired" / "covens" / f"{name}.yaml").write_text(text, encoding="utf-8")
-    (root / "desired" / "fleet.yaml").write_text("version: 1\nname: big\n", encoding="utf-8")
+    """Write a state repository of many hosts like spark-1 of the example, with the example's covens."""
+    shutil.copytree(example / "desired", root / "desired")
+    like = (root / "desired" / "hosts" / "spark-1.yaml").read_text(encoding="utf-8")
+    shutil.rmtree(root / "desired" / "hosts")
+    (root / "desired" / "hosts").mkdir()
+    fleet = root / "desired" / "fleet.yaml"
+    fleet.write_text(fleet.read_text(encoding="utf-8").replace("name: studio", "name: big"), encoding="utf-8")
     for number in range(hosts):
-        coven = ("reasoning", "vision", "embeddings")[number % 3]
-        text = HOST_FILE.format(high=number // 250 % 250, low=number % 250 + 1, coven=coven)
+        text = re.sub(r"(?m)^address: .*$", f"address: h-{number}.example.net", like)
+        if number % ONE_IN == 0:
+            text = text.replace("coven: reasoning", "coven: vision")
         (root / "desired" / "hosts" / f"h-{number:05}.yaml").write_text(text, encoding="utf-8")
 
 

@@ -57,8 +57,8 @@ def bench_offline(hosts: int) -> None:
     """Plan a big fleet from recorded observations in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "big"
-        make_fleet(root, ROOT, hosts)
         recorded = record_observation(Path(scratch))
+        make_fleet(root, Path(scratch) / "studio", hosts)
         done = subprocess.run(
             [PYTHON, "-m", "bench.offline", str(root), str(recorded)], capture_output=True, check=True, cwd=ROOT
         )

@@ -24,13 +24,13 @@ MAX_DURATION_S = 7 * 24 * 3600
 class Frozen(BaseModel):
     """A value: it never changes after it was made, and no unknown key gets in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_bytes="base64")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Wire(BaseModel):
     """A value that comes from JSON: lists become tuples, so not strict about those."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def parse_size(value: Any) -> int:

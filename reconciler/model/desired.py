@@ -143,6 +143,10 @@ class MemorySpec(Frozen):
 
     kind: MemoryClass = Field(default="auto", description="Only needed where the GPU cannot tell.")
     capacity: Size | None = Field(default=None, description="GPU memory per slot, so that validate can add up offline.")
+    release: Duration | None = Field(
+        default=None,
+        description="How long memory of ended processes may take to be free; else 60s, and 4m on unified hosts.",
+    )
 
 
 class Platform(Frozen):

@@ -184,7 +184,7 @@ class Manifest(BaseModel):
     `live` maps slots to covens, `groups` are all covens it has units for, `files` maps names to body digests.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     live: dict[str, str | None] = Field(default_factory=dict)
     groups: tuple[Group, ...] = ()

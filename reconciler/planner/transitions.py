@@ -64,7 +64,7 @@ def _move(slot: str, rendered: RenderedHost, host: Host, state: HostState, chang
         need_bytes_per_gpu=-(-need // max(1, len(gpus))),
         reserve_bytes=budget_of(host, slot, new, state).reserve,
         memory_class=memory_class,
-        memory_timeout_s=MEMORY_TIMEOUT_S[memory_class],
+        memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
         steps=tuple(_step_words(old, new)),
     )
 

@@ -53,13 +53,16 @@ class LabWorld(World):
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.root = lab.directory
-        self.hosts = tuple(machine.record.name for machine in lab.machines)
+        self.hosts = tuple(machine.record.name for machine in lab.machines[:2])
         self._off: list[Machine] = []
 
     def begin(self) -> None:
         """Put the desired state back as the lab wrote it first."""
         shutil.rmtree(self.root / "desired", ignore_errors=True)
         scaffold.write(self.lab)
+        for machine in self.lab.machines[2:]:
+            self.host_file(machine.record.name).unlink()
+        self.rewrite(self.root / "desired" / "fleet.yaml", r"concurrent_transitions: 1", "concurrent_transitions: 2")
 
     def end(self) -> None:
         """Switch on again what a scenario switched off."""

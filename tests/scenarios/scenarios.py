@@ -115,8 +115,9 @@ def a_coven_that_crashes_at_once_is_rolled_back_long_before_its_deadline(world: 
 
 
 def memory_that_is_not_given_back_starts_nothing_and_is_named(world: World) -> None:
-    settle(world)
     host = world.hosts[0]
+    world.rewrite(world.host_file(host), r"(?m)^coven: ", "memory: {release: 6s}\ncoven: ")
+    settle(world)
     world.keep_memory(host)
     world.set_coven(host, "vision")
 
