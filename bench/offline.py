@@ -50,7 +50,12 @@ def main(root: Path, recorded: Path) -> dict[str, float]:
     line = recorded.read_text(encoding="utf-8")
     # Parsed and checked anew for each host: that is what ten thousand recorded answers cost.
     plans = [
-        plan_one(rendered[host.name], host, HostState.model_validate_json(line.replace(OWNER, f"big/{host.name}")))
+        plan_one(
+            rendered[host.name],
+            host,
+            HostState.model_validate_json(line.replace(OWNER, f"big/{host.name}")),
+            fleet="big",
+        )
         for host in hosts
     ]
     marks.append(("diff_and_plan_s", time.perf_counter()))

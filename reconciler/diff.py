@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from reconciler.model import live
+from reconciler.model.base import count
 from reconciler.model.change import Change, ChangeWord
 from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member
-from reconciler.model.observed import HostState, Known, ManagedFile, Unit
+from reconciler.model.observed import GpuProcess, HostState, Known, ManagedFile, Unit
 from reconciler.model.plan import Cause
 from reconciler.model.rendered import RenderedFile, RenderedHost
 
@@ -27,8 +28,14 @@ def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Cha
     return (
         *slots,
         *_residents(rendered, state),
+        *_orphans(rendered, state, moving={change.coven or change.before for change in slots}),
         *files,
-        *_settings(rendered, state, touched={change.coven for change in (*slots, *files)}),
+        *_settings(
+            rendered,
+            state,
+            touched={change.coven for change in (*slots, *files)},
+            changed_files={file.name for file in files},
+        ),
         *_boot(rendered, state, moving=moving),
         *_strangers(rendered, host, state),
     )
@@ -98,12 +105,13 @@ def _members(slot: str, group: Group, rendered: RenderedHost, state: HostState) 
             continue
         word, reason, by_host = fault
         by_git = old_hashes.get(member.service) != member.config_hash
+        new = word == "unit_stopped" and member.service not in old_hashes
         yield Change(
             kind="member",
             name=f"{group.coven}/{member.service}",
-            word="member_new" if word == "unit_stopped" and member.service not in old_hashes else word,
-            reason=reason,
-            cause=_cause(by_git=by_git, by_host=by_host and not (by_git and word == "config_changed")),
+            word="member_new" if new else word,
+            reason=f"{member.service} is new in {group.coven}" if new else reason,
+            cause=_cause(by_git=by_git, by_host=by_host and not new),
             slot=slot,
             coven=group.coven,
             service=member.service,
@@ -131,18 +139,20 @@ def _members(slot: str, group: Group, rendered: RenderedHost, state: HostState) 
 
 def _fault(member: Member, unit: Unit | None, *, hand_edited: bool) -> tuple[ChangeWord, str, bool] | None:
     """Say what is wrong with what runs as a member, and whether it was the host that moved; None when all is well."""
+    if unit and unit.load == "masked":
+        return "unit_masked", f"{member.unit} is masked on the host", True
     if unit is None or unit.active == "inactive":
         return "unit_stopped", f"{member.unit} is not running", True
-    if unit.load == "masked":
-        return "unit_masked", f"{member.unit} is masked on the host", True
+    if unit.sub == "auto-restart":
+        return "unit_failed", f"{member.unit} crashes again and again ({count(unit.restarts, 'restart')})", True
     if unit.active not in live.UP:
         return "unit_failed", f"{member.unit} is {unit.active} ({unit.result or unit.sub})", True
     if isinstance(unit.config_hash, Known) and unit.config_hash.value != member.config_hash:
         return "config_changed", f"{member.unit} runs with another configuration than git's", False
     if hand_edited:
         return "edited_by_hand", f"the file of {member.unit} was edited by hand, so what runs may not be this", True
-    if not isinstance(unit.config_hash, Known):
-        return "config_hash_differs", f"which configuration {member.unit} runs is unknown", True
+    if unit.need_reload:
+        return "reload_needed", f"systemd runs {member.unit} by another definition than its file now says", True
     return None
 
 
@@ -177,6 +187,27 @@ def _residents(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
             after=member.config_hash,
             runs_wrong=True,
         )
+
+
+def _orphans(rendered: RenderedHost, state: HostState, *, moving: set[str | None]) -> Iterator[Change]:
+    """Yield running services of ours that are declared no more; those of a coven that moves stop with it."""
+    declared = {member.unit for group in rendered.groups.values() for member in group.members}
+    declared |= {member.unit for member in rendered.residents}
+    groups = live.committed_groups(state)
+    stopping = {member.unit for coven, group in groups.items() if coven in moving for member in group.members}
+    committed = {member.unit for group in groups.values() for member in group.members}
+    for name, unit in sorted(live.units_by_name(state).items()):
+        known = name in committed or name.startswith("recon-resident-")
+        if known and unit.active in live.UP and name.endswith(".service") and name not in declared | stopping:
+            yield Change(
+                kind="orphan",
+                name=name,
+                word="unit_gone",
+                reason=f"{name} runs and is no longer declared",
+                cause="desired",
+                before=name,
+                runs_wrong=True,
+            )
 
 
 def _managed(state: HostState) -> tuple[ManagedFile, ...]:
@@ -227,19 +258,30 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
             )
 
 
-def _settings(rendered: RenderedHost, state: HostState, *, touched: set[str | None]) -> Iterator[Change]:
+def _settings(
+    rendered: RenderedHost, state: HostState, *, touched: set[str | None], changed_files: set[str]
+) -> Iterator[Change]:
     """Yield covens whose drain, warm-up or probes changed: no unit says them, but the host goes by its own record."""
     committed = live.committed_groups(state)
     for coven, group in sorted(rendered.groups.items()):
         if coven in committed and coven not in touched and committed[coven] != group:
-            yield Change(
-                kind="setting",
-                name=coven,
-                word="settings_changed",
-                reason=f"how {coven} is drained, judged or warmed up changed in git",
-                cause="desired",
-                coven=coven,
-            )
+            yield _changed_settings(coven)
+    residents = live.committed_residents(state)
+    if residents and not any(name.startswith("recon-resident-") for name in changed_files):
+        for member in rendered.residents:
+            if member.unit in residents and residents[member.unit] != member:
+                yield _changed_settings(f"resident-{member.service}")
+
+
+def _changed_settings(name: str) -> Change:
+    return Change(
+        kind="setting",
+        name=name,
+        word="settings_changed",
+        reason=f"how {name} is drained, judged or warmed up changed in git",
+        cause="desired",
+        coven=name,
+    )
 
 
 def _missing_file(file: RenderedFile, *, was_committed: bool) -> Change:
@@ -312,14 +354,18 @@ def _strangers(rendered: RenderedHost, host: Host, state: HostState) -> Iterator
     if not isinstance(state.gpus, Known):
         return
     ours = live.known_units(rendered, host, state)
-    for gpu in state.gpus.value:
+    for gpu in sorted(state.gpus.value, key=lambda gpu: gpu.uuid):
         processes = gpu.processes.value if isinstance(gpu.processes, Known) else ()
+        strangers: dict[str, list[GpuProcess]] = {}
         for process in live.foreign_processes(processes, ours):
+            strangers.setdefault(process.unit or process.comm, []).append(process)
+        for name, group in sorted(strangers.items()):
+            more = f" and {count(len(group) - 1, 'process')} more" if len(group) > 1 else ""
             yield Change(
                 kind="gpu",
-                name=f"{gpu.uuid}/{process.unit or process.comm}",
+                name=f"{gpu.uuid}/{name}",
                 word="foreign_process",
-                reason=f"{live.describe(process)} holds memory of {gpu.name} {gpu.index} and is not recon's",
+                reason=f"{live.describe(group[0])}{more} holds memory of {gpu.name} {gpu.index} and is not recon's",
                 cause="drift",
-                before=process.unit or process.comm,
+                before=name,
             )

@@ -17,7 +17,7 @@ from reconciler.errors import Problem, UsageError
 from reconciler.load.fleet import load_fleet, load_templates
 from reconciler.load.source import load_source
 from reconciler.model.desired import Fleet, Host, Source
-from reconciler.model.observed import HostState, Observation, Unreachable
+from reconciler.model.observed import Observation, Unreachable
 from reconciler.model.plan import HostPlan, Plan
 from reconciler.model.rendered import RenderedHost
 from reconciler.planner import assemble, plan_host, plan_unreachable
@@ -102,11 +102,13 @@ def _images(files: RenderedHost) -> tuple[str, ...]:
     return tuple(sorted({member.image for member in (*members, *files.residents)}))
 
 
-def plan_one(rendered: RenderedHost, host: Host, answer: Observation) -> HostPlan:
-    """Return the plan of one host from what it said."""
+def plan_one(rendered: RenderedHost, host: Host, answer: Observation, *, fleet: str) -> HostPlan:
+    """Return the plan of one host of a fleet from what it said."""
     if isinstance(answer, Unreachable):
         return plan_unreachable(host, answer)
-    return plan_host(rendered, host, answer, diff_host(rendered, host, answer), ignored=ignored_facts(answer))
+    return plan_host(
+        rendered, host, answer, diff_host(rendered, host, answer), fleet=fleet, ignored=ignored_facts(answer)
+    )
 
 
 def plan_fleet(
@@ -118,7 +120,7 @@ def plan_fleet(
     now: float,
 ) -> Plan:
     """Return the plan for the hosts asked about; a plan for fewer than all of them says which."""
-    plans = [plan_one(rendered[host.name], host, answers[host.name]) for host in hosts]
+    plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=repository.fleet.name) for host in hosts]
     bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
     targeted = tuple(host.name for host in hosts) if len(hosts) < len(repository.fleet.hosts) else ()
     return assemble(repository.fleet, plans, bodies, source=repository.source, now=now, targeted=targeted)
@@ -137,11 +139,6 @@ def make_plan(
     rendered = render_hosts(repository, hosts)
     answers = observe_hosts(repository, hosts, rendered, on_done=on_done)
     return repository, plan_fleet(repository, hosts, rendered, answers, now=now)
-
-
-def states_of(answers: Mapping[str, Observation]) -> dict[str, HostState]:
-    """Return only the hosts that answered."""
-    return {name: answer for name, answer in answers.items() if isinstance(answer, HostState)}
 
 
 def run_plan(

@@ -133,12 +133,6 @@ def committed_number(machine: Machine) -> Optional[int]:
     return _number_in(machine.read_link(places.COMMITTED))
 
 
-def trial_number(machine: Machine) -> Optional[int]:
-    """Return which generation is on trial, None when none is."""
-    target = _link(machine, places.TRIAL)
-    return None if target is None else _number_in(target)
-
-
 def _number_in(target: str) -> int:
     directory, _, number = target.rstrip("/").rpartition("/")
     if directory != places.GENERATIONS or not (number.isascii() and number.isdigit()):

@@ -171,11 +171,6 @@ def stop(machine: Machine, units: Sequence[str]) -> None:
     _check(argv, done)
 
 
-def restart(machine: Machine, units: Sequence[str]) -> None:
-    """Queue restarts of single members or residents."""
-    _must(machine, ["systemctl", "restart", "--no-block", "--job-mode=fail", *units], JOB_TIMEOUT_S)
-
-
 def start_target(machine: Machine, target: str) -> None:
     """Queue the start of a coven."""
     start(machine, [target])
@@ -206,15 +201,6 @@ def unmask(machine: Machine, unit: str) -> None:
     path = f"{places.MASKS}/{unit}"
     if _is_mask(machine, path):
         machine.remove(path)
-
-
-def masked(machine: Machine) -> List[str]:
-    """Return the units of ours that are masked until the next reboot."""
-    try:
-        names = machine.listdir(places.MASKS)
-    except FileNotFoundError:
-        return []
-    return [name for name in names if name.startswith("recon-") and _is_mask(machine, f"{places.MASKS}/{name}")]
 
 
 def _is_mask(machine: Machine, path: str) -> bool:

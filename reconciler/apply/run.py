@@ -97,8 +97,8 @@ def apply_plan(
     run = _Run(
         fleet, connect, _one_at_a_time(on_event), stop or threading.Event(), detach or threading.Event(), options
     )
-    moving = [order for order in orders if order.intent.moves]
-    still = [order for order in orders if not order.intent.moves]
+    moving = [order for order in orders if order.disturbs]
+    still = [order for order in orders if not order.disturbs]
     with (
         ThreadPoolExecutor(max(1, min(fleet.policy.concurrent_transitions, len(moving)))) as a_few,
         ThreadPoolExecutor(max(1, min(options.concurrency, len(still)))) as together,
@@ -123,6 +123,11 @@ class _Order:
     @property
     def host(self) -> str:
         return self.intent.host
+
+    @property
+    def disturbs(self) -> bool:
+        """Say whether anything that runs is stopped or started; files alone disturb nobody."""
+        return bool(self.intent.moves or self.intent.restart_residents or self.intent.stop_units)
 
     @property
     def task(self) -> Task:
@@ -172,7 +177,7 @@ class _Run:
         else:
             self._on_event(HostStarted(order.host, order.intent.txid, len(order.intent.moves)))
             outcome = self._serve(order)
-        if order.intent.moves and outcome.state in HALTING:
+        if order.disturbs and outcome.state in HALTING:
             self._halted_by = self._halted_by or outcome
         self._on_event(HostFinished(order.host, outcome))
         return outcome
@@ -180,7 +185,7 @@ class _Run:
     def _why_not(self, order: _Order) -> str | None:
         if self._stop.is_set() or self._detach.is_set():
             return "the run was interrupted before its turn"
-        if order.intent.moves and self._halted_by:
+        if order.disturbs and self._halted_by:
             return f"{self._halted_by.host} ended {self._halted_by.state.replace('_', ' ')} before its turn"
         return None
 

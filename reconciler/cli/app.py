@@ -5,6 +5,7 @@ Must not: import anything heavy at the top; `recon --help` answers at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -82,6 +83,8 @@ app.add_typer(sim.app, name="sim")
 
 def main() -> None:
     """Run a command line and exit; the entry point of the package."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without our characters must not end a plan in a traceback
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -15,7 +15,7 @@ from reconciler.cli import common
 from reconciler.errors import ExitCode, Problem, RefusedError
 
 if TYPE_CHECKING:
-    from reconciler.model.plan import Plan
+    from reconciler.model.plan import HostPlan, Plan
 
 
 def apply(
@@ -65,18 +65,29 @@ def apply(
 
 def ask(made: Plan) -> None:
     """Ask for a typed answer: the host's name when one host is disrupted, the fleet's when several are, else yes."""
-    disrupted = [plan.host for plan in made.hosts if plan.order and any(t.from_coven for t in plan.transitions)]
+    disrupted = [plan.host for plan in made.hosts if plan.order and (_cuts(plan) or _touches(plan))]
     word = "yes" if not disrupted else disrupted[0] if len(disrupted) == 1 else made.fleet
     common.tell("")
     for plan in made.hosts:
-        for move in plan.transitions if plan.order else ():
-            if move.from_coven:
-                common.tell(f"This cuts off {move.cuts_off} on {plan.host}.")
+        for text in (*_cuts(plan), *_touches(plan)) if plan.order else ():
+            common.tell(f"This {text} on {plan.host}.")
     sys.stderr.write(f"Type {word} to apply: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != word:
         common.tell("Nothing was done.")
         raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _cuts(plan: HostPlan) -> list[str]:
+    return [f"cuts off {move.cuts_off}" for move in plan.transitions if move.from_coven]
+
+
+def _touches(plan: HostPlan) -> list[str]:
+    """Say what is done to residents and left-over services, which have no slot and so no transition."""
+    changes = [change for change in plan.changes if change.address.split("/")[1] in {"resident", "orphan"}]
+    return [
+        f"{change.actions[0]}s {change.address.split('/', 2)[2]}" for change in changes if "start" not in change.actions
+    ]
 
 
 def owner() -> str:

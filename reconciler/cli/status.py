@@ -11,7 +11,11 @@ def status(host: common.HostOption = None, output: common.OutputOption = common.
 
     Examples: recon status · recon status --host spark-1 · recon status --output json
     """
-    from reconciler.model.observed import Unreachable
+    from reconciler.history.records import last_outcome
+    from reconciler.history.records import line as say_outcome
+    from reconciler.model.observed import HostState, Unreachable
+    from reconciler.model.outcome import Outcome
+    from reconciler.views.escape import one_line
     from reconciler.views.status import status_document, status_lines
     from reconciler.workflow import observe_hosts, open_repository, render_hosts, select_hosts
 
@@ -25,5 +29,9 @@ def status(host: common.HostOption = None, output: common.OutputOption = common.
     else:
         for line in status_lines(hosts, answers, common.paint(), details=bool(host)):
             common.say(line)
+        for answer in answers.values() if host else ():
+            last = last_outcome(answer) if isinstance(answer, HostState) else None
+            if isinstance(last, Outcome):
+                common.say(one_line(f"last transaction: {say_outcome(last)}"))
     lost = any(isinstance(answer, Unreachable) for answer in answers.values())
     common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)

@@ -62,6 +62,7 @@ def _host(name: str, host: HostFile, defaults: Defaults) -> Host:
         host_key=host.host_key,
         ssh=_ssh(host.ssh, defaults.ssh),
         reserve=host.reserve,
+        formerly=host.formerly,
         memory=host.memory,
         platform=host.platform or defaults.platform,
         slots=slots_of(host),

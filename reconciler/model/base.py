@@ -79,6 +79,12 @@ def format_duration(seconds: float) -> str:
     return text or "0s"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 host`, `2 hosts`, `2 processes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
+
+
 Size = Annotated[
     int,
     BeforeValidator(parse_size),

@@ -29,8 +29,7 @@ ChangeWord = Literal[
     "settings_changed",
     "boot_differs",
     "foreign_process",
-    "shared_unhealthy",
-    "unhealthy",
+    "unit_gone",
     "trial_left",
 ]
 

@@ -213,6 +213,11 @@ class HostFile(Frozen):
     residents: dict[Name, Service] = Field(default_factory=dict, description="Small services that stay up.")
     spiral: Spiral = Spiral()
     schedule: tuple[Window, ...] = ()
+    formerly: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9-]{0,30}/[a-z][a-z0-9-]{0,30}$",
+        description="`fleet/host` that the machine's units still carry after a rename; remove it after the next apply.",
+    )
 
 
 class CovenFile(Frozen):
@@ -283,6 +288,7 @@ class Host(Frozen):
 
     name: str
     address: str
+    formerly: str | None = None
     host_key: str | None
     ssh: Ssh
     reserve: int | None

@@ -46,4 +46,5 @@ def plan_digest(plan: Plan) -> str:
 
 
 def _changes(host: HostPlan) -> list[list[str]]:
-    return [[change.address, *change.actions] for change in host.changes]
+    # Who else is on a GPU is a fact of the host, not an intent.
+    return [[change.address, *change.actions] for change in host.changes if change.actions != ("report",)]

@@ -87,9 +87,9 @@ class Group(Wire):
 class SlotMove(Wire):
     """What happens to one slot. A `restart` names the members that change; the others keep running.
 
-    `switch`: old to another coven (either may be None: start or stop). `reload`: only files change, nothing runs
-    differently. Memory: every GPU of the slot must have `need_bytes_per_gpu` free before anything of `new` starts;
-    on unified hosts MemAvailable must cover `need_bytes + reserve_bytes`.
+    `switch`: old to another coven (either may be None: start or stop). Memory: every GPU of the slot must have
+    `need_bytes_per_gpu` free before anything of `new` starts; on unified hosts MemAvailable must cover
+    `need_bytes + reserve_bytes`.
     """
 
     slot: str
@@ -143,5 +143,7 @@ class Intent(Wire):
     moves: tuple[SlotMove, ...]
     residents: tuple[Member, ...]
     restart_residents: tuple[str, ...]
+    shared: tuple[str, ...]
+    """Units of somebody else that may come and go on the GPUs without making the plan stale."""
     stop_units: tuple[str, ...]
     """Running units of ours that the new generation no longer has, and that no move stops."""

@@ -6,7 +6,7 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 from __future__ import annotations
 
 from reconciler.model.desired import Host
-from reconciler.model.intent import Group
+from reconciler.model.intent import Group, Member
 from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
 from reconciler.model.rendered import RenderedHost
 
@@ -55,6 +55,11 @@ def committed_number(state: HostState) -> int | None:
 def committed_groups(state: HostState) -> dict[str, Group]:
     """Return the covens of the committed generation as the host would run them."""
     return {group.coven: group for group in committed_manifest(state).groups}
+
+
+def committed_residents(state: HostState) -> dict[str, Member]:
+    """Return the residents of the committed generation by unit."""
+    return {member.unit: member for member in committed_manifest(state).residents}
 
 
 def committed_files(state: HostState) -> dict[str, str]:

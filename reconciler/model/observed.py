@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
 from reconciler.model.base import Wire
-from reconciler.model.intent import Group
+from reconciler.model.intent import Group, Member
 
 T = TypeVar("T")
 
@@ -181,13 +181,15 @@ class ManagedFile(Wire):
 class Manifest(BaseModel):
     """What a generation says about itself; other keys are for people and later versions.
 
-    `live` maps slots to covens, `groups` are all covens it has units for, `files` maps names to body digests.
+    `live` maps slots to covens, `groups` are all covens it has units for, `residents` what stays up beside them,
+    `files` maps names to body digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     live: dict[str, str | None] = Field(default_factory=dict)
     groups: tuple[Group, ...] = ()
+    residents: tuple[Member, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
     source_commit: str = ""
 

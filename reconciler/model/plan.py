@@ -108,6 +108,7 @@ class Order(Wire):
     residents: tuple[Member, ...]
     restart_residents: tuple[str, ...]
     stop_units: tuple[str, ...]
+    shared: tuple[str, ...]
 
 
 class HostPlan(Wire):
@@ -128,6 +129,8 @@ class HostPlan(Wire):
     refusals: tuple[Refusal, ...] = ()
     ignored: int = 0
     warnings: tuple[str, ...] = ()
+    unknowns: tuple[str, ...] = ()
+    """What could not be read and so was not compared; nothing of it may be called fine."""
     order: Order | None = None
 
 

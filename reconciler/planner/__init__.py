@@ -14,7 +14,7 @@ from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.digest import plan_digest
 from reconciler.model.intent import Group
 from reconciler.model.observed import HostState, Known, Unknown, Unreachable
-from reconciler.model.plan import HostPlan, HostStatus, Plan, Refusal, Summary
+from reconciler.model.plan import HostPlan, HostStatus, Plan, PlannedChange, Refusal, Summary
 from reconciler.model.rendered import RenderedHost
 from reconciler.planner.budget import budget_of
 from reconciler.planner.guards import Case, refusals
@@ -39,13 +39,14 @@ def plan_unreachable(host: Host, answer: Unreachable) -> HostPlan:
 
 
 def plan_host(
-    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...], *, ignored: int
+    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...], *, fleet: str, ignored: int
 ) -> HostPlan:
-    """Return what would be done on one host, or why it will not be."""
+    """Return what would be done on one host of a fleet, or why it will not be."""
     moves = slot_moves(rendered, host, state, changes)
     budgets = {slot.name: budget_of(host, slot.name, _wanted(rendered, slot.name), state) for slot in host.slots}
     refused = refusals(
         Case(
+            owner=f"{fleet}/{host.name}",
             host=host,
             rendered=rendered,
             state=state,
@@ -69,6 +70,7 @@ def plan_host(
         refusals=refused,
         ignored=ignored,
         warnings=tuple(_warnings(host, state)),
+        unknowns=tuple(_unknowns(rendered, state)),
         order=order,
     )
 
@@ -91,16 +93,36 @@ def _warnings(host: Host, state: HostState) -> Iterable[str]:
             continue
         if isinstance(fact, Known) and not fact.value.ok:
             yield f"{unit} runs but is not healthy: {fact.value.detail}"
-        elif isinstance(fact, Unknown):
-            yield f"the health of {unit} is unknown: {fact.unknown}"
     for shared in state.shared:
         if shared.active != "active":
             yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"
         elif isinstance(shared.health, Known) and not shared.health.value.ok:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
+    running = [unit for unit in live.units_by_name(state).values() if unit.active == "activating"]
+    yield from (f"{unit.name} is starting" for unit in running if unit.sub != "auto-restart")
     if host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
     yield from state.notes
+
+
+def _unknowns(rendered: RenderedHost, state: HostState) -> Iterable[str]:
+    """Yield what was asked for and could not be read; guards refuse where a transition would depend on it."""
+    if isinstance(state.gpus, Unknown):
+        yield f"the GPUs and who uses them: {state.gpus.unknown}"
+    for gpu in state.gpus.value if isinstance(state.gpus, Known) else ():
+        for what, fact in (("memory", gpu.memory), ("processes", gpu.processes)):
+            if isinstance(fact, Unknown):
+                yield f"{what} of GPU {gpu.index}: {fact.unknown}"
+    for unit, health in sorted(state.health.items()):
+        if isinstance(health, Unknown):
+            yield f"the health of {unit}: {health.unknown}"
+    for shared in state.shared:
+        if isinstance(shared.health, Unknown):
+            yield f"the health of shared service {shared.unit}: {shared.health.unknown}"
+    ours = {member.unit for group in rendered.groups.values() for member in group.members}
+    for name, shown in sorted(live.units_by_name(state).items()):
+        if name in ours and shown.active == "active" and isinstance(shown.config_hash, Unknown):
+            yield f"which configuration {name} runs: {shown.config_hash.unknown}"
 
 
 def assemble(
@@ -122,7 +144,7 @@ def assemble(
         created_at=now,
         source=source,
         targeted=targeted,
-        complete=all(plan.status != "unreachable" for plan in plans),
+        complete=all(plan.status != "unreachable" and not plan.unknowns for plan in plans),
         applyable=any(plan.order for plan in plans),
         hosts=plans,
         blobs={digest: bodies[digest] for digest in sorted(wanted)},
@@ -138,11 +160,17 @@ def _summary(plans: tuple[HostPlan, ...]) -> Summary:
     return Summary(
         hosts=len(plans),
         switch=sum(move.disruption == "switch" for move in moves),
-        restart=sum(move.disruption == "restart" for move in moves),
-        start=sum(move.disruption == "start" for move in moves),
-        stop=sum(move.disruption == "stop" for move in moves),
+        restart=sum(move.disruption == "restart" for move in moves) + _beside(changes, "restart"),
+        start=sum(move.disruption == "start" for move in moves) + _beside(changes, "start"),
+        stop=sum(move.disruption == "stop" for move in moves) + _beside(changes, "stop"),
         files=sum("/file/" in change.address for change in changes),
         drift=sum(change.cause in {"drift", "both"} for change in changes),
         refused=sum(plan.status in {"refused", "locked"} for plan in plans),
         unreachable=sum(plan.status == "unreachable" for plan in plans),
     )
+
+
+def _beside(changes: list[PlannedChange], action: str) -> int:
+    """Count the residents and left-over services that something is done to, beside the slots."""
+    kinds = ("resident", "orphan")
+    return sum(action in change.actions and change.address.split("/")[1] in kinds for change in changes)

@@ -50,25 +50,26 @@ def reserve_of(host: Host, state: HostState) -> int:
 def capacity_of(host: Host, slot: str, state: HostState) -> tuple[int | None, str]:
     """Return the bytes a slot has in all, or None and why that is not known."""
     if not isinstance(state.memory_class, Known):
-        return None, _why(state.memory_class)
+        return None, why(state.memory_class)
     if state.memory_class.value == "unified":
         if not isinstance(state.meminfo, Known):
-            return None, _why(state.meminfo)
+            return None, why(state.meminfo)
         return state.meminfo.value.total, ""
     gpus = live.slot_gpus(host, slot, state)
     if gpus is None:
-        return None, _why(state.gpus) if not isinstance(state.gpus, Known) else "a GPU of the slot is not there"
+        return None, why(state.gpus) if not isinstance(state.gpus, Known) else "a GPU of the slot is not there"
     if not gpus:
         return None, "the host has no GPU"
     total = 0
     for gpu in gpus:
         if not isinstance(gpu.memory, Known):
-            return None, f"memory of GPU {gpu.index}: {_why(gpu.memory)}"
+            return None, f"memory of GPU {gpu.index}: {why(gpu.memory)}"
         total += gpu.memory.value.total - gpu.memory.value.reserved
     return total, ""
 
 
-def _why(fact: object) -> str:
+def why(fact: object) -> str:
+    """Say why a fact is not known."""
     if isinstance(fact, Unknown):
         return fact.unknown
     if isinstance(fact, NotApplicable):

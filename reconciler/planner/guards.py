@@ -13,15 +13,18 @@ from reconciler.model.base import format_size
 from reconciler.model.change import Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import SlotMove
-from reconciler.model.observed import HostState, Known, ManagedFile, NotApplicable, Unknown
+from reconciler.model.observed import HostState, Known, ManagedFile, Unknown
 from reconciler.model.plan import Budget, Refusal
 from reconciler.model.rendered import RenderedHost
+from reconciler.planner.budget import why
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """Everything a guard may look at for one host."""
 
+    owner: str
+    """`fleet/host`, as headers carry it."""
     host: Host
     rendered: RenderedHost
     state: HostState
@@ -39,12 +42,6 @@ def refusals(case: Case) -> tuple[Refusal, ...]:
     return tuple(refusal for guard in GUARDS for refusal in guard(case))
 
 
-def _why(fact: object) -> str:
-    if isinstance(fact, Unknown):
-        return fact.unknown
-    return fact.na if isinstance(fact, NotApplicable) else "unknown"
-
-
 def _facts_are_known(case: Case) -> Iterator[Refusal]:
     """What cannot be read cannot be compared; a plan made on it would be a guess."""
     for name, fact in (
@@ -57,7 +54,7 @@ def _facts_are_known(case: Case) -> Iterator[Refusal]:
             yield Refusal(
                 code="REC8008",
                 summary=f"{name} of {case.host.name} are unknown",
-                detail=_why(fact),
+                detail=why(fact),
                 fix=f"recon status --host {case.host.name} --output json",
             )
     generation = case.state.generation
@@ -65,7 +62,7 @@ def _facts_are_known(case: Case) -> Iterator[Refusal]:
         yield Refusal(
             code="REC8008",
             summary=f"the manifest of generation {generation.value.number} on {case.host.name} cannot be trusted",
-            detail=_why(generation.value.manifest),
+            detail=why(generation.value.manifest),
             fix=f"look at /etc/recon/generations/{generation.value.number}/manifest.json on the host",
         )
 
@@ -79,7 +76,7 @@ def _platform_is_new_enough(case: Case) -> Iterator[Refusal]:
     ):
         if not isinstance(fact, Known):
             yield Refusal(
-                code="REC2022", summary=f"the version of {name} is unknown", detail=_why(fact), fix=f"install {name}"
+                code="REC2022", summary=f"the version of {name} is unknown", detail=why(fact), fix=f"install {name}"
             )
         elif _version(str(fact.value)) < _version(str(least)):
             yield Refusal(
@@ -180,13 +177,12 @@ def _names_are_ours(case: Case) -> Iterator[Refusal]:
                 fix=f"move it away on the host: mv {file.path} /root/",
             )
     owner = next((f.owner for f in _files(case) if f.owner and f.tier == "committed"), None)
-    mine = owner.rsplit("/", 1)[-1] if owner else None
-    if owner and mine != case.host.name:
+    if owner and owner not in {case.owner, case.host.formerly}:
         yield Refusal(
             code="REC8004",
             summary=f"the units on this machine belong to {owner}",
-            detail=f"the plan is for {case.host.name}: the address may be another machine's",
-            fix="check address: in the host's file",
+            detail=f"the plan is for {case.owner}: the address may be another machine's",
+            fix=f"check address: in the host's file; after a rename, declare formerly: {owner}",
         )
 
 
@@ -208,6 +204,29 @@ def _covens_stay_on_their_slot(case: Case) -> Iterator[Refusal]:
             )
 
 
+def _slots_keep_their_name(case: Case) -> Iterator[Refusal]:
+    """Gates of different slots do not conflict: what runs behind the gate of a lost slot would be overlooked."""
+    units = live.units_by_name(case.state)
+    declared = tuple(f"recon-gate-{slot.name}-" for slot in case.host.slots)
+    for group in live.committed_groups(case.state).values():
+        gate = units.get(group.gate)
+        up = [m.unit for m in group.members if m.unit in units and units[m.unit].active in live.UP]
+        if gate and gate.active in live.UP and not group.gate.startswith(declared):
+            yield Refusal(
+                code="REC8011",
+                summary=f"{group.coven} runs on a slot that {case.host.name} no longer declares",
+                detail=f"its gate is {group.gate}",
+                fix="keep the slot's name, or first commit and apply it without a coven, then rename it",
+            )
+        elif up and not (gate and gate.active in live.UP):
+            yield Refusal(
+                code="REC8005",
+                summary=f"{', '.join(up)} runs although its gate {group.gate} is down",
+                detail="somebody started it past the gate",
+                fix=f"on the host: systemctl stop {' '.join(up)}",
+            )
+
+
 def _live_coven_is_known(case: Case) -> Iterator[Refusal]:
     """Without its manifest nobody knows how to drain what runs."""
     for change in case.changes:
@@ -223,21 +242,24 @@ def _live_coven_is_known(case: Case) -> Iterator[Refusal]:
 
 def _memory_is_known_and_enough(case: Case) -> Iterator[Refusal]:
     """The law of the slot; on unified hosts running out takes the machine down, not the program."""
-    for move in case.moves:
-        budget = case.budgets[move.slot]
-        if move.new is None:
+    moving = {move.slot for move in case.moves if move.new}
+    resident = any(change.kind == "resident" for change in case.changes)
+    for slot in case.host.slots:
+        budget = case.budgets[slot.name]
+        if slot.name not in moving and not resident:
             continue
         if budget.available is None:
             yield Refusal(
                 code="REC8002",
-                summary=f"the memory of slot {move.slot} on {case.host.name} is unknown",
+                summary=f"the memory of slot {slot.name} on {case.host.name} is unknown",
                 detail=budget.reason,
                 fix="repair the driver, or declare memory: {kind: …} if the GPU cannot tell",
             )
         elif budget.need > budget.available:
+            what = f"{slot.coven} does" if slot.coven else "what stays up does"
             yield Refusal(
                 code="REC8001",
-                summary=f"{move.new.coven} does not fit slot {move.slot} of {case.host.name}",
+                summary=f"{what} not fit slot {slot.name} of {case.host.name}",
                 detail=f"capacity {format_size(budget.capacity or 0)} - reserve {format_size(budget.reserve)}"
                 f" - shared {format_size(budget.shared)} - residents {format_size(budget.residents)}"
                 f" = {format_size(budget.available)}, needed {format_size(budget.need)}",
@@ -249,7 +271,17 @@ def _gpus_are_there(case: Case) -> Iterator[Refusal]:
     """A slot names hardware; half of it is not the slot."""
     if not isinstance(case.state.gpus, Known):
         return
+    seen: dict[str, str] = {}
     for slot in case.host.slots:
+        for gpu in live.slot_gpus(case.host, slot.name, case.state) or ():
+            if gpu.uuid in seen:
+                yield Refusal(
+                    code="REC2029",
+                    summary=f"GPU {gpu.index} of {case.host.name} is named twice: {seen[gpu.uuid]} and {slot.name}",
+                    detail=f"an index and {gpu.uuid} are the same GPU",
+                    fix="correct gpus: of the slots",
+                )
+            seen[gpu.uuid] = slot.name
         if slot.gpus != "all" and live.slot_gpus(case.host, slot.name, case.state) is None:
             there = ", ".join(f"{gpu.index}={gpu.uuid}" for gpu in case.state.gpus.value) or "none"
             yield Refusal(
@@ -270,7 +302,7 @@ def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
                 yield Refusal(
                     code="REC8003",
                     summary=f"who uses GPU {gpu.index} of {case.host.name} is unknown",
-                    detail=_why(gpu.processes),
+                    detail=why(gpu.processes),
                     fix=f"recon status --host {case.host.name}",
                 )
                 continue
@@ -293,6 +325,7 @@ GUARDS: tuple[Guard, ...] = (
     _names_are_ours,
     _one_coven_per_slot,
     _covens_stay_on_their_slot,
+    _slots_keep_their_name,
     _live_coven_is_known,
     _gpus_are_there,
     _memory_is_known_and_enough,

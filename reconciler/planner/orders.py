@@ -25,6 +25,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "unit_masked": ("restart",),
     "member_new": ("start",),
     "member_gone": ("stop",),
+    "unit_gone": ("stop",),
     "settings_changed": ("write",),
     "boot_differs": ("enable",),
     "foreign_process": ("report",),
@@ -65,8 +66,7 @@ def host_order(
 ) -> Order | None:
     """Return what the host is told, None when there is nothing for it to do (reports are not deeds)."""
     deeds = [change for change in changes if change.kind != "gpu"]
-    stop_units = _orphans(rendered, state, moves)
-    if not deeds and not moves and not stop_units:
+    if not deeds and not moves:
         return None
     residents = {member.service: member.unit for member in rendered.residents}
     restart = tuple(
@@ -84,7 +84,8 @@ def host_order(
         moves=moves,
         residents=rendered.residents,
         restart_residents=restart,
-        stop_units=stop_units,
+        stop_units=tuple(change.name for change in changes if change.kind == "orphan"),
+        shared=tuple(sorted(shared.unit for shared in host.shared)),
     )
 
 
@@ -105,21 +106,3 @@ def _natives_to_remove(rendered: RenderedHost, state: HostState) -> tuple[str, .
         file.path.rsplit("/", 1)[1] for file in state.files.value if file.tier == "native" and file.owner is not None
     }
     return tuple(sorted(found - declared))
-
-
-def _orphans(rendered: RenderedHost, state: HostState, moves: tuple[SlotMove, ...]) -> tuple[str, ...]:
-    """Return running services of ours that are no longer declared and that no move stops."""
-    declared = {member.unit for group in rendered.groups.values() for member in group.members}
-    declared |= {member.unit for member in rendered.residents}
-    stopping = {member.unit for move in moves if move.old for member in move.old.members}
-    committed = {member.unit for group in live.committed_groups(state).values() for member in group.members}
-    return tuple(
-        sorted(
-            name
-            for name, unit in live.units_by_name(state).items()
-            if unit.active in live.UP
-            and name.endswith(".service")
-            and (name in committed or name.startswith("recon-resident-"))
-            and name not in declared | stopping
-        )
-    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.model import live
-from reconciler.model.base import format_duration
+from reconciler.model.base import count, format_duration
 from reconciler.model.change import Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member, SlotMove
@@ -25,6 +25,7 @@ MEMORY_TIMEOUT_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
 """How long released memory may take to show; GB10 was seen to need three to four minutes."""
 STOP_MARGIN_S = 15.0
 STAGE_DEADLINE_S = 600.0
+PULL_DEADLINE_S = 3600.0
 
 
 def slot_moves(
@@ -100,7 +101,7 @@ def describe_move(move: SlotMove, state: HostState, changes: tuple[Change, ...],
         cause=causes.pop() if len(causes) == 1 else "both",
         cuts_off=_cuts_off(move, estimated, live.units_by_name(state)),
         estimated_s=estimated,
-        steps=tuple(_steps(move)),
+        steps=tuple(_steps(move, state)),
         budget=budget,
     )
 
@@ -110,8 +111,10 @@ _EMPTY = Group(coven="", gate="", target="", members=())
 
 def _disruption(move: SlotMove, changes: list[Change]) -> Disruption:
     if move.kind == "restart":
-        down = all(change.word in {"unit_stopped", "unit_failed", "member_new"} for change in changes)
-        return "start" if down else "restart"
+        words = {change.word for change in changes}
+        if words <= {"member_gone"}:
+            return "stop"
+        return "start" if words <= {"unit_stopped", "unit_failed", "member_new"} else "restart"
     if move.old and move.new:
         return "switch"
     return "start" if move.new else "stop"
@@ -152,12 +155,12 @@ def _names(members: Iterable[Member]) -> str:
     return ", ".join(member.service for member in members)
 
 
-def _steps(move: SlotMove) -> Iterator[PlanStep]:
+def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
     stopping, starting = _stopping(move), _starting(move)
     untouched, back = "refused, nothing changed", "roll back"
     yield PlanStep(step="claim", text="take the host's lease and look again", deadline_s=30.0, on_failure=untouched)
     yield PlanStep(
-        step="stage", text="write and check the new generation", deadline_s=STAGE_DEADLINE_S, on_failure=untouched
+        step="stage", text=_stage_text(move, state), deadline_s=_stage_deadline_s(move, state), on_failure=untouched
     )
     if stopping:
         yield _drain_step(stopping)
@@ -175,7 +178,7 @@ def _steps(move: SlotMove) -> Iterator[PlanStep]:
             deadline_s=move.memory_timeout_s,
             on_failure=f"{back}, else hold",
         )
-        yield PlanStep(step="trial", text="put the new units on trial in /run", deadline_s=60.0, on_failure=back)
+        yield PlanStep(step="trial", text="put the new units on trial in /run", deadline_s=120.0, on_failure=back)
         yield PlanStep(step="start", text=f"start {_names(starting)}", deadline_s=60.0, on_failure=back)
         yield PlanStep(
             step="warm",
@@ -187,16 +190,34 @@ def _steps(move: SlotMove) -> Iterator[PlanStep]:
     yield PlanStep(step="finish", text="drop the trial, record history", deadline_s=60.0, on_failure="retried")
 
 
+def _missing_images(move: SlotMove, state: HostState) -> list[str]:
+    if not isinstance(state.images, Known):
+        return []
+    return sorted({member.image for member in _starting(move)} - set(state.images.value))
+
+
+def _stage_deadline_s(move: SlotMove, state: HostState) -> float:
+    return STAGE_DEADLINE_S + PULL_DEADLINE_S * len(_missing_images(move, state))
+
+
+def _stage_text(move: SlotMove, state: HostState) -> str:
+    missing = len(_missing_images(move, state))
+    pull = f"pull {count(missing, 'image')}, " if missing else ""
+    return f"{pull}write and check the new generation"
+
+
 def _drain_step(stopping: tuple[Member, ...]) -> PlanStep:
     seen = [member for member in stopping if member.in_flight]
     if not seen:
         return PlanStep(
             step="drain", text=f"nothing to wait for: {_names(stopping)} cannot say what it does", on_failure="-"
         )
-    forced = any(member.on_timeout == "force" for member in seen)
+    forced = [member for member in seen if member.on_timeout == "force"]
+    cut = f"cut what {_names(forced)} still does (on_timeout: force)"
+    stays = "abort: the old coven goes on serving"
     return PlanStep(
         step="drain",
         text=f"wait until nothing is in flight or waiting on {_names(seen)}",
         deadline_s=max(member.drain_timeout_s for member in seen),
-        on_failure="cut what is left (on_timeout: force)" if forced else "abort: the old coven goes on serving",
+        on_failure=stays if not forced else cut if len(forced) == len(seen) else f"{cut}, others {stays}",
     )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.model.plan import HostPlan, Plan
+from reconciler.model.plan import HostPlan, Plan, PlannedChange
 from reconciler.views.escape import fenced, inert
 from reconciler.views.paint import Paint
-from reconciler.views.plan_text import host_lines
+from reconciler.views.plan_text import host_lines, incomplete
 
 LIMIT = 60_000
 """Characters of one comment; forges cut at 65,536 and a cut comment must not be taken for a whole one."""
@@ -18,7 +18,8 @@ LIMIT = 60_000
 
 def plan_markdown(plan: Plan) -> str:
     """Return the comment; when it would be too long, hosts lose their details and the marker says `truncated=true`."""
-    details = [("\n".join(_details(host)), host) for host in plan.hosts if host.changes or host.transitions]
+    telling = [host for host in plan.hosts if host.changes or host.transitions or host.warnings or host.unknowns]
+    details = [("\n".join(_details(host)), host) for host in telling]
     head = "\n".join(_head(plan))
     foot = "\n".join(_foot(plan))
     kept: list[str] = []
@@ -72,8 +73,20 @@ def _rows(host: HostPlan) -> Iterator[str]:
             f"| {name} | {inert(move.from_coven or '–')} | {inert(move.to_coven or '–')} | **{move.disruption}** "
             f"| {inert(move.reason)} |"
         )
-    if not host.transitions and (host.changes or host.order):
+    beside = sorted({f"{action} {change.address.split('/', 2)[2]}" for change, action in _beside(host)})
+    if not host.transitions and beside:
+        yield f"| {name} | {_now(host)} | same | **restart** | {inert(', '.join(beside))} |"
+    elif not host.transitions and (host.changes or host.order):
         yield f"| {name} | {_now(host)} | same | none | {len(host.changes)} change(s), nothing restarts |"
+    elif not host.transitions and (host.unknowns or host.warnings):
+        yield f"| {name} | {_now(host)} | same | none | {inert('; '.join((*host.unknowns, *host.warnings)))} |"
+
+
+def _beside(host: HostPlan) -> Iterator[tuple[PlannedChange, str]]:
+    """Yield what is done to residents and left-over services, which have no slot and so no transition."""
+    for change in host.changes:
+        if change.address.split("/")[1] in {"resident", "orphan"}:
+            yield from ((change, action) for action in change.actions)
 
 
 def _now(host: HostPlan) -> str:
@@ -98,7 +111,8 @@ def _to_column_zero(line: str) -> str:
 def _foot(plan: Plan) -> Iterator[str]:
     parts = [f"{plan.ignored_drift_count} ignored difference(s)"]
     if not plan.complete:
-        parts.append(f"**{plan.summary.unreachable} host(s) unreachable: the plan is incomplete**")
+        parts.append(f"**incomplete: {incomplete(plan)}**")
+    parts += [inert(warning) for warning in plan.warnings]
     if plan.summary.refused:
         parts.append(f"**{plan.summary.refused} host(s) refused**")
     if plan.targeted:

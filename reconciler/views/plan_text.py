@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from reconciler.model.base import format_duration, format_size
+from reconciler.model.base import count, format_duration, format_size
 from reconciler.model.plan import Budget, HostPlan, Plan, PlannedChange, Transition
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
@@ -47,7 +47,9 @@ def plan_lines(plan: Plan, paint: Paint, *, diffs: bool = False) -> Iterator[str
 
 
 def _is_quiet(host: HostPlan) -> bool:
-    return host.status == "ok" and not (host.changes or host.transitions or host.warnings or host.order)
+    return host.status == "ok" and not (
+        host.changes or host.transitions or host.warnings or host.unknowns or host.order
+    )
 
 
 def _live(host: HostPlan) -> str:
@@ -82,6 +84,8 @@ def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
         yield f"  {paint('changes', 'bold')}"
     for group in _grouped(changes, apart=diffs):
         yield from _change(group[0], paint, diffs=diffs) if len(group) == 1 else _many(group, paint)
+    for unknown in host.unknowns:
+        yield f"  {paint('? unknown', 'red')} {one_line(unknown)}"
     for warning in host.warnings:
         yield f"  {paint('!', 'yellow')} {one_line(warning)}"
 
@@ -183,10 +187,13 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
     if total.refused:
         yield paint(f"{count(total.refused, 'host')} refused: nothing will be done there.", "red")
     if not plan.complete:
-        yield paint(f"Incomplete: {count(total.unreachable, 'host')} could not be asked.", "red")
+        yield paint(f"Incomplete: {incomplete(plan)}.", "red")
     yield paint(f"{count(plan.ignored_drift_count, 'difference')} ignored on purpose · {plan.plan_digest}", "dim")
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 host`, `2 hosts`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+def incomplete(plan: Plan) -> str:
+    """Say how many hosts could not be asked, and how many could not tell everything."""
+    blind = sum(bool(host.unknowns) for host in plan.hosts)
+    lost = plan.summary.unreachable
+    said = [f"{count(lost, 'host')} could not be asked"] if lost else []
+    return ", ".join([*said, *([f"{count(blind, 'host')} could not tell all"] if blind else [])])

@@ -150,6 +150,12 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
     for gpu in state.gpus.value if isinstance(state.gpus, Known) else ():
         for process in live.foreign_processes(gpu.processes.value if isinstance(gpu.processes, Known) else (), ours):
             yield f"{name}: {paint('foreign', 'red')} on GPU {gpu.index}: {one_line(live.describe(process))}"
+        if isinstance(gpu.processes, Unknown):
+            yield f"{name}: {paint('unknown', 'red')} who uses GPU {gpu.index}: {one_line(gpu.processes.unknown)}"
+    if isinstance(state.hold, Unknown):
+        yield f"{name}: {paint('unknown', 'red')} whether it is held: {one_line(state.hold.unknown)}"
+    if isinstance(last, Unknown) and not state.executor.active:
+        yield f"{name}: {one_line(last.unknown)}; look with recon plan --host {host.name}"
     if isinstance(state.gpus, Unknown):
         yield f"{name}: {paint('GPUs unknown', 'red')}: {one_line(state.gpus.unknown)}"
     for note in state.notes:

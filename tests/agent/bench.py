@@ -125,7 +125,7 @@ class Bench:
         rendered, host = self.rendered(*live)
         state = HostState.model_validate(observe.observe(self.machine, {"memory": "auto"}, CONTEXT))
         changes = diff_host(rendered, host, state)
-        order = plan_host(rendered, host, state, changes, ignored=ignored_facts(state)).order
+        order = plan_host(rendered, host, state, changes, fleet="studio", ignored=ignored_facts(state)).order
         assert order is not None, "there is nothing to do, or a guard refuses it"
         files = {file.name: file for file in rendered.files}
         self.count += 1

@@ -204,11 +204,6 @@ def test_a_committed_link_that_leads_nowhere_is_an_error(where: Content, reason:
         files.generation(FakeHost({"/etc/containers/systemd/recon": where, f"{ONE}/manifest.json": "{}"}))
 
 
-def test_the_trial_has_a_number_of_its_own() -> None:
-    assert files.trial_number(FakeHost()) is None
-    assert files.trial_number(FakeHost({"/run/containers/systemd/recon-trial": Link(TWO)})) == 2
-
-
 def test_live_members_are_those_of_live_covens_and_the_residents() -> None:
     def group(coven: str, *units: str) -> dict[str, object]:
         return {"coven": coven, "members": [{"unit": unit} for unit in units]}

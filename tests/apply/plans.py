@@ -52,6 +52,7 @@ def an_order(**over: Any) -> Order:
         "residents": (),
         "restart_residents": (),
         "stop_units": (),
+        "shared": (),
     }
     return Order.model_validate(values | over)
 

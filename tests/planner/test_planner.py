@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.diff import diff_host, ignored_facts
+from reconciler.model.desired import Fleet, Policy, Service, Slot, Source
 from reconciler.model.observed import (
     Executor,
     Gpu,
@@ -20,7 +21,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import HostPlan
 from reconciler.model.rendered import RenderedHost
-from reconciler.planner import plan_host, plan_unreachable
+from reconciler.planner import assemble, plan_host, plan_unreachable
 from tests.builders import (
     GIB,
     GPU,
@@ -38,6 +39,7 @@ from tests.builders import (
     unknown,
 )
 
+FLEET = Fleet(name="studio", transport="ssh", policy=Policy(), covens={}, hosts={})
 REASONING = a_group("reasoning")
 VISION = a_group("vision", a_member("vision", "vllm", memory=40 * GIB))
 WANTS_REASONING = a_rendered(REASONING, VISION, live={"all": "reasoning"})
@@ -46,7 +48,9 @@ WANTS_VISION = a_rendered(REASONING, VISION, live={"all": "vision"})
 
 def plan(rendered: RenderedHost, state: HostState, **host: Any) -> HostPlan:
     wanted = a_host(coven=rendered.live["all"], **host)
-    return plan_host(rendered, wanted, state, diff_host(rendered, wanted, state), ignored=ignored_facts(state))
+    return plan_host(
+        rendered, wanted, state, diff_host(rendered, wanted, state), fleet="studio", ignored=ignored_facts(state)
+    )
 
 
 def addresses(planned: HostPlan) -> list[tuple[str, tuple[str, ...], str, str]]:
@@ -342,3 +346,132 @@ def test_extra_file_by_hand_in_our_directory_is_drift() -> None:
 
     assert addresses(planned) == [("spark-1/file/recon-x-y.container", ("delete",), "file_extra", "drift")]
     assert a_file("x").kind == "quadlet"
+
+
+def test_a_coven_behind_the_gate_of_a_slot_that_is_gone_refuses() -> None:
+    renamed = a_rendered(a_group("reasoning", slot="main"), live={"main": "reasoning"})
+    wanted = a_host(slots=(Slot(name="main", gpus=("0",), coven="reasoning"),), may_run=("reasoning",))
+    state = a_state_running(WANTS_REASONING)
+
+    planned = plan_host(renamed, wanted, state, diff_host(renamed, wanted, state), fleet="studio", ignored=0)
+
+    assert "REC8011" in codes(planned)
+    assert planned.order is None
+
+
+def test_a_member_that_runs_past_its_gate_refuses() -> None:
+    units = (a_unit(REASONING.gate, active="inactive"), a_unit("recon-reasoning-vllm.service", config_hash="a" * 16))
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=Known(value=units)))
+
+    assert codes(planned) == ["REC8005"]
+
+
+def test_one_gpu_named_by_index_and_by_uuid_in_two_slots_refuses() -> None:
+    slots = (Slot(name="a", gpus=("0",), coven="reasoning"), Slot(name="b", gpus=(GPU,), coven="vision"))
+    rendered = a_rendered(
+        a_group("reasoning", slot="a"), a_group("vision", slot="b"), live={"a": "reasoning", "b": "vision"}
+    )
+    wanted = a_host(slots=slots)
+
+    planned = plan_host(rendered, wanted, a_state(), diff_host(rendered, wanted, a_state()), fleet="studio", ignored=0)
+
+    assert "REC2029" in codes(planned)
+
+
+@pytest.mark.parametrize(("formerly", "expected"), [(None, ["REC8004"]), ("studio/spark-1", [])])
+def test_units_of_another_fleet_or_name_refuse_until_the_rename_is_declared(
+    formerly: str | None, expected: list[str]
+) -> None:
+    state = a_state_running(WANTS_REASONING)
+    wanted = a_host(formerly=formerly)
+
+    planned = plan_host(
+        WANTS_REASONING, wanted, state, diff_host(WANTS_REASONING, wanted, state), fleet="farm", ignored=0
+    )
+
+    assert codes(planned) == expected
+
+
+def test_a_resident_that_does_not_fit_beside_the_live_coven_refuses() -> None:
+    resident = a_member("resident", "parser", memory=100 * GIB)
+    rendered = WANTS_REASONING.model_copy(update={"residents": (resident,)})
+    service = Service.model_construct(runtime="none", image="registry.example.net/a", memory=100 * GIB)
+
+    planned = plan(rendered, a_state_running(WANTS_REASONING), residents={"parser": service})
+
+    assert codes(planned) == ["REC8001"]
+
+
+def test_a_service_left_running_is_a_stop_that_the_plan_says() -> None:
+    units = a_state_running(WANTS_REASONING).units
+    assert isinstance(units, Known)
+    left: Known[tuple[Unit, ...]] = Known(
+        value=(*units.value, a_unit("recon-resident-parser.service", config_hash="a" * 16))
+    )
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=left))
+
+    assert addresses(planned) == [("spark-1/orphan/recon-resident-parser.service", ("stop",), "unit_gone", "desired")]
+    assert planned.order is not None
+    assert planned.order.stop_units == ("recon-resident-parser.service",)
+
+
+def test_gpus_that_cannot_be_read_are_said_and_make_the_plan_incomplete() -> None:
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, gpus=unknown("NVML: driver mismatch")))
+    whole = assemble(FLEET, [planned], {}, source=Source(commit=None, dirty=False), now=0.0)
+
+    assert planned.unknowns == ("the GPUs and who uses them: NVML: driver mismatch",)
+    assert whole.complete is False
+
+
+def test_a_crash_loop_is_called_one_and_a_start_under_way_is_left_alone() -> None:
+    def with_unit(sub: str) -> HostPlan:
+        member = a_unit("recon-reasoning-vllm.service", active="activating", sub=sub, restarts=4, config_hash=None)
+        units: Known[tuple[Unit, ...]] = Known(value=(a_unit(REASONING.gate), member))
+        return plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=units))
+
+    assert addresses(with_unit("auto-restart")) == [
+        ("spark-1/member/reasoning/vllm", ("restart",), "unit_failed", "drift")
+    ]
+    assert (with_unit("start").changes, with_unit("start").warnings) == (
+        (),
+        ("recon-reasoning-vllm.service is starting",),
+    )
+
+
+def test_a_definition_that_systemd_has_not_read_again_is_drift() -> None:
+    member = a_unit("recon-reasoning-vllm.service", config_hash="aaaa000000000001", need_reload=True)
+    units: Known[tuple[Unit, ...]] = Known(value=(a_unit(REASONING.gate), member))
+
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=units))
+
+    assert addresses(planned) == [("spark-1/member/reasoning/vllm", ("restart",), "reload_needed", "drift")]
+
+
+def test_a_new_member_of_the_live_coven_is_a_start_by_git() -> None:
+    both = a_group("reasoning", a_member("reasoning", "vllm"), a_member("reasoning", "rerank"))
+    new = a_rendered(both, live={"all": "reasoning"})
+    old = a_rendered(REASONING, live={"all": "reasoning"})
+
+    planned = plan(new, a_state_running(old), may_run=("reasoning",))
+
+    assert [(t.disruption, t.members, t.cause, t.cuts_off) for t in planned.transitions] == [
+        ("start", ("rerank",), "desired", "nobody: nothing that serves is stopped")
+    ]
+
+
+def test_strangers_are_told_once_each_and_do_not_move_the_digest() -> None:
+    def with_strangers(*comms: str) -> HostPlan:
+        processes = tuple(a_process(comm=comm, pid=number) for number, comm in enumerate(comms, 100))
+        gpus: Known[tuple[Gpu, ...]] = Known(value=(a_gpu(processes=processes),))
+        return plan(WANTS_REASONING, a_state_running(WANTS_REASONING, gpus=gpus))
+
+    source = Source(commit=None, dirty=False)
+    digests = {
+        assemble(FLEET, [with_strangers(*comms)], {}, source=source, now=0.0).plan_digest
+        for comms in ((), ("a",), ("b", "a"), ("a", "a", "b"))
+    }
+
+    assert len(with_strangers("a", "a", "b").changes) == 2
+    assert len(digests) == 1

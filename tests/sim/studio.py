@@ -98,7 +98,12 @@ class Studio:
     def plan(self) -> Plan:
         rendered, state = Memo(fleet(), {}).host(self.host), self.observe()
         made = plan_host(
-            rendered, self.host, state, diff_host(rendered, self.host, state), ignored=ignored_facts(state)
+            rendered,
+            self.host,
+            state,
+            diff_host(rendered, self.host, state),
+            fleet=fleet().name,
+            ignored=ignored_facts(state),
         )
         bodies = {file.body_sha256: file.body for file in rendered.files}
         return assemble(fleet(), [made], bodies, source=Source(commit=None, dirty=False), now=0.0)
