@@ -69,10 +69,10 @@ def _slots(rendered: RenderedHost, host: Host, state: HostState) -> Iterator[Cha
                 yield from _members(slot.name, rendered.groups[wanted], rendered, state)
             continue
         before = found[0] if found else None
-        was_committed = slot.name in committed
+        was_committed = slot.name in committed or _lost_commit(state)
         cause = _cause(
-            by_git=not was_committed or committed[slot.name] != wanted,
-            by_host=was_committed and committed[slot.name] != before,
+            by_git=not was_committed or committed.get(slot.name, wanted) != wanted,
+            by_host=was_committed and committed.get(slot.name, wanted) != before,
         )
         stopped = before is None and cause == "drift"
         yield Change(
@@ -224,10 +224,11 @@ _TIER: dict[str, Literal["committed", "native"]] = {"quadlet": "committed", "nat
 def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
     committed = live.committed_files(state)
     found = {(file.tier, _base(file)): file for file in _managed(state)}
+    lost = _lost_commit(state)
     for file in rendered.files:
         there = found.pop((_TIER[file.kind], file.name), None)
         if there is None:
-            yield _missing_file(file, was_committed=file.name in committed)
+            yield _missing_file(file, was_committed=lost or file.name in committed)
         elif there.body_sha256 != file.body_sha256:
             yield _different_file(file, there, committed.get(file.name))
     was_part_of = {
@@ -282,6 +283,12 @@ def _changed_settings(name: str) -> Change:
         cause="desired",
         coven=name,
     )
+
+
+def _lost_commit(state: HostState) -> bool:
+    """Say whether something was committed here once and the one link that says so is gone."""
+    nothing = isinstance(state.generation, Known) and state.generation.value is None
+    return nothing and any(file.tier == "native" and file.owner for file in _managed(state))
 
 
 def _missing_file(file: RenderedFile, *, was_committed: bool) -> Change:
@@ -344,7 +351,10 @@ def _boot(rendered: RenderedHost, state: HostState, *, moving: bool) -> Iterator
         name="boot",
         word="boot_differs",
         reason=f"{', '.join(found) or 'nothing'} starts at boot, declared is {', '.join(wanted) or 'nothing'}",
-        cause=_cause(by_git=committed != wanted, by_host=generation is not None and committed != found),
+        cause=_cause(
+            by_git=committed != wanted and not _lost_commit(state),
+            by_host=_lost_commit(state) or (generation is not None and committed != found),
+        ),
         before=", ".join(found),
         after=", ".join(wanted),
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.errors import Problem, UsageError
 from reconciler.load.fleet import load_fleet, load_templates
-from reconciler.load.source import load_source
+from reconciler.load.source import load_source, undeclared
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.observed import Observation, Unreachable
 from reconciler.model.plan import HostPlan, Plan
@@ -123,7 +123,13 @@ def plan_fleet(
     plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=repository.fleet.name) for host in hosts]
     bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
     targeted = tuple(host.name for host in hosts) if len(hosts) < len(repository.fleet.hosts) else ()
-    return assemble(repository.fleet, plans, bodies, source=repository.source, now=now, targeted=targeted)
+    warnings = tuple(
+        f"{name} is no longer declared: what it runs goes on, and nobody looks after it"
+        for name in undeclared(repository.root, repository.fleet.hosts)
+    )
+    return assemble(
+        repository.fleet, plans, bodies, source=repository.source, now=now, targeted=targeted, warnings=warnings
+    )
 
 
 def make_plan(

@@ -83,6 +83,9 @@ app.add_typer(sim.app, name="sim")
 
 def main() -> None:
     """Run a command line and exit; the entry point of the package."""
+    # A stream that the caller closed is nobody to write to, not an error.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without our characters must not end a plan in a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
@@ -90,8 +93,8 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """Run a command line and return its exit code; no traceback ever reaches a user for what we foresaw."""
-    as_json = "json" in " ".join(argv).replace("=", " ").split()
-    command = next((word for word in argv if not word.startswith("-")), "recon")
+    as_json = _asks_for_json(argv)
+    command = next((word for word in argv if word in _commands()), "recon")
     try:
         result = app(args=argv, standalone_mode=False)
     except ReconError as error:
@@ -109,11 +112,30 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.ERROR)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        summary = "a file cannot be read or written"
+        problem = Problem(
+            "REC7024", summary, f"{place}{error.strerror or error}", "correct the path or its permissions"
+        )
+        common.show_error(ReconError(problem), as_json=as_json, command=command)
+        return int(ExitCode.ERROR)
     return int(result or 0)
 
 
+def _asks_for_json(argv: list[str]) -> bool:
+    """Say whether output is to be JSON, read before the line is parsed: usage errors are told in JSON too."""
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    spelled = any(word in {"-o", "--output"} and value == "json" for word, value in pairs)
+    return spelled or bool({"-ojson", "--output=json"} & set(argv))
+
+
+def _commands() -> frozenset[str]:
+    return frozenset({str(info.name) for info in (*app.registered_commands, *app.registered_groups)})
+
+
 def _usage(error: click_exceptions.ClickException, command: str) -> UsageError:
-    known = command if command in {info.name for info in app.registered_commands} | {"lab", "sim"} else ""
+    known = command if command in _commands() else ""
     return UsageError(
         Problem(code="REC7018", summary=error.format_message(), fix=f"recon {known} --help".replace("  ", " "))
     )

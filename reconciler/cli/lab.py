@@ -104,7 +104,7 @@ def status(
         _result("no lab is running on this computer")
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command()
 def ssh(
     host: Annotated[str, typer.Argument(help="A host of the lab, for example lab-1.")],
     command: Annotated[list[str] | None, typer.Argument(help="What to run there; a login shell when absent.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from reconciler.cli import common
 from reconciler.errors import ExitCode
 
 if TYPE_CHECKING:
-    from reconciler.model.plan import Plan
+    from reconciler.model.plan import HostPlan
 
 
 def plan(
@@ -49,16 +50,17 @@ def plan(
             common.say(line)
         if out:
             common.tell(f"saved to {out}")
-    common.finish(exit_code(made, detailed=detailed_exitcode))
+    code = exit_code(made.hosts)
+    changed = detailed_exitcode and made.has_changes
+    common.finish(ExitCode.CHANGES if changed and code is ExitCode.OK else code)
 
 
-def exit_code(made: Plan, *, detailed: bool) -> ExitCode:
-    """Return the exit code of a plan: refused before unreachable before held before changes."""
-    statuses = {planned.status for planned in made.hosts}
+def exit_code(hosts: Iterable[HostPlan]) -> ExitCode:
+    """Return what the plans of hosts make the exit code: refused before unreachable or unknown before held."""
+    plans = tuple(hosts)
+    statuses = {planned.status for planned in plans}
     if "refused" in statuses:
         return ExitCode.REFUSED
-    if not made.complete:
+    if "unreachable" in statuses or any(planned.unknowns for planned in plans):
         return ExitCode.UNKNOWN_OUTCOME
-    if "locked" in statuses:
-        return ExitCode.LOCKED
-    return ExitCode.CHANGES if detailed and made.has_changes else ExitCode.OK
+    return ExitCode.LOCKED if "locked" in statuses else ExitCode.OK

@@ -30,7 +30,7 @@ def render(
     if check and differences:
         for difference in differences:
             common.say(difference.rstrip("\n"))
-        common.tell(f"{len(differences)} of {len(expected)} files in {FOLDER}/ are not what desired/ says. Type:")
+        common.tell(f"{len(differences)} files in {FOLDER}/ are not what desired/ says. Type:")
         common.tell("  recon render")
         common.finish(ExitCode.REFUSED)
     if not check:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.model.desired import Source
@@ -30,6 +31,13 @@ def load_source(root: Path) -> Source:
         root, "status", "--porcelain", "--untracked-files=all", "--ignore-submodules=all", "--", "desired", "templates"
     )
     return Source(commit=commit.strip(), dirty=status is None or bool(status.strip()))
+
+
+def undeclared(root: Path, declared: Iterable[str]) -> tuple[str, ...]:
+    """Return the hosts that have rendered units in the repository and are no longer declared."""
+    folder = root / "quadlets"
+    there = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    return tuple(sorted(there - set(declared)))
 
 
 def git_environment() -> dict[str, str]:

@@ -88,7 +88,7 @@ def known_units(rendered: RenderedHost, host: Host, state: HostState) -> frozens
     """Return the units that may hold GPU memory: declared, committed, resident or shared."""
     declared = {member.unit for group in rendered.groups.values() for member in group.members}
     committed = {member.unit for group in committed_groups(state).values() for member in group.members}
-    residents = {member.unit for member in rendered.residents}
+    residents = {member.unit for member in rendered.residents} | set(committed_residents(state))
     return frozenset(declared | committed | residents | {shared.unit for shared in host.shared})
 
 

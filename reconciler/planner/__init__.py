@@ -133,6 +133,7 @@ def assemble(
     source: Source,
     now: float,
     targeted: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Plan:
     """Return the plan of a fleet from those of its hosts; `bodies` maps body digests to bodies."""
     plans = tuple(sorted(hosts, key=lambda plan: plan.host))
@@ -148,6 +149,7 @@ def assemble(
         applyable=any(plan.order for plan in plans),
         hosts=plans,
         blobs={digest: bodies[digest] for digest in sorted(wanted)},
+        warnings=warnings,
         ignored_drift_count=sum(plan.ignored for plan in plans),
         summary=_summary(plans),
     )

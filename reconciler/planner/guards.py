@@ -297,6 +297,14 @@ def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
     for move in case.moves:
         if move.new is None:
             continue
+        if not isinstance(case.state.gpus, Known):
+            yield Refusal(
+                code="REC8003",
+                summary=f"who uses the GPUs of {case.host.name} is unknown",
+                detail=why(case.state.gpus),
+                fix=f"recon status --host {case.host.name}",
+            )
+            return
         for gpu in live.slot_gpus(case.host, move.slot, case.state) or ():
             if not isinstance(gpu.processes, Known):
                 yield Refusal(

@@ -60,7 +60,7 @@ def _live(host: HostPlan) -> str:
 
 def _title(plan: Plan, paint: Paint) -> str:
     commit = plan.source.commit[:12] if plan.source.commit else "not in git"
-    tree = " with local changes" if plan.source.dirty else ""
+    tree = " with local changes" if plan.source.commit and plan.source.dirty else ""
     only = f" · only {', '.join(plan.targeted)}" if plan.targeted else ""
     return f"{paint(f'Fleet {plan.fleet}', 'bold')} · {count(len(plan.hosts), 'host')} · {commit}{tree}{only}"
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,22 +184,67 @@ def test_status_tells_a_host_that_is_down_from_one_that_is_up(settled: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("statuses", "has_changes", "code"),
+    ("statuses", "unknowns", "code"),
     [
-        (["ok"], True, ExitCode.CHANGES),
-        (["ok"], False, ExitCode.OK),
-        (["ok", "unreachable"], True, ExitCode.UNKNOWN_OUTCOME),
-        (["refused", "unreachable"], True, ExitCode.REFUSED),
-        (["locked", "ok"], True, ExitCode.LOCKED),
+        (["ok"], (), ExitCode.OK),
+        (["ok"], ("the GPUs",), ExitCode.UNKNOWN_OUTCOME),
+        (["ok", "unreachable"], (), ExitCode.UNKNOWN_OUTCOME),
+        (["refused", "unreachable"], (), ExitCode.REFUSED),
+        (["locked", "ok"], (), ExitCode.LOCKED),
     ],
 )
 def test_the_exit_code_of_a_plan_is_a_function_of_its_hosts(
-    statuses: list[str], has_changes: bool, code: ExitCode
+    statuses: list[str], unknowns: tuple[str, ...], code: ExitCode
 ) -> None:
-    hosts = [type("H", (), {"status": status})() for status in statuses]
-    plan: Any = type("P", (), {"hosts": hosts, "complete": "unreachable" not in statuses, "has_changes": has_changes})()
+    hosts: list[Any] = [SimpleNamespace(status=status, unknowns=unknowns) for status in statuses]
 
-    assert exit_code(plan, detailed=True) is code
+    assert exit_code(hosts) is code
+
+
+def test_a_switch_is_refused_while_the_gpus_cannot_be_read(settled: Path) -> None:
+    recon("-C", str(settled), "sim", "do", "h-1", "fault", "nvml")
+    SimWorld.rewrite(settled / "desired/hosts/h-1.yaml", r"(?m)^coven: .*$", "coven: vision")
+
+    ran = recon("-C", str(settled), "apply", "--yes")
+
+    assert ran.code == ExitCode.REFUSED
+    assert "REC8003" in ran.out
+    assert "No changes. Every host" not in ran.out
+
+
+def test_a_resident_taken_out_together_with_a_switch_is_not_foreign(settled: Path) -> None:
+    file = settled / "desired/hosts/h-1.yaml"
+    text = file.read_text(encoding="utf-8")
+    image = "registry.example.net/embedder@sha256:" + "b" * 64
+    resident = f"residents:\n  embedder: {{runtime: none, image: '{image}', memory: 2GiB}}\n"
+    file.write_text(text + resident, encoding="utf-8")
+    assert recon("-C", str(settled), "apply", "--yes").code == 0
+    file.write_text(text.replace("coven: reasoning", "coven: vision"), encoding="utf-8")
+
+    planned = recon("-C", str(settled), "plan")
+    applied = recon("-C", str(settled), "apply", "--yes")
+
+    assert "1 to stop" in planned.out
+    assert applied.code == ExitCode.OK, applied.out + applied.err
+    assert recon("-C", str(settled), "plan", "--detailed-exitcode").code == ExitCode.OK
+
+
+def test_a_path_that_cannot_be_written_is_an_error_without_a_traceback(studio: Path) -> None:
+    ran = recon("-C", str(studio), "plan", "--out", str(studio / "missing" / "plan.json"))
+
+    assert ran.code == ExitCode.ERROR
+    assert "REC7024" in ran.err
+
+
+def test_a_host_called_json_does_not_ask_for_json(studio: Path) -> None:
+    assert recon("-C", str(studio), "plan", "--host", "json").out == ""
+
+
+def test_a_host_taken_out_of_git_is_not_forgotten_in_silence(settled: Path) -> None:
+    recon("-C", str(settled), "render")
+    (settled / "desired/hosts/h-2.yaml").unlink()
+
+    assert "h-2 is no longer declared" in recon("-C", str(settled), "plan").out
 
 
 def test_render_check_is_clean_after_render_and_shows_what_is_stale(studio: Path) -> None:
