@@ -84,8 +84,8 @@ app.add_typer(sim.app, name="sim")
 def main() -> None:
     """Run a command line and exit; the entry point of the package."""
     # A stream that the caller closed is nobody to write to, not an error.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without our characters must not end a plan in a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
@@ -131,7 +131,8 @@ def _asks_for_json(argv: list[str]) -> bool:
 
 
 def _commands() -> frozenset[str]:
-    return frozenset({str(info.name) for info in (*app.registered_commands, *app.registered_groups)})
+    groups = {str(group.name) for group in app.registered_groups}
+    return frozenset({str(info.name) for info in app.registered_commands} | groups)
 
 
 def _usage(error: click_exceptions.ClickException, command: str) -> UsageError:
