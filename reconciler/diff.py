@@ -22,12 +22,13 @@ from reconciler.model.rendered import RenderedFile, RenderedHost
 
 def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
-    slots = tuple(_slots(rendered, host, state))
+    edited = _edited_units(rendered, state)
+    slots = tuple(_slots(rendered, host, state, edited))
     files = tuple(_files(rendered, state))
     moving = any(change.kind == "coven" for change in slots)
     return (
         *slots,
-        *_residents(rendered, state),
+        *_residents(rendered, state, edited),
         *_orphans(rendered, state, moving={change.coven or change.before for change in slots}),
         *files,
         *_settings(
@@ -59,14 +60,14 @@ def _cause(*, by_git: bool, by_host: bool) -> Cause:
     return "desired" if by_git else "drift"
 
 
-def _slots(rendered: RenderedHost, host: Host, state: HostState) -> Iterator[Change]:
+def _slots(rendered: RenderedHost, host: Host, state: HostState, edited: frozenset[str]) -> Iterator[Change]:
     running = live.live_covens(host, state)
     committed = live.committed_live(state)
     for slot in host.slots:
         wanted, found = rendered.live[slot.name], running[slot.name]
         if found == ((wanted,) if wanted else ()):
             if wanted:
-                yield from _members(slot.name, rendered.groups[wanted], rendered, state)
+                yield from _members(slot.name, rendered.groups[wanted], state, edited)
             continue
         before = found[0] if found else None
         was_committed = slot.name in committed or _lost_commit(state)
@@ -94,11 +95,10 @@ def _switch_reason(slot: str, before: str | None, wanted: str | None, cause: Cau
     return f"slot {slot} {now}, declared is {wanted or 'nothing'}: {who} moved"
 
 
-def _members(slot: str, group: Group, rendered: RenderedHost, state: HostState) -> Iterator[Change]:
+def _members(slot: str, group: Group, state: HostState, edited: frozenset[str]) -> Iterator[Change]:
     units = live.units_by_name(state)
     before = live.committed_groups(state).get(group.coven)
     old_hashes = {member.service: member.config_hash for member in before.members} if before else {}
-    edited = _edited_units(rendered, state)
     for member in group.members:
         fault = _fault(member, units.get(member.unit), hand_edited=member.unit in edited)
         if not fault:
@@ -160,16 +160,20 @@ def _edited_units(rendered: RenderedHost, state: HostState) -> frozenset[str]:
     """Return the units whose file is neither what git says nor what was committed."""
     committed = live.committed_files(state)
     wanted = {file.name: file.body_sha256 for file in rendered.files}
-    return frozenset(
-        file.path.rsplit("/", 1)[1].removesuffix(".container") + ".service"
-        for file in _managed(state)
-        if file.tier == "committed" and file.body_sha256 not in {committed.get(_base(file)), wanted.get(_base(file))}
-    )
+    edited = []
+    for file in _managed(state):
+        name = _base(file)
+        if (
+            file.tier == "committed"
+            and file.body_sha256 != committed.get(name)
+            and file.body_sha256 != wanted.get(name)
+        ):
+            edited.append(name.removesuffix(".container") + ".service")
+    return frozenset(edited)
 
 
-def _residents(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
+def _residents(rendered: RenderedHost, state: HostState, edited: frozenset[str]) -> Iterator[Change]:
     units = live.units_by_name(state)
-    edited = _edited_units(rendered, state)
     committed = live.committed_files(state)
     for member in rendered.residents:
         fault = _fault(member, units.get(member.unit), hand_edited=member.unit in edited)
@@ -265,7 +269,7 @@ def _settings(
     """Yield covens whose drain, warm-up or probes changed: no unit says them, but the host goes by its own record."""
     committed = live.committed_groups(state)
     for coven, group in sorted(rendered.groups.items()):
-        if coven in committed and coven not in touched and committed[coven] != group:
+        if coven in committed and coven not in touched and committed[coven].digest != group.digest:
             yield _changed_settings(coven)
     residents = live.committed_residents(state)
     if residents and not any(name.startswith("recon-resident-") for name in changed_files):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.errors import Problem, UsageError
-from reconciler.load.fleet import load_fleet, load_templates
+from reconciler.load.fleet import collection_paused, load_fleet, load_templates
 from reconciler.load.source import load_source, undeclared
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.observed import Observation, Unreachable
@@ -120,7 +120,9 @@ def plan_fleet(
     now: float,
 ) -> Plan:
     """Return the plan for the hosts asked about; a plan for fewer than all of them says which."""
-    plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=repository.fleet.name) for host in hosts]
+    name = repository.fleet.name
+    with collection_paused():
+        plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=name) for host in hosts]
     bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
     targeted = tuple(host.name for host in hosts) if len(hosts) < len(repository.fleet.hosts) else ()
     warnings = tuple(

@@ -57,11 +57,11 @@ def a_member(
 
 
 def a_group(coven: str, *members: Member, slot: str = ALL_GPUS) -> Group:
-    return Group(
-        coven=coven,
-        gate=f"recon-gate-{slot}-{coven}.service",
-        target=f"recon-coven-{coven}.target",
-        members=members or (a_member(coven, "vllm"),),
+    return Group.of(
+        coven,
+        f"recon-gate-{slot}-{coven}.service",
+        f"recon-coven-{coven}.target",
+        members or (a_member(coven, "vllm"),),
     )
 
 

@@ -11,6 +11,7 @@ from .machine import Machine
 from .plain import clean
 from .record import RecordError, read_record, unseal
 
+INTERRUPTED = "interrupted by a power cut or reboot; the committed generation booted"
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 
 
@@ -70,7 +71,26 @@ def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) ->
     active = unit_active in _RUNNING if unit_active is not None else leased.get("value", "unknown") is not None
     newest, last = files.newest_transaction(machine)
     txid = claimed["txid"] if active and claimed else newest
+    if newest and not active and "unknown" in last and _is_interrupted(machine, newest):
+        last = fact.unknown(
+            f"transaction {newest} was {INTERRUPTED}; the next apply tidies up: {_plan(machine, newest)}"
+        )
     return {"active": active, "txid": clean(txid) if txid else None, "last": last}
+
+
+def _is_interrupted(machine: Machine, txid: str) -> bool:
+    """Say whether a transaction began, has no outcome, and left nothing on trial: the host has booted since."""
+    directory = places.transaction(txid)
+    began, ended = (machine.stat(f"{directory}/{name}") is not None for name in ("journal.jsonl", "outcome.json"))
+    return began and not ended and machine.stat(places.TRIAL) is None
+
+
+def _plan(machine: Machine, txid: str) -> str:
+    try:
+        host = read_record(machine, places.transaction(txid) + "/intent.json")["host"]
+    except (OSError, RecordError, KeyError):
+        return "recon plan"
+    return f"recon plan --host {clean(host, 200)}"
 
 
 def is_enrolled(machine: Machine) -> bool:

@@ -1,8 +1,8 @@
 """Carries out one transaction on this host: the order of the steps, and which end it comes to.
 
-    claim ─▶ stage ─▶ for each move: drain ─▶ stop ─▶ verify_memory ─▶ trial ─▶ start ─▶ warm ─▶ commit ─▶ finish
-      │        │              │        └────────────┴──────────┴─────────┴───────┴──▶ rollback     (forward only)
-    refused  refused       aborted                                                  rolled_back, else held
+    claim ─▶ stage ─▶ drain ─▶ stop ─▶ for each move: verify_memory ─▶ trial ─▶ start ─▶ warm ─▶ commit ─▶ finish
+      │        │        │        └──────────────────────┴──────────┴─────────┴───────┴──▶ rollback  (forward only)
+    refused  refused  aborted                                                       rolled_back, else held
 
 What can fail without disturbing anybody comes first. The commit comes after health, so a power cut before it boots what
 ran before. An executor that died is followed by another one (its unit's ExecStopPost): that one never continues at a
@@ -13,11 +13,10 @@ Must not: do a step itself, or leave without an outcome.
 
 from __future__ import annotations
 
-import json
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict
 
 from . import (
-    files,
+    interrupted,
     places,
     running,
     step_claim,
@@ -36,21 +35,13 @@ from . import (
 from .journal import Journal
 from .lease import LeaseError
 from .machine import BusyError, Machine
+from .outcome import End, conclude, conclude_for, proceed, read_outcome, settle
 from .plain import clean
-from .record import RecordError, read_record, write_record
+from .record import RecordError, read_record
 from .txn import HaltError, Run, starting, stopping, units_of
 
 UNEXPECTED = "REC7199"
-_HISTORY_LIMIT = 64 << 20
-
-
-class End(NamedTuple):
-    """How a transaction ended; see `model.outcome.Outcome`."""
-
-    state: str
-    reason: str
-    code: Optional[str] = None
-    fix: Optional[str] = None
+_DIED = "the executor ended before the transaction did (killed, or out of memory)"
 
 
 def execute(machine: Machine, txid: str) -> Dict[str, Any]:
@@ -58,35 +49,30 @@ def execute(machine: Machine, txid: str) -> Dict[str, Any]:
     directory = places.transaction(txid)
     earlier = read_outcome(machine, txid)
     if earlier is not None:
-        _settle(machine, earlier)
+        settle(machine, earlier)
         return earlier
     try:
         intent = read_record(machine, directory + "/intent.json")
     except (OSError, RecordError) as error:
-        return _unreadable(machine, txid, error)
+        # Nothing in it is believed, not even the host's name.
+        reason = f"the intent cannot be read: {error}"
+        return conclude_for(machine, txid, End("refused", reason, "REC7115"))
     run = Run(machine, intent, Journal(machine, directory + "/journal.jsonl"))
     machine.mkdir(places.RUN)
     try:
         with machine.lock(places.LOCK):
-            return _conclude(run, _transact(run))
+            return conclude(run, _transact(run))
     except BusyError:
         text = "another executor holds the host's lock"
-        return _conclude(run, End("locked", text, "REC7110", "recon status"))
-
-
-def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
-    """Return the outcome of a transaction, None when it has none that verifies."""
-    try:
-        return read_record(machine, places.transaction(txid) + "/outcome.json")
-    except (OSError, RecordError):
-        return None
+        return conclude(run, End("locked", text, "REC7110", "recon status"))
 
 
 def _transact(run: Run) -> End:
+    if run.journal.resumed:
+        return _resume(run)
     try:
-        if run.journal.resumed:
-            return _recover(run)
         step_claim.claim(run)
+        interrupted.settle(run)
         if step_stage.is_nothing_to_do(run):
             return End("nothing", "the host already is what the plan says")
         step_stage.stage(run)
@@ -101,18 +87,18 @@ def _transact(run: Run) -> End:
 
 
 def _forward(run: Run) -> None:
-    """Disturb, in order: each move to its end, then orphans and residents, then the one commit for all."""
-    orphans = list(run.intent["stop_units"])
-    for move in run.intent["moves"]:
-        if stopping(move):
-            step_drain.drain(run, stopping(move), move["slot"])
-        step_stop.stop_units(run, orphans)
-        orphans = []
+    """Disturb, in order: drain and stop everything that goes, bring up each move, residents, the one commit for all."""
+    moves, orphans = run.intent["moves"], run.intent["stop_units"]
+    known = step_stop.committed_members(run, orphans)
+    step_drain.drain_all(run, moves, known)
+    # All together and at once: who was drained takes new work again, and who is given up on disturbs nobody.
+    for move in moves:
         if move["old"] is not None:
             step_stop.stop_move(run, move)
+    step_stop.stop_units(run, orphans, known)
+    for move in moves:
         if starting(move):
             _bring_up(run, move)
-    step_stop.stop_units(run, orphans)
     step_residents.restart_residents(run)
     step_commit.commit(run)
 
@@ -137,7 +123,7 @@ def _back(run: Run, halt: HaltError) -> End:
     if step_commit.is_committed(run):
         return _finish(run)
     for unit in halt.units:
-        run.logs[unit] = running.last_lines(run.machine, unit)
+        run.logs[unit] = running.last_lines(run.machine, unit, run.started_at)
     disturbed = run.is_disturbed
     try:
         if disturbed:
@@ -148,14 +134,17 @@ def _back(run: Run, halt: HaltError) -> End:
     except Exception as error:  # whatever it was: nothing more is tried, a person is told
         then = _as_halt(error, run)
         for unit in then.units:
-            run.logs.setdefault(unit, running.last_lines(run.machine, unit))
+            run.logs.setdefault(unit, running.last_lines(run.machine, unit, run.started_at))
         again = " for the same reason" if then.reason == halt.reason else f": {then.reason}"
-        return End("held", f"{halt.reason}; then going back failed{again}", "REC7190", _continue(run))
+        return End("held", f"{halt.reason}; then going back failed{again}", "REC7190", proceed(run.intent["host"]))
     if disturbed:
         return End(
-            "rolled_back", halt.reason, halt.code, halt.fix or f"repair or revert it in git, then: {_continue(run)}"
+            "rolled_back",
+            halt.reason,
+            halt.code,
+            halt.fix or f"repair or revert it in git, then: {proceed(run.intent['host'])}",
         )
-    return End("aborted", halt.reason, halt.code, halt.fix or _continue(run))
+    return End("aborted", halt.reason, halt.code, halt.fix or proceed(run.intent["host"]))
 
 
 def _finish(run: Run) -> End:
@@ -168,20 +157,34 @@ def _finish(run: Run) -> End:
     return End("applied", f"generation {run.new_generation} is committed")
 
 
+def _resume(run: Run) -> End:
+    """End what another executor left, or say what keeps it from an end."""
+    try:
+        return _recover(run)
+    except Exception as error:  # whatever it was: what is committed and what was replaced tell how it stands
+        halt = _as_halt(error, run)
+    if step_commit.is_committed(run):
+        return End("applied", f"applied; left to tidy up: {halt.reason}")
+    if step_undo.has_undo(run.machine, run.txid):
+        reason = f"{_DIED}; then bringing the host to an end failed: {halt.reason}"
+        return End("held", reason, "REC7190", proceed(run.intent["host"]))
+    return End("aborted", f"{_DIED}; nothing was changed, and: {halt.reason}", halt.code, proceed(run.intent["host"]))
+
+
 def _recover(run: Run) -> End:
     """End what another executor left: the committed symlink, systemd and the GPU say what is true."""
+    undo = step_undo.read_undo(run.machine, run.txid)
+    if undo is not None:
+        run.new_generation, run.old_generation = undo["generation"], undo["from"]
     run.state = step_claim.look(run)
     step_claim.take(run)
-    why = "the executor ended before the transaction did (killed, or out of memory)"
-    undo = step_undo.read_undo(run.machine, run.txid)
     if undo is None:
-        return End("aborted", f"{why}; nothing was changed", "REC7116", _continue(run))
-    run.new_generation, run.old_generation = undo["generation"], undo["from"]
+        return End("aborted", f"{_DIED}; nothing was changed", "REC7116", proceed(run.intent["host"]))
     if step_commit.is_committed(run):
         return _finish(run)
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
-    return _back(run, HaltError("REC7116", why))
+    return _back(run, HaltError("REC7116", _DIED))
 
 
 def _as_halt(error: Exception, run: Run) -> HaltError:
@@ -190,109 +193,5 @@ def _as_halt(error: Exception, run: Run) -> HaltError:
     if isinstance(error, systemd.SystemdError):
         return HaltError("REC7109", str(error), fix=f"recon status --host {run.intent['host']}")
     if isinstance(error, LeaseError):
-        return HaltError("REC7113", str(error), fix=_continue(run))
-    return HaltError(UNEXPECTED, clean(f"{type(error).__name__}: {error}"), fix=_continue(run))
-
-
-def _continue(run: Run) -> str:
-    return f"recon apply --host {run.intent['host']}"
-
-
-def _conclude(run: Run, end: End) -> Dict[str, Any]:
-    """Write the outcome, then the history, then give the claim back."""
-    machine, intent = run.machine, run.intent
-    outcome: Dict[str, Any] = {
-        "txid": run.txid,
-        "host": intent["host"],
-        "state": end.state,
-        "reason": clean(end.reason, 2000),
-        "code": end.code,
-        "fix": end.fix or (None if end.code is None else _continue(run)),
-        "committed": _committed(machine),
-        "live": _live(run),
-        "owner": intent["owner"],
-        "source_commit": intent["source_commit"],
-        "plan_digest": intent["plan_digest"],
-        "started_at": run.started_at,
-        "elapsed_s": round(machine.monotonic() - run.started, 3),
-        "steps_s": run.steps_s,
-        "logs": run.logs,
-    }
-    write_record(machine, places.transaction(run.txid) + "/outcome.json", outcome)
-    _settle(machine, outcome)
-    return outcome
-
-
-def _settle(machine: Machine, outcome: Dict[str, Any]) -> None:
-    """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it."""
-    txid = outcome["txid"]
-    undo = step_undo.read_undo(machine, txid)
-    line = {key: value for key, value in outcome.items() if key != "logs"}
-    line["from_generation"] = undo["from"] if undo else outcome["committed"]
-    if not _is_in_history(machine, txid):
-        machine.append(places.HISTORY, (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode())
-    try:
-        lease = read_record(machine, places.LEASE)
-    except (OSError, RecordError):
-        return
-    if lease.get("txid") == txid:
-        machine.remove(places.LEASE)
-
-
-def _is_in_history(machine: Machine, txid: str) -> bool:
-    try:
-        history = machine.read(places.HISTORY, _HISTORY_LIMIT)
-    except FileNotFoundError:
-        return False
-    return f'"txid":{json.dumps(txid)}'.encode() in history
-
-
-def _committed(machine: Machine) -> Optional[int]:
-    try:
-        return files.committed_number(machine)
-    except (OSError, ValueError):
-        return None
-
-
-def _live(run: Run) -> Dict[str, Optional[str]]:
-    """Say which coven each slot runs, by the gates that are up: not by what should have happened."""
-    slots: Dict[str, Optional[str]] = dict.fromkeys(run.intent["manifest_live"])
-    groups: List[Dict[str, Any]] = list(run.intent["groups"])
-    for move in run.intent["moves"]:
-        slots.setdefault(move["slot"])
-        groups += [group for group in (move["old"], move["new"]) if group is not None]
-    covens = {group["gate"]: group["coven"] for group in groups}
-    try:
-        shown = systemd.show_units(run.machine, sorted(covens)) if covens else {}
-    except systemd.SystemdError:
-        return slots
-    for gate, state in shown.items():
-        for slot in slots:
-            if state.active == "active" and gate == f"recon-gate-{slot}-{covens[gate]}.service":
-                slots[slot] = covens[gate]
-    return slots
-
-
-def _unreadable(machine: Machine, txid: str, error: Exception) -> Dict[str, Any]:
-    """Refuse a transaction whose intent does not verify; nothing in it is believed, not even the host's name."""
-    outcome: Dict[str, Any] = {
-        "txid": txid,
-        "host": "",
-        "state": "refused",
-        "reason": clean(f"the intent cannot be read: {error}"),
-        "code": "REC7115",
-        "fix": "recon apply",
-        "committed": _committed(machine),
-        "live": {},
-        "owner": "",
-        "source_commit": "",
-        "plan_digest": "",
-        "started_at": machine.wall(),
-        "elapsed_s": 0.0,
-        "steps_s": {},
-        "logs": {},
-    }
-    machine.mkdir(places.transaction(txid))
-    write_record(machine, places.transaction(txid) + "/outcome.json", outcome)
-    _settle(machine, outcome)
-    return outcome
+        return HaltError("REC7113", str(error), fix=proceed(run.intent["host"]))
+    return HaltError(UNEXPECTED, clean(f"{type(error).__name__}: {error}"), fix=proceed(run.intent["host"]))

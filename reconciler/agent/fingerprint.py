@@ -1,6 +1,6 @@
 """One value over the facts that a plan depends on, so that `apply` can tell whether the host is still the one reviewed.
 
-Pids, bytes, times, temperatures, restarts and health are never in it: they move by themselves.
+Pids, bytes, times, temperatures, counts of restarts and health are never in it: they move by themselves.
 
 Must not: look at anything but the state it is given. Pure.
 """
@@ -10,7 +10,8 @@ from typing import Any, Dict, List
 
 from .record import canonical
 
-_ACTIVE = {"active": "active", "reloading": "active", "activating": "activating", "failed": "failed"}
+_UP = ("active", "activating", "reloading")
+_GRAPHICS_ONLY = "G"
 
 
 def fingerprint(state: Dict[str, Any]) -> str:
@@ -41,25 +42,46 @@ def _units(state: Dict[str, Any]) -> List[Any]:
         return [_word(state["units"])]
     rows = []
     for unit in state["units"]["value"]:
-        active = _ACTIVE.get(unit["active"], "inactive")
+        condition = _condition(unit)
         # systemd forgets and remembers names that only others mention, as it likes.
-        if unit["load"] == "not-found" and active == "inactive":
+        if unit["load"] == "not-found" and condition == "inactive":
             continue
-        running = unit["config_hash"].get("value", _word(unit["config_hash"]))
-        rows.append([unit["name"], unit["load"], active, running])
+        # What fails has a process or has none, as one happens to look.
+        running = unit["config_hash"].get("value", _word(unit["config_hash"])) if condition != "failed" else ""
+        rows.append([unit["name"], unit["load"], condition, running])
     return sorted(rows)
 
 
+def _condition(unit: Dict[str, Any]) -> str:
+    """Return up, failed or inactive.
+
+    A unit in a crash loop is failed, whatever systemd calls it at this moment: systemd counts the restarts that it made
+    by itself, and forgets them when somebody starts the unit. How many there were is not in the sum.
+    """
+    if unit["active"] == "failed" or unit["sub"] == "auto-restart":
+        return "failed"
+    if unit["restarts"] and unit["active"] != "inactive":
+        return "failed"
+    return "up" if unit["active"] in _UP else "inactive"
+
+
 def _holders(state: Dict[str, Any]) -> List[Any]:
-    """Return who is on the GPUs and not of recon; who is gone is nobody (memory is verified before a start anyway)."""
+    """Return who is on the GPUs and neither of recon, shared nor a desktop: as the planner sees it.
+
+    Who is gone is nobody (memory is verified before a start anyway).
+    """
     if "value" not in state["gpus"]:
         return [_word(state["gpus"])]
+    shared = {service["unit"] for service in state.get("shared", [])}
     rows = set()
     for gpu in state["gpus"]["value"]:
         rows.add((gpu["uuid"], _word(gpu["processes"])))
         for process in gpu["processes"].get("value", []):
-            if process["state"] != "gone" and not (process["unit"] or "").startswith("recon-"):
-                rows.add((gpu["uuid"], process["unit"] or process["comm"]))
+            unit = process["unit"] or ""
+            if process["state"] == "gone" or process["kind"] == _GRAPHICS_ONLY:
+                continue
+            if not unit.startswith("recon-") and unit not in shared:
+                rows.add((gpu["uuid"], unit or process["comm"]))
     return [list(row) for row in sorted(rows)]
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Optional
 
-from . import claims, executor, install, places, systemd, versions
+from . import claims, install, places, systemd, versions
 from .journal import read_events
 from .machine import Machine
+from .outcome import read_outcome
 from .plain import clean
 from .record import RecordError, canonical, read_record, write_record
 from .wire import RequestError
@@ -38,17 +39,19 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
         return _busy(machine)
     place = _installed(machine, ctx)
     versions.remember(machine)
+    began = machine.stat(places.transaction(txid)) is not None
     machine.mkdir(places.transaction(txid), 0o700)
     write_record(machine, places.transaction(txid) + "/intent.json", intent, 0o600)
     done = machine.run(launch_argv(place, txid), _LAUNCH_TIMEOUT_S)
     if done.rc == 0:
         return {"launched": True, "txid": txid}
-    if not _is_active(machine):
-        text = clean(done.err) or f"exit status {done.rc}"
-        raise RequestError("REC7117", "the host would not start the executor", text, "systemctl status recon-executor")
-    # Somebody was faster between our look and systemd's: this transaction never was.
-    machine.remove_tree(places.transaction(txid))
-    return _busy(machine)
+    if not began:
+        # This transaction never was. What an executor of it that died has left stays: it tells how to go back.
+        machine.remove_tree(places.transaction(txid))
+    if _is_active(machine):
+        return _busy(machine)  # somebody was faster between our look and systemd's
+    text = clean(done.err) or f"exit status {done.rc}"
+    raise RequestError("REC7117", "the host would not start the executor", text, "systemctl status recon-executor")
 
 
 def launch_argv(place: str, txid: str) -> List[str]:
@@ -84,7 +87,7 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     while True:
         # In this order: an executor that ends between two looks has written its outcome before it went.
         active = _is_active(machine)
-        outcome = executor.read_outcome(machine, txid)
+        outcome = read_outcome(machine, txid)
         events = read_events(machine, path, after)
         reply = {"events": events, "outcome": outcome, "active": active}
         if outcome is not None or events:
@@ -121,7 +124,7 @@ def _is_known(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
         return False
     if canonical(earlier) != canonical(intent):
         raise RequestError("REC7118", "another order has this transaction id", txid, "recon apply")
-    return executor.read_outcome(machine, txid) is not None
+    return read_outcome(machine, txid) is not None
 
 
 def _runs(machine: Machine, txid: str) -> bool:

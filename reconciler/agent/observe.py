@@ -211,15 +211,8 @@ def _unit(machine: Machine, unit: UnitState) -> Dict[str, Any]:
         **unit._asdict(),
         "cgroup": clean(unit.cgroup),
         "populated": fact.unknown("its control group cannot be read") if populated is None else fact.value(populated),
-        "config_hash": _running_hash(machine, unit.main_pid),
+        "config_hash": running.config_hash(machine, unit.main_pid),
     }
-
-
-def _running_hash(machine: Machine, main_pid: int) -> fact.Fact:
-    if not main_pid:
-        return fact.not_applicable("no process of its own")
-    found = running.config_hash(machine, main_pid)
-    return fact.unknown("its process does not tell its configuration") if found is None else fact.value(found)
 
 
 def _shared(service: Dict[str, Any], found: Dict[str, Any], shown: Optional[Dict[str, UnitState]]) -> Dict[str, Any]:

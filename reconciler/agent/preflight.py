@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Set
 
-from . import images
+from . import images, step_memory
 from .plain import clean, clean_lines
 from .txn import HaltError, Run, known, starting
 
@@ -34,8 +34,11 @@ def check_before(run: Run) -> None:
 def to_start(run: Run) -> List[Dict[str, Any]]:
     """Return every member that this transaction starts."""
     members = [member for move in run.intent["moves"] for member in starting(move)]
-    restart = run.intent["restart_residents"]
-    return members + [member for member in run.intent["residents"] if member["unit"] in restart]
+    return members + _residents_to_start(run)
+
+
+def _residents_to_start(run: Run) -> List[Dict[str, Any]]:
+    return [member for member in run.intent["residents"] if member["unit"] in run.intent["restart_residents"]]
 
 
 def _check_room(run: Run) -> None:
@@ -93,31 +96,38 @@ def _stored(run: Run, wanted: Set[str]) -> Set[str]:
 
 def _check_memory(run: Run) -> None:
     """Refuse what can never fit, and what could not be measured later: both would end with nothing running."""
+    residents = step_memory.need_of_residents(run, _residents_to_start(run))
+    needs = []
     for move in run.intent["moves"]:
-        if not starting(move) or not move["need_bytes"]:
-            continue
-        problem = _unified(move, run) if move["memory_class"] == "unified" else _per_gpu(move, run)
+        if starting(move) and move["need_bytes"]:
+            need = step_memory.need_of(move)
+            total, per_gpu = need.total + residents.total, need.per_gpu + residents.per_gpu
+            needs.append((f"slot {move['slot']}", need._replace(total=total, per_gpu=per_gpu)))
+    if residents.total:
+        needs.append(("residents", residents))
+    for who, need in needs:
+        problem = _unified(need, run) if need.memory_class == "unified" else _per_gpu(need, run)
         if problem:
-            raise HaltError("REC7124", f"slot {move['slot']}: {problem}", fix=f"recon plan --host {run.intent['host']}")
+            raise HaltError("REC7124", f"{who}: {problem}", fix=f"recon plan --host {run.intent['host']}")
 
 
-def _unified(move: Dict[str, Any], run: Run) -> str:
+def _unified(need: step_memory.Need, run: Run) -> str:
     meminfo = known(run.state["meminfo"])
     if meminfo is None:
         return "how much memory the host has is not known"
-    need = move["need_bytes"] + move["reserve_bytes"]
-    return f"{need} bytes are needed, the host has {meminfo['total']}" if meminfo["total"] < need else ""
+    wanted = need.total + need.reserve
+    return f"{wanted} bytes are needed, the host has {meminfo['total']}" if meminfo["total"] < wanted else ""
 
 
-def _per_gpu(move: Dict[str, Any], run: Run) -> str:
+def _per_gpu(need: step_memory.Need, run: Run) -> str:
     gpus = known(run.state["gpus"])
     if gpus is None:
         return "what its GPUs hold is not known"
     by_uuid = {gpu["uuid"]: gpu for gpu in gpus}
-    for uuid in move["gpus"]:
+    for uuid in need.gpus or ():
         memory = known(by_uuid[uuid]["memory"]) if uuid in by_uuid else None
         if memory is None:
             return f"the memory of {clean(uuid)} is not known"
-        if memory["total"] < move["need_bytes_per_gpu"]:
-            return f"{move['need_bytes_per_gpu']} bytes are needed on {clean(uuid)}, it has {memory['total']}"
-    return "" if move["gpus"] else "it has no GPU"
+        if memory["total"] < need.per_gpu:
+            return f"{need.per_gpu} bytes are needed on {clean(uuid)}, it has {memory['total']}"
+    return "" if need.gpus else "it has no GPU"

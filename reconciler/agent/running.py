@@ -6,8 +6,9 @@ Must not: believe a file: the file may be newer than the process.
 from __future__ import annotations
 
 import re
-from typing import List, Optional
+from typing import List
 
+from . import fact
 from .machine import Machine
 from .plain import clean, clean_lines
 
@@ -19,23 +20,24 @@ _HASH = b"RECON_CONFIG_HASH="
 _LOG_TIMEOUT_S = 10.0
 
 
-def config_hash(machine: Machine, pid: int) -> Optional[str]:
-    """Return the config hash in the environment of a unit's main process, None when it cannot be read."""
+def config_hash(machine: Machine, pid: int) -> fact.Fact:
+    """Return the config hash in the environment of a unit's main process."""
     if pid <= 0:
-        return None
+        return fact.not_applicable("no process of its own")
     try:
         environment = machine.read(f"/proc/{pid}/environ")
     except OSError:
-        return None
+        environment = b""
     for entry in environment.split(b"\0"):
         if entry.startswith(_HASH):
-            return clean(entry[len(_HASH) :], 64)
-    return None
+            return fact.value(clean(entry[len(_HASH) :], 64))
+    return fact.unknown("its process does not tell its configuration")
 
 
-def last_lines(machine: Machine, unit: str) -> List[str]:
-    """Return the last lines a unit logged, harmless to show."""
-    done = machine.run(["journalctl", "-u", unit, "-n", str(_READ_LINES), "-o", "cat", "--no-pager"], _LOG_TIMEOUT_S)
+def last_lines(machine: Machine, unit: str, since: float) -> List[str]:
+    """Return the last lines a unit logged since a time on the wall clock, harmless to show."""
+    argv = ["journalctl", "-u", unit, f"--since=@{int(since)}", "-n", str(_READ_LINES), "-o", "cat", "--no-pager"]
+    done = machine.run(argv, _LOG_TIMEOUT_S)
     if done.rc != 0:
         return [f"(no log: journalctl ended with {done.rc})"]
     lines = clean_lines(done.out, _READ_LINES)

@@ -42,7 +42,9 @@ def take(run: Run) -> None:
 
 def look(run: Run) -> Dict[str, Any]:
     """Observe the host with the same eyes as `recon plan` did."""
-    args = {"shared": [], "memory": run.intent["memory"], "images": [], "deadline_s": _OBSERVE_DEADLINE_S}
+    # Their health is not asked: only which units may come and go on the GPUs counts here.
+    shared = [{"unit": unit, "health": None} for unit in run.intent.get("shared", [])]
+    args = {"shared": shared, "memory": run.intent["memory"], "images": [], "deadline_s": _OBSERVE_DEADLINE_S}
     return observe.observe(run.machine, args, {"digest": "", "mode": "installed", "bundle": None})
 
 

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from . import systemd
 from .busy import busy_of
-from .txn import HaltError, Run
+from .txn import HaltError, Run, stopping
 from .warm import offered
 
 _POLL_S = 0.25
@@ -37,7 +37,8 @@ class _Drain:
         machine = self.run.machine
         calls = [functools.partial(busy_of, machine, member["in_flight"]) for member in self.waiting]
         answers = machine.parallel(calls)
-        self.figures = {member["service"]: figure for member, figure in zip(self.waiting, answers)}
+        # By unit: two slots may have services of one name.
+        self.figures = {member["unit"]: figure for member, figure in zip(self.waiting, answers)}
         return all(figure == 0 for figure in answers)
 
     def tell(self) -> None:
@@ -51,7 +52,8 @@ class _Drain:
 
     def said(self) -> str:
         """Say how busy everybody is."""
-        return ", ".join(f"{name} {_shown(self.figures.get(name))}" for name in self.figures)
+        asked = [member for member in self.waiting if member["unit"] in self.figures]
+        return ", ".join(f"{member['service']} {_shown(self.figures[member['unit']])}" for member in asked)
 
     def late(self) -> None:
         """Do what the plan says about members whose time is up."""
@@ -59,10 +61,10 @@ class _Drain:
         late = [
             member
             for member in self.waiting
-            if self.figures.get(member["service"]) != 0 and waited >= member["drain_timeout_s"]
+            if self.figures.get(member["unit"]) != 0 and waited >= member["drain_timeout_s"]
         ]
         for member in late:
-            busy = _shown(self.figures.get(member["service"]))
+            busy = _shown(self.figures.get(member["unit"]))
             text = f"{member['service']} is still busy ({busy}) after {member['drain_timeout_s']:g} s"
             if member["on_timeout"] == "abort":
                 raise HaltError(
@@ -85,15 +87,24 @@ def drain(run: Run, members: List[Dict[str, Any]], slot: Optional[str]) -> None:
         _wait(_Drain(run, [member for member in running if member["in_flight"]]))
 
 
+def drain_all(run: Run, moves: List[Dict[str, Any]], orphans: List[Dict[str, Any]]) -> None:
+    """Drain everything that will be stopped in one wait: what is idle stays so only until the next request."""
+    members = [member for move in moves for member in stopping(move)]
+    members += [member for member in orphans if member["in_flight"]]
+    if members:
+        drain(run, members, moves[0]["slot"] if len(moves) == 1 else None)
+
+
 def resume(run: Run) -> None:
     """Let paused servers serve again; what cannot be resumed is told."""
     if not run.paused:
         return
-    with run.step("resume", f"resuming {', '.join(sorted(run.paused))}", guarded=False):
-        for service, member in sorted(run.paused.items()):
+    names = ", ".join(sorted(member["service"] for member in run.paused.values()))
+    with run.step("resume", f"resuming {names}", guarded=False):
+        for _, member in sorted(run.paused.items()):
             answer = offered(run.machine, member["resume"], _CALL_TIMEOUT_S)
             if not answer.ok:
-                run.note(f"{service} could not be resumed: {answer.reason}")
+                run.note(f"{member['service']} could not be resumed: {answer.reason}")
         run.paused.clear()
 
 
@@ -124,10 +135,10 @@ def _seal(drain_: _Drain) -> bool:
 
 def _pause(run: Run, member: Dict[str, Any]) -> bool:
     # Marked first: a pause whose answer got lost may still have happened, and is resumed all the same.
-    run.paused[member["service"]] = member
+    run.paused[member["unit"]] = member
     answer = offered(run.machine, member["pause"], _CALL_TIMEOUT_S)
     if answer.ok and answer.reason:
-        del run.paused[member["service"]]
+        del run.paused[member["unit"]]
         return False
     if not answer.ok:
         run.note(f"{member['service']} could not be sealed: {answer.reason}")

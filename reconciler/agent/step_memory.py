@@ -10,22 +10,28 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from . import gpu, memory
+from . import gpu, memory, places
 from .machine import Machine
-from .txn import HaltError, Run
+from .txn import HaltError, Run, known, units_of
 
 _SAMPLES = 3
 _POLL_S = (0.25, 1.0)
 _GPU_TIMEOUT_S = 10.0
 _TOLERANCE = 256 << 20
 _MIB = 1 << 20
+_SMALL = 64 << 20
+# As the planner has it, for hosts where no slot moves and nobody says.
+_RELEASE_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
 
 
 class Need(NamedTuple):
-    """What must be free: on every GPU of the slot, or of the host's memory where the GPU shares it."""
+    """What must be free: on every GPU named, or of the host's memory where the GPU shares it.
+
+    `gpus` None: no GPU is used, so only a host whose memory they share is asked.
+    """
 
     memory_class: str
-    gpus: Sequence[str]
+    gpus: Optional[Sequence[str]]
     total: int
     per_gpu: int
     reserve: int
@@ -57,6 +63,40 @@ def need_of_members(move: Dict[str, Any], members: List[Dict[str, Any]]) -> Need
     """Return what members need that ran on the slot before: the same places, their own sizes."""
     total = sum(int(member["memory"]) for member in members)
     return need_of(move)._replace(total=total, per_gpu=-(-total // max(1, len(move["gpus"]))))
+
+
+def need_of_residents(run: Run, members: Sequence[Dict[str, Any]]) -> Need:
+    """Return what residents need: they may use every GPU of the host, and what they declare is over all together."""
+    using = [member for member in members if _uses_gpu(run, member)]
+    kind = known(run.state["memory_class"]) or "discrete"
+    counted = members if kind == "unified" else using
+    total = sum(int(member["memory"]) for member in counted if int(member["memory"]) >= _SMALL)
+    gpus = [each["uuid"] for each in known(run.state["gpus"]) or []]
+    moves = run.intent["moves"]
+    return Need(
+        memory_class=kind,
+        gpus=gpus if using else None,
+        total=total,
+        per_gpu=-(-total // max(1, len(gpus))),
+        reserve=max((move["reserve_bytes"] for move in moves), default=0),
+        timeout_s=max((move["memory_timeout_s"] for move in moves), default=_RELEASE_S[kind]),
+    )
+
+
+def verify_residents(run: Run, members: Sequence[Dict[str, Any]]) -> None:
+    """Wait until residents that do not run fit."""
+    need = need_of_residents(run, members)
+    if need.total:
+        with run.step("verify_memory", "waiting until the memory is free"):
+            wait_free(run, need, units_of(list(members)))
+
+
+def _uses_gpu(run: Run, member: Dict[str, Any]) -> bool:
+    """Say whether a unit gets a GPU, by the file it comes from; of a file that is not there nothing is known: yes."""
+    for file in run.intent["quadlets"]:
+        if places.unit_of(file["name"]) == member["unit"]:
+            return any(line.startswith("AddDevice=nvidia.com/gpu") for line in file["content"].splitlines())
+    return True
 
 
 def verify_memory(run: Run, move: Dict[str, Any], gone: Sequence[str]) -> None:
@@ -91,13 +131,15 @@ def wait_free(run: Run, need: Need, gone: Sequence[str]) -> None:
 
 def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
     """Measure once."""
+    if need.gpus is None:
+        return _host_sample(machine, need)
     seen = gpu.describe(machine, machine.gpu_facts(_GPU_TIMEOUT_S), need.memory_class, _GPU_TIMEOUT_S).gpus
     if "value" not in seen:
         return Sample({}, f"what the GPUs hold is not known: {seen.get('unknown') or seen.get('na')}", [])
     by_uuid = {each["uuid"]: each for each in seen["value"]}
     missing = [uuid for uuid in need.gpus if uuid not in by_uuid]
     if missing or not need.gpus:
-        return Sample({}, f"the slot's GPUs are not there: {', '.join(missing) or 'it has none'}", [])
+        return Sample({}, f"its GPUs are not there: {', '.join(missing) or 'it has none'}", [])
     slot = [by_uuid[uuid] for uuid in need.gpus]
     holders = [holder for each in slot for holder in _holders(each)]
     problem = _processes_problem(slot, gone)
@@ -105,6 +147,13 @@ def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
     if free is None:
         return Sample({}, problem or "the free memory is not known", holders)
     return Sample(free, problem or _room_problem(need, free, slot), holders, _unlisted(slot))
+
+
+def _host_sample(machine: Machine, need: Need) -> Sample:
+    free = _free_host(machine)
+    if free is None:
+        return Sample({}, "the free memory is not known", [])
+    return Sample(free, _room_problem(need, free, []), [])
 
 
 def _processes_problem(slot: List[Dict[str, Any]], gone: Sequence[str]) -> str:

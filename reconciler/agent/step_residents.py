@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from . import step_drain, step_start, step_stop, step_trial, systemd
+from . import step_drain, step_memory, step_start, step_stop, step_trial, systemd
 from .txn import Run
 
 
 def restart_residents(run: Run) -> None:
-    """Drain, stop, try, start and judge each named resident before the next one is touched."""
+    """Drain, stop, measure, try, start and judge each named resident before the next one is touched."""
     by_unit = {member["unit"]: member for member in run.intent["residents"]}
     for unit in run.intent["restart_residents"]:
         _restart(run, by_unit[unit])
@@ -30,9 +30,10 @@ def _restart(run: Run, member: Dict[str, Any]) -> None:
             groups = step_stop.cgroups(run, [unit])
             systemd.stop(run.machine, [unit])
             step_stop.wait_gone(run, groups, step_stop.longest_stop([member]))
-            run.paused.pop(member["service"], None)
+            run.paused.pop(unit, None)
     else:
         run.residents.append(member)
+    step_memory.verify_residents(run, [member])
     step_trial.begin_trial(run, [member], None)
     with run.step("start", f"starting {unit}"):
         run.prove_claim()

@@ -37,14 +37,15 @@ def find_touched(run: Run) -> None:
     for move in run.intent["moves"]:
         if not _serves(run, stopping(move)) or _any_up(run, _only_new(move)):
             run.touched.add(move["slot"])
-        for member in stopping(move):
-            if member["resume"]:
-                run.paused[member["service"]] = member
     for member in run.intent["residents"]:
         if member["unit"] in run.intent["restart_residents"] and not _is_other(run, member):
             run.residents.append(member)
             run.was_up.append(member["unit"])
     run.orphans = list(run.intent["stop_units"])
+    beside = step_stop.committed_members(run, [*run.orphans, *run.intent["restart_residents"]])
+    for member in [*(member for move in run.intent["moves"] for member in stopping(move)), *beside]:
+        if member["resume"]:
+            run.paused[member["unit"]] = member
 
 
 def _is_other(run: Run, member: Dict[str, Any]) -> bool:
@@ -52,7 +53,7 @@ def _is_other(run: Run, member: Dict[str, Any]) -> bool:
     state = systemd.show_units(run.machine, [member["unit"]]).get(member["unit"])
     if state is None or state.active != "active":
         return False
-    return running.config_hash(run.machine, state.main_pid) != str(member["config_hash"])
+    return running.config_hash(run.machine, state.main_pid).get("value") != str(member["config_hash"])
 
 
 def _serves(run: Run, members: List[Dict[str, Any]]) -> bool:
@@ -63,7 +64,7 @@ def _serves(run: Run, members: List[Dict[str, Any]]) -> bool:
         state = shown.get(member["unit"])
         if state is None or state.active != "active":
             return False
-        if running.config_hash(run.machine, state.main_pid) != member["config_hash"]:
+        if running.config_hash(run.machine, state.main_pid).get("value") != member["config_hash"]:
             return False
     return True
 
@@ -122,6 +123,11 @@ def _start_others(run: Run) -> None:
     wanted = [unit for unit, state in shown.items() if state.load == "loaded"]
     if not wanted:
         return
+    # What ran before may have needed more, or less, than what the intent says; the committed generation knows.
+    before = step_stop.committed_members(run, wanted)
+    step_memory.verify_residents(
+        run, [member for member in before if shown[member["unit"]].active in ("inactive", "failed")]
+    )
     systemd.reset_failed(run.machine, wanted)
     systemd.start(run.machine, wanted)
     residents = [member for member in run.residents if member["unit"] in wanted]

@@ -76,7 +76,7 @@ class _Judge:
         if not self.hashed:
             return ""
         wanted = self.member["config_hash"]
-        found = running.config_hash(self.machine, state.main_pid)
+        found = running.config_hash(self.machine, state.main_pid).get("value")
         if found is None:
             return "which config hash runs cannot be read"
         return "" if found == wanted else self._give_up("REC7108", f"runs with config hash {found}, not {wanted}")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
-from . import systemd
+from . import files, systemd
 from .txn import HaltError, Run, stopping, units_of
 
 MARGIN_S = 15.0
+_ORPHAN_S = 90.0
 _POLL_S = (0.25, 1.0)
 _GONE = ("inactive", "failed")
 
@@ -32,7 +33,7 @@ def stop_move(run: Run, move: Dict[str, Any]) -> None:
             systemd.stop(run.machine, units)
         wait_gone(run, groups, longest_stop(members))
         for member in members:
-            run.paused.pop(member["service"], None)
+            run.paused.pop(member["unit"], None)
 
 
 def stop_group(run: Run, group: Dict[str, Any]) -> None:
@@ -47,8 +48,8 @@ def stop_group(run: Run, group: Dict[str, Any]) -> None:
         systemd.stop(run.machine, loaded)
 
 
-def stop_units(run: Run, units: Sequence[str]) -> None:
-    """Stop units that the new generation no longer has."""
+def stop_units(run: Run, units: Sequence[str], known: Sequence[Dict[str, Any]] = ()) -> None:
+    """Stop units that the new generation no longer has; `known` are those of them that somebody describes."""
     shown = systemd.show_units(run.machine, units) if units else {}
     up = [unit for unit, state in shown.items() if _up(state)]
     if not up:
@@ -57,7 +58,21 @@ def stop_units(run: Run, units: Sequence[str]) -> None:
         run.orphans = up
         groups = cgroups(run, up)
         systemd.stop(run.machine, up)
-        wait_gone(run, groups, 90.0)
+        wait_gone(run, groups, max(_ORPHAN_S, longest_stop(known)))
+        for unit in up:
+            run.paused.pop(unit, None)
+
+
+def committed_members(run: Run, units: Sequence[str]) -> List[Dict[str, Any]]:
+    """Return what the committed generation says about units, as far as it knows them."""
+    if run.old_generation is None or not units:
+        return []
+    try:
+        body = files.manifest(run.machine, run.old_generation)
+    except (OSError, ValueError):
+        return []
+    members = [member for group in body.get("groups", []) for member in group["members"]]
+    return [member for member in [*members, *body.get("residents", [])] if member["unit"] in units]
 
 
 def cgroups(run: Run, units: Sequence[str]) -> Dict[str, str]:
@@ -82,7 +97,7 @@ def wait_gone(run: Run, groups: Dict[str, str], timeout_s: float) -> None:
         pause_s = min(_POLL_S[1], pause_s * 1.5)
 
 
-def longest_stop(members: List[Dict[str, Any]]) -> float:
+def longest_stop(members: Sequence[Dict[str, Any]]) -> float:
     """Return how long the slowest member may take to stop, with a margin."""
     return max((member["stop_timeout_s"] for member in members), default=0.0) + MARGIN_S
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, Optional
 
 from . import places, systemd
 from .machine import Machine
-from .record import RecordError, read_record
+from .record import read_record
 from .txn import Run
 
 
@@ -22,11 +22,19 @@ def record_path(txid: str) -> str:
 
 
 def read_undo(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
-    """Return what a transaction replaced, None when it never came that far."""
+    """Return what a transaction replaced, None when it never came that far; an error when the record does not say."""
     try:
         return read_record(machine, record_path(txid))
-    except (FileNotFoundError, RecordError):
+    except FileNotFoundError:
         return None
+
+
+def has_undo(machine: Machine, txid: str) -> bool:
+    """Say whether a transaction may have replaced anything."""
+    try:
+        return machine.stat(record_path(txid)) is not None
+    except OSError:
+        return True
 
 
 def unstage(run: Run) -> None:
@@ -39,25 +47,28 @@ def unstage(run: Run) -> None:
 def restore_natives(run: Run) -> bool:
     """Put the replaced native units and links back; say whether anything had to be written."""
     undo = read_undo(run.machine, run.txid)
-    if undo is None:
-        return False
+    return undo is not None and put_back(run.machine, undo)
+
+
+def put_back(machine: Machine, undo: Dict[str, Any]) -> bool:
+    """Put back what an undo record tells; say whether any unit had to be written."""
     written = False
     for name, text in sorted(undo["natives"].items()):
         path = f"{places.NATIVE}/{name}"
         if text is None:
-            written = written or run.machine.stat(path) is not None
-            run.machine.remove(path)
+            written = written or machine.stat(path) is not None
+            machine.remove(path)
             continue
         wanted = text.encode("utf-8", "surrogateescape")
         # Written even when the bytes are right would change its time, and systemd would ask for a reload.
-        if _bytes(run, path) != wanted:
-            run.machine.write(path, wanted)
+        if _bytes(machine, path) != wanted:
+            machine.write(path, wanted)
             written = True
     for path, target in sorted(undo["links"].items()):
         if target is None:
-            run.machine.remove(path)
+            machine.remove(path)
         else:
-            run.machine.symlink(target, path)
+            machine.symlink(target, path)
     return written
 
 
@@ -67,8 +78,8 @@ def remove_generation(run: Run) -> None:
         run.machine.remove_tree(run.directory)
 
 
-def _bytes(run: Run, path: str) -> Optional[bytes]:
+def _bytes(machine: Machine, path: str) -> Optional[bytes]:
     try:
-        return run.machine.read(path)
+        return machine.read(path)
     except FileNotFoundError:
         return None

@@ -47,6 +47,7 @@ class Run:
         self.new_generation: Optional[int] = None
         # Slots whose old side was disturbed; residents and orphans that were; the way back looks at these.
         self.touched: Set[str] = set()
+        # Members that were told to take no new work, by unit.
         self.paused: Dict[str, Dict[str, Any]] = {}
         self.orphans: List[str] = []
         self.residents: List[Dict[str, Any]] = []

@@ -23,6 +23,7 @@ def render(
 
     Examples: recon render · recon render --check
     """
+    from reconciler.model.base import count
     from reconciler.render.tree import FOLDER
 
     root = common.SETTINGS.root
@@ -30,7 +31,7 @@ def render(
     if check and differences:
         for difference in differences:
             common.say(difference.rstrip("\n"))
-        common.tell(f"{len(differences)} files in {FOLDER}/ are not what desired/ says. Type:")
+        common.tell(f"Not what desired/ says: {count(len(differences), 'file')} in {FOLDER}/. Type:")
         common.tell("  recon render")
         common.finish(ExitCode.REFUSED)
     if not check:

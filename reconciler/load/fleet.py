@@ -51,7 +51,7 @@ def load_fleet(root: Path) -> Fleet:
         DesiredStateError: all problems of all files.
     """
     problems: list[Problem] = []
-    with _collection_paused():
+    with collection_paused():
         fleet = _load(root, problems)
     if problems or fleet is None:
         raise DesiredStateError(*in_order(problems))
@@ -173,7 +173,7 @@ def _check_meaning(
 
 
 @contextmanager
-def _collection_paused() -> Iterator[None]:
+def collection_paused() -> Iterator[None]:
     """Pause the cycle collector: loading makes hundreds of thousands of values, and none of them is garbage."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -8,6 +8,7 @@ Must not: hold anything the host could work out differently from what was review
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from reconciler.model.base import Wire
@@ -76,12 +77,22 @@ class Member(Wire):
 
 
 class Group(Wire):
-    """A coven on a slot: its units and members, in start order."""
+    """A coven on a slot: its units and members, in start order.
+
+    `digest` is a SHA-256 over the rest, so that a host's record of it is compared in one step.
+    """
 
     coven: str
     gate: str
     target: str
     members: tuple[Member, ...]
+    digest: str = ""
+
+    @classmethod
+    def of(cls, coven: str, gate: str, target: str, members: tuple[Member, ...]) -> Group:
+        """Make a group with its digest."""
+        bare = cls(coven=coven, gate=gate, target=target, members=members)
+        return bare.model_copy(update={"digest": hashlib.sha256(bare.model_dump_json().encode()).hexdigest()})
 
 
 class SlotMove(Wire):

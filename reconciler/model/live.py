@@ -20,9 +20,7 @@ GRAPHICS_ONLY = "G"
 
 def units_by_name(state: HostState) -> dict[str, Unit]:
     """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
-    if not isinstance(state.units, Known):
-        return {}
-    return {unit.name: unit for unit in state.units.value}
+    return state.units_by_name
 
 
 def live_covens(host: Host, state: HostState) -> dict[str, tuple[str, ...]]:
@@ -54,7 +52,7 @@ def committed_number(state: HostState) -> int | None:
 
 def committed_groups(state: HostState) -> dict[str, Group]:
     """Return the covens of the committed generation as the host would run them."""
-    return {group.coven: group for group in committed_manifest(state).groups}
+    return committed_manifest(state).groups_by_coven
 
 
 def committed_residents(state: HostState) -> dict[str, Member]:

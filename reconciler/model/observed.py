@@ -1,7 +1,7 @@
 """What a host said: the agent's reply to `observe`, word for word.
 
 This module is the wire schema: the agent builds dictionaries of exactly these shapes (tests hold both together), and
-nothing here is computed later. A fact that could not be read is `Unknown` with the reason, one that cannot exist on
+nothing here is judged later. A fact that could not be read is `Unknown` with the reason, one that cannot exist on
 this kind of host is `NotApplicable`; neither is ever zero, empty or fine.
 
 Must not: decide anything, compare with the desired state, or reach a host.
@@ -9,6 +9,7 @@ Must not: decide anything, compare with the desired state, or reach a host.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -193,6 +194,11 @@ class Manifest(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)
     source_commit: str = ""
 
+    @cached_property
+    def groups_by_coven(self) -> dict[str, Group]:
+        """Return the groups by the name of their coven."""
+        return {group.coven: group for group in self.groups}
+
 
 class Generation(Wire):
     """The committed generation: its number, its manifest, and what boots."""
@@ -258,6 +264,11 @@ class HostState(Wire):
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def units_by_name(self) -> dict[str, Unit]:
+        """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
+        return {unit.name: unit for unit in self.units.value} if isinstance(self.units, Known) else {}
 
 
 class Unreachable(Wire):

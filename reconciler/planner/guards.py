@@ -5,6 +5,7 @@ Pure. Must not: change the plan; a guard says no, or nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ def _platform_is_new_enough(case: Case) -> Iterator[Refusal]:
             )
 
 
+@functools.lru_cache(maxsize=64)
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.partition("-")[0].split(".") if part.isdigit())
 

@@ -87,9 +87,7 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         piece = memo.coven(memo.fleet.covens[name], slot, host.platform)
         others = tuple(other for other in sorted(host.may_run) if other != name)
         files += [units.gate_file(slot.name, name, others, memo.templates), *piece.files]
-        groups[name] = Group(
-            coven=name, gate=units.gate_name(slot.name, name), target=units.target_name(name), members=piece.members
-        )
+        groups[name] = Group.of(name, units.gate_name(slot.name, name), units.target_name(name), piece.members)
     residents = [
         _resident(name, service, host.platform, memo.templates) for name, service in sorted(host.residents.items())
     ]

@@ -96,5 +96,7 @@ class Clock:
     def log(self, unit: str, line: str) -> None:
         """Add a line to the journal of a unit."""
         lines = self._state.logs.setdefault(unit, [])
+        times = self._state.log_times.setdefault(unit, [])
         lines.append(line)
-        del lines[:-_LOG_LINES]
+        times.append(round(self._state.now, 3))
+        del lines[:-_LOG_LINES], times[:-_LOG_LINES]

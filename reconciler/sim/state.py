@@ -236,6 +236,7 @@ class SimState(Part):
     facts: dict[str, ServiceFacts] = {}
     faults: list[Fault] = []
     logs: dict[str, list[str]] = {}
+    log_times: dict[str, list[float]] = {}
     shared_seen: list[str] = []
     launched: list[str] = []
     cut: list[str] = []

@@ -101,7 +101,7 @@ class Systemctl:
 
     def journalctl(self, argv: Sequence[str]) -> Completed:
         """Answer `journalctl` for the last lines of one unit."""
-        unit, count = "", 10
+        unit, count, since = "", 10, float("-inf")
         words = iter(argv[1:])
         for word in words:
             key, _, value = word.partition("=")
@@ -109,13 +109,18 @@ class Systemctl:
                 unit = value or next(words)
             elif key in ("-n", "--lines"):
                 count = int(value or next(words))
+            elif key == "--since" and value.startswith("@"):
+                since = float(value[1:]) - self._state.epoch
             elif key == "-o" and next(words) == "cat":
                 continue
             elif word not in ("--output=cat", "--no-pager", "--quiet", "-q"):
                 raise UnknownArgvError(f"journalctl: {list(argv)}")
         if not unit:
             raise UnknownArgvError(f"journalctl: {list(argv)}")
-        lines = self._state.logs.get(unit, [])[-count:]
+        lines = self._state.logs.get(unit, [])
+        # A state that was saved before times were kept has lines without one: they are older than any.
+        times = [float("-inf")] * len(lines) + self._state.log_times.get(unit, [])
+        lines = [line for line, at in zip(lines, times[-len(lines) :], strict=True) if at >= since][-count:]
         return Completed(0, "".join(line + "\n" for line in lines).encode(), b"")
 
     def _queue(self, verb: str, options: dict[str, str], names: list[str], timeout_s: float) -> Completed:

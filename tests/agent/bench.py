@@ -23,6 +23,7 @@ from reconciler.model.desired import (
     Platform,
     Policy,
     Service,
+    Shared,
     Slot,
     Spiral,
     Ssh,
@@ -90,6 +91,7 @@ class Bench:
         self.machine = SimMachine.new("h-1", "h200", gpus=len(self.slots))
         self.covens = {coven.name: coven for coven in covens or (REASONING, VISION)}
         self.residents = residents or {}
+        self.shared: tuple[str, ...] = ()
         self.count = 0
 
     def copy(self) -> Bench:
@@ -112,7 +114,7 @@ class Bench:
                 for (name, gpus), coven in zip(self.slots.items(), live, strict=True)
             ),
             may_run=tuple(self.covens),
-            shared=(),
+            shared=tuple(Shared.model_validate({"unit": unit, "memory": "1GiB"}) for unit in self.shared),
             residents=self.residents,
             spiral=Spiral(),
             schedule=(),
@@ -123,7 +125,7 @@ class Bench:
     def intent(self, *live: str | None) -> dict[str, Any]:
         """Return the intent that brings the host to run these covens, one for each slot."""
         rendered, host = self.rendered(*live)
-        state = HostState.model_validate(observe.observe(self.machine, {"memory": "auto"}, CONTEXT))
+        state = HostState.model_validate(observe.observe(self.machine, self.question(), CONTEXT))
         changes = diff_host(rendered, host, state)
         order = plan_host(rendered, host, state, changes, fleet="studio", ignored=ignored_facts(state)).order
         assert order is not None, "there is nothing to do, or a guard refuses it"
@@ -156,6 +158,14 @@ class Bench:
         document = intent.model_dump(mode="json")
         self.provide(document)
         return document
+
+    def question(self) -> dict[str, Any]:
+        """Return what a plan asks the host."""
+        return {"memory": "auto", "shared": [{"unit": unit, "health": None} for unit in self.shared]}
+
+    def looked_at(self, intent: dict[str, Any]) -> dict[str, Any]:
+        """Return an intent as if the host had been as it is now when it was planned."""
+        return {**intent, "fingerprint": observe.observe(self.machine, self.question(), CONTEXT)["fingerprint"]}
 
     def provide(self, intent: dict[str, Any]) -> None:
         """Let the host have what its members need: the image, the model files, and how busy they say they are."""

@@ -7,7 +7,7 @@ import pytest
 from reconciler.agent import executor, places
 from reconciler.agent.record import read_record
 from reconciler.model.outcome import Outcome
-from reconciler.sim.deeds import edit_unit, missing, stop_unit
+from reconciler.sim.deeds import edit_unit, hold_memory, missing, stop_unit
 from reconciler.sim.faults import set_fault
 from reconciler.sim.services import add_requests
 from tests.agent.bench import IMAGES, PARSER, REASONING, VISION, Bench, a_coven, a_service
@@ -514,3 +514,48 @@ def test_every_ended_transaction_leaves_a_line_of_history_and_no_lease(bench: Be
     assert ['"state":"applied"' in line for line in lines] == [True, True]
     assert bench.machine.stat(places.LEASE) is None
     assert bench.machine.read(places.EPOCH) == b"2\n"
+
+
+def test_the_last_twenty_transactions_are_kept_and_none_that_has_no_end(bench: Bench) -> None:
+    for number in range(30):
+        directory = places.transaction(f"2025-{number:04}")
+        bench.machine.mkdir(directory)
+        end = "journal.jsonl" if number == 3 else "outcome.json"
+        bench.machine.write(f"{directory}/{end}", b'{"seq": 1, "t": 0.0}\n')
+
+    assert bench.execute({**bench.intent("vision"), "fingerprint": "another"}).state == "stale"
+
+    kept = [f"2025-{number:04}" for number in range(12, 30)]
+    assert bench.machine.listdir(places.TRANSACTIONS) == ["2025-0003", *kept, "2026-0001", "2026-0002"]
+
+
+def test_the_log_of_a_failing_unit_begins_with_the_transaction(bench: Bench) -> None:
+    bench.machine.clock.log(LLAMA, "words of last week")
+    bench.machine.clock.advance(3600.0)
+    intent = bench.intent("vision")
+    set_fault(bench.machine.state, "never-healthy", LLAMA)
+
+    assert bench.execute(intent).logs == {LLAMA: ("INFO loading weights",)}
+
+
+def test_a_shared_service_that_comes_to_the_gpus_does_not_make_a_plan_stale(bench: Bench) -> None:
+    bench.shared = ("search.service",)
+    intent = bench.intent("vision")
+    occupy(bench, "search.service")
+
+    assert bench.execute(intent).state == "applied"
+
+
+def test_a_stranger_that_comes_to_the_gpus_makes_a_plan_stale(bench: Bench) -> None:
+    bench.shared = ("search.service",)
+    intent = bench.intent("vision")
+    occupy(bench, "ollama.service")
+
+    assert bench.execute(intent).state == "stale"
+
+
+def occupy(bench: Bench, unit: str) -> None:
+    """Let a service of somebody else take a little GPU memory."""
+    hold_memory(bench.machine, 1 << 30, "python3")
+    process = bench.machine.state.processes[max(bench.machine.state.processes)]
+    process.cgroup = f"/system.slice/{unit}"

@@ -1,4 +1,4 @@
-"""Several slots move in one transaction: one after the other, one commit, and back in reverse."""
+"""Several slots move in one transaction: drained and stopped together, brought up one by one, and back in reverse."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from reconciler.agent import executor
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
+from reconciler.sim.services import add_requests
 from tests.agent.bench import Bench, a_coven, a_service
 
 A = a_coven("a", one=a_service("llamacpp", 8001, memory="90GiB"))
@@ -26,12 +27,12 @@ def bench() -> Bench:
     return bench
 
 
-def test_both_slots_move_one_after_the_other_with_one_commit(bench: Bench) -> None:
+def test_both_slots_are_drained_together_and_move_with_one_commit(bench: Bench) -> None:
     outcome = bench.run("c", "d")
 
     assert (outcome.state, outcome.committed, outcome.live) == ("applied", 2, {"left": "c", "right": "d"})
-    move = ["drain", "stop", "verify_memory", "trial", "start", "warm"]
-    assert bench.steps(outcome.txid) == ["claim", "stage", *move, *move, "commit", "finish"]
+    up = ["verify_memory", "trial", "start", "warm"]
+    assert bench.steps(outcome.txid) == ["claim", "stage", "drain", "stop", "stop", *up, *up, "commit", "finish"]
     assert bench.serving() == AFTER
 
 
@@ -50,16 +51,47 @@ def test_a_second_move_that_fails_takes_the_first_one_back_too(bench: Bench) -> 
     assert starts == [f"recon-coven-{coven}.target" for coven in ("c", "d", "b", "a")]
 
 
-def test_a_second_drain_that_is_given_up_leaves_its_own_slot_alone(bench: Bench) -> None:
-    kept = bench.pid("recon-b-two.service")
+def test_a_drain_that_is_given_up_on_one_slot_leaves_every_slot_alone(bench: Bench) -> None:
+    kept = bench.pid("recon-a-one.service"), bench.pid("recon-b-two.service")
     intent = bench.intent("c", "d")
     bench.busy(8002, 1000.0)
 
     outcome = bench.execute(intent)
 
-    assert (outcome.state, outcome.code, outcome.live) == ("rolled_back", "REC7101", {"left": "a", "right": "b"})
+    assert (outcome.state, outcome.code, outcome.live) == ("aborted", "REC7101", {"left": "a", "right": "b"})
     assert bench.serving() == BEFORE
-    assert bench.pid("recon-b-two.service") == kept
+    assert (bench.pid("recon-a-one.service"), bench.pid("recon-b-two.service")) == kept
+    assert bench.machine.state.cut == []
+
+
+def test_work_that_comes_to_one_slot_while_the_other_drains_is_not_cut(bench: Bench) -> None:
+    intent = bench.intent("c", "d")
+    bench.busy(8002, 20.0)
+    (server,) = bench.machine.podman.servers.matching(":8001")
+    add_requests(server, bench.machine.clock.now, 8.0, 1, 15.0)
+
+    outcome = bench.execute(intent)
+
+    assert outcome.state == "applied"
+    assert bench.machine.state.cut == []
+
+
+def test_services_of_one_name_on_two_slots_are_told_apart() -> None:
+    env = {"VLLM_SERVER_DEV_MODE": "1"}
+    left, right = (
+        a_coven(name, vllm=a_service("vllm", port, memory="90GiB", env=env))
+        for name, port in (("a", 8001), ("b", 8002))
+    )
+    bench = Bench(left, right, C, D, slots={"left": ("0",), "right": ("1",)})
+    assert bench.run("a", "b").state == "applied"
+    intent = bench.intent("c", "d")
+    bench.busy(8001, 1000.0)
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("aborted", "REC7101")
+    assert bench.serving() == ["recon-a-vllm", "recon-b-vllm"]
+    assert [server.paused for server in bench.machine.podman.servers.matching(":800*")] == []
     assert bench.machine.state.cut == []
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.agent import executor, launch, lease, places, versions
 from reconciler.agent.dispatch import handle
+from reconciler.agent.machine import Completed
 from reconciler.agent.wire import RequestError
 from tests.agent.bench import CONTEXT, Bench
 
@@ -69,6 +70,41 @@ def test_a_second_order_learns_who_has_the_host() -> None:
 
     assert (answer["launched"], answer["lease"]["owner"], answer["lease"]["txid"]) == (False, "ann", first["txid"])
     assert bench.machine.stat(places.transaction(second["txid"])) is None
+
+
+def refusing_to_start(bench: Bench) -> None:
+    run = bench.machine.run
+
+    def refuse(argv: Any, timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None) -> Completed:
+        if argv[0] == "systemd-run":
+            return Completed(1, b"", b"Failed to connect to bus")
+        return run(argv, timeout_s, stdin, env)
+
+    bench.machine.run = refuse  # type: ignore[method-assign]
+
+
+def test_an_order_that_systemd_does_not_start_leaves_no_transaction() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    refusing_to_start(bench)
+
+    with pytest.raises(RequestError, match="Failed to connect to bus"):
+        apply(bench, intent)
+
+    assert bench.machine.stat(places.transaction(intent["txid"])) is None
+
+
+def test_what_an_earlier_executor_of_this_order_left_outlives_a_start_that_fails() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    undo = places.transaction(bench.submit(intent)) + "/undo.json"
+    bench.machine.write(undo, b"what to put back")
+    refusing_to_start(bench)
+
+    with pytest.raises(RequestError):
+        apply(bench, intent)
+
+    assert bench.machine.read(undo) == b"what to put back"
 
 
 def test_an_order_that_runs_or_has_ended_is_joined_and_not_started_again() -> None:

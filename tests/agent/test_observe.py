@@ -15,12 +15,12 @@ from reconciler.model.observed import HostState
 from tests.agent.fakehost import Content, FakeHost, Link
 from tests.agent.test_files import BODY, HEADER, ONE, a_described
 from tests.agent.test_processes import ID, a_process
-from tests.builders import a_group
+from tests.builders import a_group, a_member
 
 MANIFEST: dict[str, Any] = {
     "groups": [a_group("reasoning").model_dump(mode="json"), a_group("vision").model_dump(mode="json")],
     "live": {"main": "reasoning"},
-    "residents": [{"unit": "recon-resident-embed.service", "health": None}],
+    "residents": [a_member("resident", "embed", health=None).model_dump(mode="json")],
     "files": {},
 }
 GROUP = "/system.slice/recon-reasoning-vllm.service"

@@ -85,7 +85,7 @@ def test_a_check_of_a_fresh_tree_passes_and_of_a_stale_one_shows_the_difference(
     assert f"-Image=registry.example.net/a@sha256:{'1' * 64}\n+Image=registry.example.net/a@sha256:{'3' * 64}\n" in (
         stale.stdout
     )
-    assert stale.stderr == "1 of 7 files in quadlets/ are not what desired/ says. Type:\n  recon render\n"
+    assert stale.stderr == "Not what desired/ says: 1 file in quadlets/. Type:\n  recon render\n"
     assert tree(root) == before
 
 

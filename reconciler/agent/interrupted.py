@@ -1,0 +1,62 @@
+"""Brings transactions that lost their executor for good, in a power cut or a reboot, to an end that can be told.
+
+The host booted the committed generation by itself. What is left of the interrupted one are native units beside it and
+a directory that nothing points to; the next executor takes both away before it writes its own.
+
+Must not: touch what is committed, or a generation that is on trial.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+from . import files, outcome, places, step_undo, systemd
+from .claims import INTERRUPTED
+from .outcome import End
+from .record import RecordError
+from .txn import Run
+
+_LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
+
+
+def settle(run: Run) -> None:
+    """End every transaction that began and has no outcome, newest first. Call with the claim, before stage."""
+    if run.machine.stat(places.TRIAL) is not None:
+        # No reboot since: what is on trial may run, and this transaction's own trial takes its place.
+        return
+    for txid in unfinished(run):
+        run.prove_claim()
+        end = _end_of(run, txid)
+        run.note(f"transaction {txid}: {end.reason}")
+        outcome.conclude_for(run.machine, txid, end)
+
+
+def unfinished(run: Run) -> List[str]:
+    """Return the other transactions with a journal and without an outcome, newest first."""
+    machine = run.machine
+    names = [name for name in machine.listdir(places.TRANSACTIONS) if not name.startswith(".") and name != run.txid]
+    return [
+        name
+        for name in reversed(names)
+        if machine.stat(places.transaction(name) + "/journal.jsonl") is not None
+        and machine.stat(outcome.path_of(name)) is None
+    ]
+
+
+def _end_of(run: Run, txid: str) -> End:
+    try:
+        undo = step_undo.read_undo(run.machine, txid)
+    except RecordError as error:
+        # Nobody can put back what is not told; the host must not be refused for ever because of it.
+        return End("aborted", f"{INTERRUPTED}; native units of it may be left: {error}", "REC7116")
+    committed: Optional[int] = files.committed_number(run.machine)
+    if undo is None:
+        return End("aborted", INTERRUPTED, "REC7116")
+    number = int(undo["generation"])
+    if number == committed:
+        return End("applied", _LATE.format(number))
+    # Natives of a later commit are newer than what this one would put back.
+    if undo["from"] == committed and step_undo.put_back(run.machine, undo):
+        systemd.daemon_reload(run.machine)
+    run.machine.remove_tree(places.generation(number))
+    return End("aborted", INTERRUPTED, "REC7116")

@@ -1,0 +1,175 @@
+"""How a transaction ended, written down: the outcome, the line of history, and the claim given back.
+
+Must not: decide which end it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from . import files, places, step_undo, systemd
+from .journal import read_events
+from .machine import Machine
+from .plain import clean
+from .record import RecordError, read_record, write_record
+from .txn import Run
+
+KEEP = 20
+_HISTORY_LIMIT = 64 << 20
+_BLANK = {
+    "host": "",
+    "owner": "",
+    "source_commit": "",
+    "plan_digest": "",
+    "manifest_live": {},
+    "groups": [],
+    "moves": [],
+}
+
+
+class End(NamedTuple):
+    """How a transaction ended; see `model.outcome.Outcome`."""
+
+    state: str
+    reason: str
+    code: Optional[str] = None
+    fix: Optional[str] = None
+
+
+def path_of(txid: str) -> str:
+    """Return where the outcome of a transaction is."""
+    return places.transaction(txid) + "/outcome.json"
+
+
+def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
+    """Return the outcome of a transaction, None when it has none that verifies."""
+    try:
+        return read_record(machine, path_of(txid))
+    except (OSError, RecordError):
+        return None
+
+
+def proceed(host: str) -> str:
+    """Return the command that goes on."""
+    return f"recon apply --host {host}" if host else "recon apply"
+
+
+def conclude(run: Run, end: End) -> Dict[str, Any]:
+    """Write the outcome, then the history, give the claim back, and drop the books of long ago."""
+    outcome: Dict[str, Any] = {
+        **_described(run.machine, run.intent, end),
+        "txid": run.txid,
+        "started_at": run.started_at,
+        "elapsed_s": round(run.machine.monotonic() - run.started, 3),
+        "steps_s": run.steps_s,
+        "logs": run.logs,
+    }
+    _write(run.machine, outcome)
+    with contextlib.suppress(OSError):
+        _prune(run.machine, run.txid)
+    return outcome
+
+
+def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
+    """Write the outcome of a transaction that has no executor: its intent did not verify, or its executor is gone."""
+    directory = places.transaction(txid)
+    intent: Dict[str, Any] = dict(_BLANK)
+    with contextlib.suppress(OSError, RecordError):
+        intent = read_record(machine, directory + "/intent.json")
+    machine.mkdir(directory)
+    events = read_events(machine, directory + "/journal.jsonl", 0)
+    found = machine.stat(directory + "/intent.json")
+    outcome: Dict[str, Any] = {
+        **_described(machine, intent, end),
+        "txid": txid,
+        "started_at": found.mtime_ns / 1e9 if found is not None and found.mtime_ns else machine.wall(),
+        "elapsed_s": float(events[-1]["t"]) if events else 0.0,
+        "steps_s": {},
+        "logs": {},
+    }
+    _write(machine, outcome)
+    return outcome
+
+
+def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
+    """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it."""
+    txid = outcome["txid"]
+    undo: Optional[Dict[str, Any]] = None
+    with contextlib.suppress(OSError, RecordError):
+        undo = step_undo.read_undo(machine, txid)
+    line = {key: value for key, value in outcome.items() if key != "logs"}
+    line["from_generation"] = undo["from"] if undo else outcome["committed"]
+    if not _is_in_history(machine, txid):
+        machine.append(places.HISTORY, (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode())
+    try:
+        lease = read_record(machine, places.LEASE)
+    except (OSError, RecordError):
+        return
+    if lease.get("txid") == txid:
+        machine.remove(places.LEASE)
+
+
+def _write(machine: Machine, outcome: Dict[str, Any]) -> None:
+    write_record(machine, path_of(outcome["txid"]), outcome)
+    settle(machine, outcome)
+
+
+def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, Any]:
+    fix = end.fix or (None if end.code is None else proceed(intent["host"]))
+    return {
+        "host": intent["host"],
+        "state": end.state,
+        "reason": clean(end.reason, 2000),
+        "code": end.code,
+        "fix": fix,
+        "committed": _committed(machine),
+        "live": _live(machine, intent),
+        "owner": intent["owner"],
+        "source_commit": intent["source_commit"],
+        "plan_digest": intent["plan_digest"],
+    }
+
+
+def _is_in_history(machine: Machine, txid: str) -> bool:
+    try:
+        history = machine.read(places.HISTORY, _HISTORY_LIMIT)
+    except FileNotFoundError:
+        return False
+    return f'"txid":{json.dumps(txid)}'.encode() in history
+
+
+def _prune(machine: Machine, running: str) -> None:
+    """Remove all but the newest transactions; one that began and has no end is still to be brought to one."""
+    names = [name for name in machine.listdir(places.TRANSACTIONS) if not name.startswith(".")]
+    for name in names[:-KEEP]:
+        begun = machine.stat(places.transaction(name) + "/journal.jsonl") is not None
+        if name != running and (not begun or machine.stat(path_of(name)) is not None):
+            machine.remove_tree(places.transaction(name))
+
+
+def _committed(machine: Machine) -> Optional[int]:
+    try:
+        return files.committed_number(machine)
+    except (OSError, ValueError):
+        return None
+
+
+def _live(machine: Machine, intent: Dict[str, Any]) -> Dict[str, Optional[str]]:
+    """Say which coven each slot runs, by the gates that are up: not by what should have happened."""
+    slots: Dict[str, Optional[str]] = dict.fromkeys(intent["manifest_live"])
+    groups: List[Dict[str, Any]] = list(intent["groups"])
+    for move in intent["moves"]:
+        slots.setdefault(move["slot"])
+        groups += [group for group in (move["old"], move["new"]) if group is not None]
+    covens = {group["gate"]: group["coven"] for group in groups}
+    try:
+        shown = systemd.show_units(machine, sorted(covens)) if covens else {}
+    except systemd.SystemdError:
+        return slots
+    for gate, state in shown.items():
+        for slot in slots:
+            if state.active == "active" and gate == f"recon-gate-{slot}-{covens[gate]}.service":
+                slots[slot] = covens[gate]
+    return slots

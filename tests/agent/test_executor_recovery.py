@@ -1,0 +1,227 @@
+"""What an executor, or the power, left half done is brought to an end, and the end is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import Any
+
+import pytest
+
+from reconciler.agent import executor, observe, places
+from reconciler.agent.record import read_record
+from reconciler.model.outcome import Outcome
+from reconciler.sim.faults import set_fault
+from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from tests.agent.bench import CONTEXT, VISION, Bench, a_coven, a_service
+
+REASONING = ["recon-reasoning-rerank", "recon-reasoning-vllm"]
+TXID = "2026-0002"
+GATE = "/etc/systemd/system/recon-gate-all-other.service"
+INTERRUPTED = "interrupted by a power cut or reboot; the committed generation booted"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A host on which reasoning serves and a switch to vision was handed over; the switch also brings a third coven."""
+    bench = Bench()
+    assert bench.run("reasoning").state == "applied"
+    bench.covens["other"] = a_coven("other", one=a_service("llamacpp", 8004, memory="8GiB"))
+    bench.submit(bench.intent("vision"))
+    return bench
+
+
+def stop_before(bench: Bench, what: str, how: type[StoppedError]) -> None:
+    """Let the executor run until right before its first change that begins with these words."""
+
+    def hook(when: str, change: str) -> None:
+        if when == "before" and change.startswith(what):
+            raise how
+
+    bench.machine.hook = hook
+    with pytest.raises(how):
+        executor.execute(bench.machine, TXID)
+    bench.machine.hook = None
+    if how is KilledError:
+        bench.machine.revive()
+        return
+    bench.machine.reboot()
+    bench.machine.clock.advance(90.0)
+
+
+def again(bench: Bench) -> Outcome:
+    return Outcome.model_validate(executor.execute(bench.machine, TXID))
+
+
+def failing(path: str) -> Any:
+    def hook(when: str, change: str) -> None:
+        if when == "before" and change == f"write {path}":
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    return hook
+
+
+def natives(bench: Bench) -> list[str]:
+    return [name for name in bench.machine.listdir(places.NATIVE) if name.startswith("recon-")]
+
+
+def last(bench: Bench) -> dict[str, Any]:
+    found: dict[str, Any] = observe.observe(bench.machine, {"memory": "auto"}, CONTEXT)["executor"]["last"]
+    return found
+
+
+def history(bench: Bench) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in bench.machine.read(places.HISTORY).splitlines()]
+
+
+def test_a_recovery_that_fails_with_something_changed_holds_the_host(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", KilledError)
+    bench.machine.hook = failing(places.EPOCH)
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.code, outcome.fix) == ("held", "REC7190", "recon apply --host h-1")
+    assert outcome.reason == (
+        "the executor ended before the transaction did (killed, or out of memory); then bringing the host to an end "
+        f"failed: OSError: [Errno 5] Input/output error: '{places.EPOCH}'"
+    )
+
+
+def test_a_recovery_that_fails_with_nothing_changed_is_an_aborted_transaction(bench: Bench) -> None:
+    stop_before(bench, "mkdir /etc/recon/generations/2", KilledError)
+    bench.machine.hook = failing(places.EPOCH)
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.code, outcome.fix) == ("aborted", "REC7199", "recon apply --host h-1")
+    assert bench.serving() == REASONING
+
+
+def test_a_recovery_that_fails_after_the_commit_is_still_applied(bench: Bench) -> None:
+    stop_before(bench, f"remove {places.TRIAL}", KilledError)
+    bench.machine.hook = failing(places.EPOCH)
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 2, {"all": "vision"})
+
+
+def test_an_undo_record_that_does_not_verify_is_not_taken_for_nothing_changed(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", KilledError)
+    path = places.transaction(TXID) + "/undo.json"
+    bench.machine.write(path, bench.machine.read(path).replace(b'"from":1', b'"from":7'))
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert f"{path}: its sum is wrong" in outcome.reason
+
+
+def test_a_host_held_by_a_failed_recovery_is_brought_on_by_the_next_apply(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", KilledError)
+    bench.machine.hook = failing(places.EPOCH)
+    assert again(bench).state == "held"
+    bench.machine.hook = None
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
+
+
+def test_a_transaction_that_lost_power_is_said_to_have(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", PowerCutError)
+
+    assert last(bench) == {
+        "unknown": f"transaction {TXID} was {INTERRUPTED}; the next apply tidies up: recon plan --host h-1"
+    }
+
+
+def test_the_next_executor_ends_a_transaction_that_lost_power(bench: Bench) -> None:
+    before = natives(bench)
+    stop_before(bench, "run systemctl start", PowerCutError)
+    assert (GATE.rpartition("/")[2] in natives(bench), GATE.rpartition("/")[2] in before) == (True, False)
+    del bench.covens["other"]
+    bench.covens["vision"] = VISION
+    txid = bench.submit(bench.intent("vision"))
+    cut: list[list[str]] = []
+
+    def look(when: str, change: str) -> None:
+        if when == "before" and change == "mkdir /etc/recon/generations/3":
+            cut.append(natives(bench))
+            assert bench.machine.stat(places.generation(2)) is None
+            assert read_record(bench.machine, places.transaction(TXID) + "/outcome.json")["state"] == "aborted"
+
+    bench.machine.hook = look
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 3, {"all": "vision"})
+    assert cut == [before]
+    ended = Outcome.model_validate(read_record(bench.machine, places.transaction(TXID) + "/outcome.json"))
+    assert (ended.state, ended.code, ended.reason, ended.fix, ended.committed, ended.live, ended.owner) == (
+        "aborted",
+        "REC7116",
+        INTERRUPTED,
+        "recon apply --host h-1",
+        1,
+        {"all": "reasoning"},
+        "ci@example.net",
+    )
+    assert [(line["txid"], line["state"]) for line in history(bench)] == [
+        ("2026-0001", "applied"),
+        (TXID, "aborted"),
+        (txid, "applied"),
+    ]
+
+
+def test_a_transaction_that_lost_power_after_its_commit_counts_as_applied(bench: Bench) -> None:
+    stop_before(bench, f"remove {places.TRIAL}", PowerCutError)
+    assert bench.serving() == ["recon-vision-llama"]
+
+    assert bench.run("reasoning").state == "applied"
+
+    ended = Outcome.model_validate(read_record(bench.machine, places.transaction(TXID) + "/outcome.json"))
+    assert (ended.state, ended.code, ended.reason) == (
+        "applied",
+        None,
+        "interrupted by a power cut or reboot after the commit of generation 2, which booted",
+    )
+    assert GATE.rpartition("/")[2] in natives(bench)
+
+
+def test_what_was_interrupted_is_not_ended_before_the_host_is_seen_to_be_as_planned(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", PowerCutError)
+    intent = bench.intent("vision")
+    before = bench.disk()
+
+    outcome = bench.execute({**intent, "fingerprint": "sha256:" + "0" * 64})
+
+    assert outcome.state == "stale"
+    assert bench.disk() == before
+    assert "was interrupted" in last(bench).get("unknown", "was interrupted")
+    assert bench.machine.stat(places.transaction(TXID) + "/outcome.json") is None
+
+
+def test_natives_are_not_put_back_over_those_of_a_later_commit(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", PowerCutError)
+    path = places.transaction(TXID) + "/outcome.json"
+    assert bench.run("vision").state == "applied"
+    bench.machine.remove(path)
+    before = bench.disk()
+
+    intent = bench.intent("reasoning")
+    set_fault(bench.machine.state, "never-healthy", "recon-reasoning-vllm.service")
+    assert bench.execute(intent).state == "rolled_back"
+
+    assert bench.disk() == before
+    assert read_record(bench.machine, path)["state"] == "aborted"
+
+
+def test_an_interrupted_transaction_without_a_readable_record_does_not_refuse_the_next(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", PowerCutError)
+    undo = places.transaction(TXID) + "/undo.json"
+    bench.machine.write(undo, b"torn")
+
+    assert bench.run("vision").state == "applied"
+
+    reason = read_record(bench.machine, places.transaction(TXID) + "/outcome.json")["reason"]
+    assert reason == f"{INTERRUPTED}; native units of it may be left: {undo}: it is not JSON"
