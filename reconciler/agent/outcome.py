@@ -9,7 +9,7 @@ import contextlib
 import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import files, places, step_undo, systemd
+from . import durations, files, places, step_undo, systemd
 from .journal import read_events
 from .machine import Machine
 from .plain import clean
@@ -67,6 +67,8 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
         "logs": run.logs,
     }
     _write(run.machine, outcome)
+    if end.state == "applied":
+        durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError):
         _prune(run.machine, run.txid)
     return outcome

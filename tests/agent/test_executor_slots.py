@@ -91,7 +91,7 @@ def test_services_of_one_name_on_two_slots_are_told_apart() -> None:
 
     assert (outcome.state, outcome.code) == ("aborted", "REC7101")
     assert bench.serving() == ["recon-a-vllm", "recon-b-vllm"]
-    assert [server.paused for server in bench.machine.podman.servers.matching(":800*")] == []
+    assert [bench.machine.podman.servers.matching(f":{port}")[0].paused for port in (8001, 8002)] == [False, False]
     assert bench.machine.state.cut == []
 
 

@@ -307,3 +307,16 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
 def test_colour_flags_that_make_no_sense_are_refused() -> None:
     assert recon("--color", "blue", "validate").code == ExitCode.USAGE
     assert common.SETTINGS.color in {"auto", "always", "never"}
+
+
+def test_a_coven_that_came_up_before_has_its_time_in_the_plan(settled: Path) -> None:
+    file = settled / "desired/hosts/h-1.yaml"
+    for before, after in (("reasoning", "vision"), ("vision", "reasoning")):
+        SimWorld.rewrite(file, rf"(?m)^coven: {before}$", f"coven: {after}")
+        assert recon("-C", str(settled), "apply", "--yes").code == 0
+    SimWorld.rewrite(file, r"(?m)^coven: .*$", "coven: vision")
+
+    document = json.loads(recon("-C", str(settled), "plan", "--host", "h-1", "-o", "json").out)
+
+    assert document["hosts"][0]["transitions"][0]["estimated_s"] > 30
+    assert "clients of reasoning (vllm) for about " in document["hosts"][0]["transitions"][0]["cuts_off"]
