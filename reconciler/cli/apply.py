@@ -53,7 +53,8 @@ def apply(
                 fix="recon apply --yes",
             )
         )
-    repository, made = make_plan(common.SETTINGS.root, host or (), now=time.time())
+    with common.asking() as on_done:
+        repository, made = make_plan(common.SETTINGS.root, host or (), now=time.time(), on_done=on_done)
     if not as_json:
         for line in plan_lines(made, common.paint()):
             common.say(line)

@@ -5,9 +5,11 @@ stdout is the result, stderr the progress. Must not: know any one command; impor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -70,6 +72,29 @@ def tell(text: str) -> None:
     """Write a line of progress."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[Callable[[str, object], None]]:
+    """Show on a terminal that hosts are asked and how many have answered; give what to call for each."""
+    moving = sys.stderr.isatty()
+    answered = 0
+
+    def show(text: str) -> None:
+        if moving:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def on_done(_host: str, _answer: object) -> None:
+        nonlocal answered
+        answered += 1
+        show(f"… asking the hosts: {answered} answered")
+
+    show("… asking the hosts")
+    try:
+        yield on_done
+    finally:
+        show("")
 
 
 def finish(code: ExitCode) -> NoReturn:

@@ -38,7 +38,8 @@ def plan(
     from reconciler.views.plan_text import plan_lines
     from reconciler.workflow import make_plan
 
-    _, made = make_plan(common.SETTINGS.root, host or (), now=time.time())
+    with common.asking() as on_done:
+        _, made = make_plan(common.SETTINGS.root, host or (), now=time.time(), on_done=on_done)
     if out:
         out.write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if output is common.PlanOutput.json:

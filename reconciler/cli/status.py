@@ -21,7 +21,8 @@ def status(host: common.HostOption = None, output: common.OutputOption = common.
 
     repository = open_repository(common.SETTINGS.root)
     hosts = select_hosts(repository.fleet, host or ())
-    answers = observe_hosts(repository, hosts, render_hosts(repository, hosts))
+    with common.asking() as on_done:
+        answers = observe_hosts(repository, hosts, render_hosts(repository, hosts), on_done=on_done)
     if output is common.Output.json:
         import json
 

@@ -25,7 +25,8 @@ def units_by_name(state: HostState) -> dict[str, Unit]:
 
 def live_covens(host: Host, state: HostState) -> dict[str, tuple[str, ...]]:
     """Return for every slot the covens whose gate is up: none, one, or (what must never be) more."""
-    gates = [name for name, unit in units_by_name(state).items() if unit.active in UP]
+    units = units_by_name(state)
+    gates = [name for name in units if name.startswith("recon-gate-") and units[name].active in UP]
     return {slot.name: tuple(sorted(_covens_of_gates(gates, slot.name))) for slot in host.slots}
 
 

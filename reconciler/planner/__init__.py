@@ -43,7 +43,9 @@ def plan_host(
 ) -> HostPlan:
     """Return what would be done on one host of a fleet, or why it will not be."""
     moves = slot_moves(rendered, host, state, changes)
-    budgets = {slot.name: budget_of(host, slot.name, _wanted(rendered, slot.name), state) for slot in host.slots}
+    asked = moves or any(change.kind == "resident" for change in changes)
+    slots = host.slots if asked else ()
+    budgets = {slot.name: budget_of(host, slot.name, _wanted(rendered, slot.name), state) for slot in slots}
     refused = refusals(
         Case(
             owner=f"{fleet}/{host.name}",

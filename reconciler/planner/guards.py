@@ -247,9 +247,9 @@ def _memory_is_known_and_enough(case: Case) -> Iterator[Refusal]:
     moving = {move.slot for move in case.moves if move.new}
     resident = any(change.kind == "resident" for change in case.changes)
     for slot in case.host.slots:
-        budget = case.budgets[slot.name]
         if slot.name not in moving and not resident:
             continue
+        budget = case.budgets[slot.name]
         if budget.available is None:
             yield Refusal(
                 code="REC8002",

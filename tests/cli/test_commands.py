@@ -320,3 +320,13 @@ def test_a_coven_that_came_up_before_has_its_time_in_the_plan(settled: Path) -> 
 
     assert document["hosts"][0]["transitions"][0]["estimated_s"] > 30
     assert "clients of reasoning (vllm) for about " in document["hosts"][0]["transitions"][0]["cuts_off"]
+
+
+def test_on_a_terminal_one_sees_that_hosts_are_asked_and_nothing_of_it_stays(studio: Path) -> None:
+    out, err = io.StringIO(), Terminal()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        run(["-C", str(studio), "plan"])
+
+    assert "asking the hosts: 2 answered" in err.getvalue()
+    assert err.getvalue().endswith("\r\x1b[K")
+    assert recon("-C", str(studio), "plan").err == ""
