@@ -85,7 +85,6 @@ def _slots(rendered: RenderedHost, host: Host, state: HostState, edited: frozens
             slot=slot.name,
             before=before,
             after=wanted,
-            runs_wrong=True,
         )
 
 
@@ -117,7 +116,6 @@ def _members(slot: str, group: Group, state: HostState, edited: frozenset[str]) 
             service=member.service,
             before=old_hashes.get(member.service),
             after=member.config_hash,
-            runs_wrong=True,
         )
     kept = {member.unit for member in group.members}
     for gone in before.members if before else ():
@@ -133,7 +131,6 @@ def _members(slot: str, group: Group, state: HostState, edited: frozenset[str]) 
                 coven=group.coven,
                 service=gone.service,
                 before=gone.config_hash,
-                runs_wrong=True,
             )
 
 
@@ -189,17 +186,15 @@ def _residents(rendered: RenderedHost, state: HostState, edited: frozenset[str])
             cause="desired" if new else _cause(by_git=word == "config_changed", by_host=by_host),
             service=member.service,
             after=member.config_hash,
-            runs_wrong=True,
         )
 
 
 def _orphans(rendered: RenderedHost, state: HostState, *, moving: set[str | None]) -> Iterator[Change]:
     """Yield running services of ours that are declared no more; those of a coven that moves stop with it."""
-    declared = {member.unit for group in rendered.groups.values() for member in group.members}
-    declared |= {member.unit for member in rendered.residents}
+    declared = live.coven_units(rendered.groups) | {member.unit for member in rendered.residents}
     groups = live.committed_groups(state)
-    stopping = {member.unit for coven, group in groups.items() if coven in moving for member in group.members}
-    committed = {member.unit for group in groups.values() for member in group.members}
+    stopping = live.coven_units({coven: group for coven, group in groups.items() if coven in moving})
+    committed = live.coven_units(groups)
     for name, unit in sorted(live.units_by_name(state).items()):
         known = name in committed or name.startswith("recon-resident-")
         if known and unit.active in live.UP and name.endswith(".service") and name not in declared | stopping:
@@ -210,7 +205,6 @@ def _orphans(rendered: RenderedHost, state: HostState, *, moving: set[str | None
                 reason=f"{name} runs and is no longer declared",
                 cause="desired",
                 before=name,
-                runs_wrong=True,
             )
 
 

@@ -15,7 +15,6 @@ from .machine import Machine
 from .plain import clean
 from .record import RecordError, read_record
 
-QUADLETS = (".container", ".volume", ".network", ".image", ".pod", ".build", ".kube")
 FILE_LIMIT = 1 << 20
 BODY_LIMIT = 64 << 10
 _KEY = re.compile(r"^# recon-(owner|config-hash|source-commit): (.*)$")
@@ -56,7 +55,7 @@ def managed_files(machine: Machine, expect: Optional[Dict[str, str]] = None) -> 
     found: Dict[str, str] = {}
     for tier, link in (("committed", places.COMMITTED), ("trial", places.TRIAL)):
         for name in _names(machine, link):
-            if name.endswith(QUADLETS):
+            if name.endswith(stray.QUADLETS):
                 found[f"{link}/{name}"] = tier
     for name in _names(machine, places.NATIVE):
         if name.startswith("recon-") and not name.endswith(stray.DIRECTORIES):
@@ -113,7 +112,7 @@ def units_of(paths: List[str]) -> List[str]:
             continue
         if dot + suffix in (".container", ".kube"):
             units.add(stem + ".service")
-        elif dot + suffix in QUADLETS:
+        elif dot + suffix in stray.QUADLETS:
             units.add(f"{stem}-{suffix}.service")
         else:
             units.add(stem + dot + suffix)

@@ -10,7 +10,7 @@ from .machine import Machine
 
 PREFIX = "recon-"
 DIRECTORIES = (".d", ".wants", ".requires", ".upholds")
-_QUADLETS = (".container", ".volume", ".network", ".image", ".pod", ".build", ".kube")
+QUADLETS = (".container", ".volume", ".network", ".image", ".pod", ".build", ".kube")
 _QUADLET_DIRS = ("/run/containers/systemd", "/etc/containers/systemd", "/usr/share/containers/systemd")
 
 # In systemd's own order. The generator's directories are left out: what is there was made from a Quadlet found here.
@@ -50,12 +50,12 @@ def _quadlets(machine: Machine, directory: str, depth: int) -> Iterator[str]:
     """Yield Quadlets of ours below a directory, as the generator would find them: subdirectories and links too."""
     for name in _names(machine, directory):
         path = f"{directory}/{name}"
-        if name.startswith(PREFIX) and name.endswith(_QUADLETS):
+        if name.startswith(PREFIX) and name.endswith(QUADLETS):
             yield path
         elif name.startswith(PREFIX) and name.endswith(".d"):
             yield from _drop_ins(machine, path)
         # `users` is for the services of users; the directories of a generation hold no Quadlets.
-        elif depth and name not in ("users", "units", "boot.wants") and not name.endswith((*_QUADLETS, ".d")):
+        elif depth and name not in ("users", "units", "boot.wants") and not name.endswith((*QUADLETS, ".d")):
             yield from _quadlets(machine, path, depth - 1)
 
 

@@ -86,10 +86,8 @@ def _cuts(plan: HostPlan) -> list[str]:
 
 def _touches(plan: HostPlan) -> list[str]:
     """Say what is done to residents and left-over services, which have no slot and so no transition."""
-    changes = [change for change in plan.changes if change.address.split("/")[1] in {"resident", "orphan"}]
-    return [
-        f"{change.actions[0]}s {change.address.split('/', 2)[2]}" for change in changes if "start" not in change.actions
-    ]
+    touched = [change for change in plan.changes if change.is_beside_slots and "start" not in change.actions]
+    return [f"{change.actions[0]}s {change.name}" for change in touched]
 
 
 def owner() -> str:

@@ -15,7 +15,6 @@ ChangeWord = Literal[
     "coven_switch",
     "coven_stopped",
     "config_changed",
-    "config_hash_differs",
     "edited_by_hand",
     "file_missing",
     "file_new",
@@ -38,7 +37,6 @@ class Change(Wire):
     """One difference.
 
     `name` is unique within its kind on a host. `slot`, `coven` and `service` say what it belongs to, if anything.
-    `runs_wrong` is true when what runs (not only what is on disk) is not what is declared.
     """
 
     kind: ChangeKind
@@ -52,4 +50,3 @@ class Change(Wire):
     before: str | None = None
     after: str | None = None
     diff: tuple[str, ...] = ()
-    runs_wrong: bool = False

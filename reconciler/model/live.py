@@ -5,6 +5,8 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member
 from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
@@ -83,10 +85,14 @@ def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None
     return found if len(found) == len(wanted) else None
 
 
+def coven_units(groups: Mapping[str, Group]) -> frozenset[str]:
+    """Return the units of all members of covens."""
+    return frozenset(member.unit for group in groups.values() for member in group.members)
+
+
 def known_units(rendered: RenderedHost, host: Host, state: HostState) -> frozenset[str]:
     """Return the units that may hold GPU memory: declared, committed, resident or shared."""
-    declared = {member.unit for group in rendered.groups.values() for member in group.members}
-    committed = {member.unit for group in committed_groups(state).values() for member in group.members}
+    declared, committed = coven_units(rendered.groups), coven_units(committed_groups(state))
     residents = {member.unit for member in rendered.residents} | set(committed_residents(state))
     return frozenset(declared | committed | residents | {shared.unit for shared in host.shared})
 

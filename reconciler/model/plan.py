@@ -75,6 +75,21 @@ class PlannedChange(Wire):
     after: Any = None
     diff: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """Return what kind of thing differs: the second part of the address (see `model.change`)."""
+        return self.address.split("/", 2)[1]
+
+    @property
+    def name(self) -> str:
+        """Return which one differs: the address after its host and kind."""
+        return self.address.split("/", 2)[2]
+
+    @property
+    def is_beside_slots(self) -> bool:
+        """Say whether a resident or a left-over service is touched: those have no slot, and so no transition."""
+        return self.kind in {"resident", "orphan"}
+
 
 class Refusal(Wire):
     """A guard that said no for one host; nothing of that host is done."""

@@ -121,7 +121,7 @@ def _unknowns(rendered: RenderedHost, state: HostState) -> Iterable[str]:
     for shared in state.shared:
         if isinstance(shared.health, Unknown):
             yield f"the health of shared service {shared.unit}: {shared.health.unknown}"
-    ours = {member.unit for group in rendered.groups.values() for member in group.members}
+    ours = live.coven_units(rendered.groups)
     for name, shown in sorted(live.units_by_name(state).items()):
         if name in ours and shown.active == "active" and isinstance(shown.config_hash, Unknown):
             yield f"which configuration {name} runs: {shown.config_hash.unknown}"
@@ -167,7 +167,7 @@ def _summary(plans: tuple[HostPlan, ...]) -> Summary:
         restart=sum(move.disruption == "restart" for move in moves) + _beside(changes, "restart"),
         start=sum(move.disruption == "start" for move in moves) + _beside(changes, "start"),
         stop=sum(move.disruption == "stop" for move in moves) + _beside(changes, "stop"),
-        files=sum("/file/" in change.address for change in changes),
+        files=sum(change.kind == "file" for change in changes),
         drift=sum(change.cause in {"drift", "both"} for change in changes),
         refused=sum(plan.status in {"refused", "locked"} for plan in plans),
         unreachable=sum(plan.status == "unreachable" for plan in plans),
@@ -176,5 +176,4 @@ def _summary(plans: tuple[HostPlan, ...]) -> Summary:
 
 def _beside(changes: list[PlannedChange], action: str) -> int:
     """Count the residents and left-over services that something is done to, beside the slots."""
-    kinds = ("resident", "orphan")
-    return sum(action in change.actions and change.address.split("/")[1] in kinds for change in changes)
+    return sum(action in change.actions and change.is_beside_slots for change in changes)

@@ -19,7 +19,6 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "coven_switch": ("switch",),
     "coven_stopped": ("start",),
     "config_changed": ("restart",),
-    "config_hash_differs": ("restart",),
     "unit_stopped": ("start",),
     "unit_failed": ("restart",),
     "unit_masked": ("restart",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.model.plan import HostPlan, Plan, PlannedChange
+from reconciler.model.plan import HostPlan, Plan
 from reconciler.views.escape import fenced, inert
 from reconciler.views.paint import Paint
 from reconciler.views.plan_text import host_lines, incomplete
@@ -73,20 +73,14 @@ def _rows(host: HostPlan) -> Iterator[str]:
             f"| {name} | {inert(move.from_coven or '–')} | {inert(move.to_coven or '–')} | **{move.disruption}** "
             f"| {inert(move.reason)} |"
         )
-    beside = sorted({f"{action} {change.address.split('/', 2)[2]}" for change, action in _beside(host)})
+    touched = [change for change in host.changes if change.is_beside_slots]
+    beside = sorted({f"{action} {change.name}" for change in touched for action in change.actions})
     if not host.transitions and beside:
         yield f"| {name} | {_now(host)} | same | **restart** | {inert(', '.join(beside))} |"
     elif not host.transitions and (host.changes or host.order):
         yield f"| {name} | {_now(host)} | same | none | {len(host.changes)} change(s), nothing restarts |"
     elif not host.transitions and (host.unknowns or host.warnings):
         yield f"| {name} | {_now(host)} | same | none | {inert('; '.join((*host.unknowns, *host.warnings)))} |"
-
-
-def _beside(host: HostPlan) -> Iterator[tuple[PlannedChange, str]]:
-    """Yield what is done to residents and left-over services, which have no slot and so no transition."""
-    for change in host.changes:
-        if change.address.split("/")[1] in {"resident", "orphan"}:
-            yield from ((change, action) for action in change.actions)
 
 
 def _now(host: HostPlan) -> str:

@@ -79,7 +79,7 @@ def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
     for transition in host.transitions:
         yield from _transition(transition, paint, steps=not host.refusals)
     # What a transition does about covens and members stands above, with its reason.
-    changes = [change for change in host.changes if change.address.split("/")[1] not in {"coven", "member"}]
+    changes = [change for change in host.changes if change.kind not in {"coven", "member"}]
     if changes:
         yield f"  {paint('changes', 'bold')}"
     for group in _grouped(changes, apart=diffs):
@@ -127,7 +127,7 @@ def _grouped(changes: list[PlannedChange], *, apart: bool) -> list[list[PlannedC
     """Put alike file changes together, when nobody asked to see each: ten new files are one thing to know."""
     groups: dict[tuple[str, ...], list[PlannedChange]] = {}
     for number, change in enumerate(changes):
-        alike = not apart and "/file/" in change.address
+        alike = not apart and change.kind == "file"
         key = (change.action_reason, change.cause) if alike else (str(number),)
         groups.setdefault(key, []).append(change)
     return list(groups.values())
@@ -147,7 +147,7 @@ def _many(group: list[PlannedChange], paint: Paint) -> Iterator[str]:
     sign, color = _sign(group[0])
     what = _MANY.get(group[0].action_reason, group[0].action_reason)
     yield f"    {paint(sign, color)} {len(group)} files {what} {paint(f'({CAUSES[group[0].cause]})', 'dim')}"
-    names = ", ".join(change.address.rsplit("/", 1)[1] for change in group)
+    names = ", ".join(change.name for change in group)
     for line in textwrap.wrap(one_line(names), 100, break_on_hyphens=False):
         yield f"        {paint(line, 'dim')}"
 
@@ -160,7 +160,7 @@ def _sign(change: PlannedChange) -> tuple[str, str]:
 
 def _change(change: PlannedChange, paint: Paint, *, diffs: bool) -> Iterator[str]:
     sign, color = _sign(change)
-    name = change.address.split("/", 1)[1]
+    name = f"{change.kind}/{change.name}"
     yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({CAUSES[change.cause]})', 'dim')}"
     if diffs:
         for line in change.diff:
