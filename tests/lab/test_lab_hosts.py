@@ -218,7 +218,9 @@ def test_down_leaves_nothing_and_doing_it_twice_is_no_error(lab_ready: None, tmp
 def interrupted_run(directory: Path, number: signal.Signals) -> registry.LabRecord:
     """Boot a lab in another process, send it a signal while it holds the lab, and wait for its end."""
     program = (
-        "import sys, time; from pathlib import Path; from reconciler.lab import labs\n"
+        "import signal, sys, time; from pathlib import Path; from reconciler.lab import labs\n"
+        # A job in the background of a shell ignores SIGINT, and so do its children: here it must be heard.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with labs.running(Path(sys.argv[1]), hosts=2):\n    print('up', flush=True); time.sleep(600)\n"
     )
     argv = [sys.executable, "-c", program, str(directory)]
