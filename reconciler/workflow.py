@@ -20,6 +20,7 @@ from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.observed import Observation, Unreachable
 from reconciler.model.plan import HostPlan, Plan
 from reconciler.model.rendered import RenderedHost
+from reconciler.model.subject import look_at
 from reconciler.planner import assemble, plan_host, plan_unreachable
 from reconciler.render import Memo
 
@@ -106,9 +107,8 @@ def plan_one(rendered: RenderedHost, host: Host, answer: Observation, *, fleet: 
     """Return the plan of one host of a fleet from what it said."""
     if isinstance(answer, Unreachable):
         return plan_unreachable(host, answer)
-    return plan_host(
-        rendered, host, answer, diff_host(rendered, host, answer), fleet=fleet, ignored=ignored_facts(answer)
-    )
+    subject = look_at(rendered, host, answer)
+    return plan_host(subject, diff_host(subject), fleet=fleet, ignored=ignored_facts(answer))
 
 
 def plan_fleet(

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.model.desired import Host
-from reconciler.model.intent import Group, Member
+from reconciler.model.intent import Group
 from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
-from reconciler.model.rendered import RenderedHost
 
 _NO_MANIFEST = Manifest()
 UP = frozenset({"active", "activating", "reloading"})
@@ -58,21 +57,6 @@ def committed_groups(state: HostState) -> dict[str, Group]:
     return committed_manifest(state).groups_by_coven
 
 
-def committed_residents(state: HostState) -> dict[str, Member]:
-    """Return the residents of the committed generation by unit."""
-    return {member.unit: member for member in committed_manifest(state).residents}
-
-
-def committed_files(state: HostState) -> dict[str, str]:
-    """Return name and body digest of every file of the committed generation, natives included."""
-    return committed_manifest(state).files
-
-
-def committed_live(state: HostState) -> dict[str, str | None]:
-    """Return which coven every slot should run by the committed generation."""
-    return committed_manifest(state).live
-
-
 def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None:
     """Return the GPUs of a slot, None when the host could not tell or one of them is not there."""
     if not isinstance(state.gpus, Known):
@@ -88,13 +72,6 @@ def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None
 def coven_units(groups: Mapping[str, Group]) -> frozenset[str]:
     """Return the units of all members of covens."""
     return frozenset(member.unit for group in groups.values() for member in group.members)
-
-
-def known_units(rendered: RenderedHost, host: Host, state: HostState) -> frozenset[str]:
-    """Return the units that may hold GPU memory: declared, committed, resident or shared."""
-    declared, committed = coven_units(rendered.groups), coven_units(committed_groups(state))
-    residents = {member.unit for member in rendered.residents} | set(committed_residents(state))
-    return frozenset(declared | committed | residents | {shared.unit for shared in host.shared})
 
 
 def foreign_processes(processes: tuple[GpuProcess, ...], ours: frozenset[str]) -> tuple[GpuProcess, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Fleet, Policy, Service, Slot, Source
+from reconciler.model.desired import Fleet, Host, Policy, Service, Slot, Source
 from reconciler.model.observed import (
     Executor,
     Gpu,
@@ -21,6 +21,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import HostPlan
 from reconciler.model.rendered import RenderedHost
+from reconciler.model.subject import look_at
 from reconciler.planner import assemble, plan_host, plan_unreachable
 from tests.builders import (
     GIB,
@@ -48,9 +49,12 @@ WANTS_VISION = a_rendered(REASONING, VISION, live={"all": "vision"})
 
 def plan(rendered: RenderedHost, state: HostState, **host: Any) -> HostPlan:
     wanted = a_host(coven=rendered.live["all"], **host)
-    return plan_host(
-        rendered, wanted, state, diff_host(rendered, wanted, state), fleet="studio", ignored=ignored_facts(state)
-    )
+    return planned_for(rendered, wanted, state)
+
+
+def planned_for(rendered: RenderedHost, wanted: Host, state: HostState, *, fleet: str = "studio") -> HostPlan:
+    subject = look_at(rendered, wanted, state)
+    return plan_host(subject, diff_host(subject), fleet=fleet, ignored=ignored_facts(state))
 
 
 def addresses(planned: HostPlan) -> list[tuple[str, tuple[str, ...], str, str]]:
@@ -353,7 +357,7 @@ def test_a_coven_behind_the_gate_of_a_slot_that_is_gone_refuses() -> None:
     wanted = a_host(slots=(Slot(name="main", gpus=("0",), coven="reasoning"),), may_run=("reasoning",))
     state = a_state_running(WANTS_REASONING)
 
-    planned = plan_host(renamed, wanted, state, diff_host(renamed, wanted, state), fleet="studio", ignored=0)
+    planned = planned_for(renamed, wanted, state)
 
     assert "REC8011" in codes(planned)
     assert planned.order is None
@@ -374,7 +378,7 @@ def test_one_gpu_named_by_index_and_by_uuid_in_two_slots_refuses() -> None:
     )
     wanted = a_host(slots=slots)
 
-    planned = plan_host(rendered, wanted, a_state(), diff_host(rendered, wanted, a_state()), fleet="studio", ignored=0)
+    planned = planned_for(rendered, wanted, a_state())
 
     assert "REC2029" in codes(planned)
 
@@ -386,9 +390,7 @@ def test_units_of_another_fleet_or_name_refuse_until_the_rename_is_declared(
     state = a_state_running(WANTS_REASONING)
     wanted = a_host(formerly=formerly)
 
-    planned = plan_host(
-        WANTS_REASONING, wanted, state, diff_host(WANTS_REASONING, wanted, state), fleet="farm", ignored=0
-    )
+    planned = planned_for(WANTS_REASONING, wanted, state, fleet="farm")
 
     assert codes(planned) == expected
 
