@@ -94,7 +94,7 @@ def _switch_reason(slot: str, before: str | None, wanted: str | None, cause: Cau
 
 def _members(slot: str, group: Group, subject: Subject, edited: frozenset[str]) -> Iterator[Change]:
     units = subject.units
-    before = subject.committed.groups_by_coven.get(group.coven)
+    before = subject.committed.running_group(group.coven)
     old_hashes = {member.service: member.config_hash for member in before.members} if before else {}
     for member in group.members:
         fault = _fault(member, units.get(member.unit), hand_edited=member.unit in edited)
@@ -172,7 +172,7 @@ def _residents(subject: Subject, edited: frozenset[str]) -> Iterator[Change]:
         if not fault:
             continue
         word, reason, by_host = fault
-        new = member.unit.removesuffix(".service") + ".container" not in committed
+        new = _quadlet_of(member.unit) not in committed
         yield Change(
             kind="resident",
             name=member.service,
@@ -186,8 +186,7 @@ def _residents(subject: Subject, edited: frozenset[str]) -> Iterator[Change]:
 
 def _orphans(subject: Subject, *, moving: set[str | None]) -> Iterator[Change]:
     """Yield running services of ours that are declared no more; those of a coven that moves stop with it."""
-    groups = subject.committed.groups_by_coven
-    stopping = live.coven_units({coven: group for coven, group in groups.items() if coven in moving})
+    stopping = {unit for group in subject.committed.groups if group.coven in moving for unit in group.units}
     for name in sorted(subject.units.keys() - subject.declared_units - stopping):
         known = name in subject.committed_units or name.startswith("recon-resident-")
         if known and name.endswith(".service") and subject.is_up(name):
@@ -243,14 +242,18 @@ def _files(subject: Subject) -> Iterator[Change]:
 
 
 def _covens_by_file(committed: Manifest) -> dict[str, str]:
-    return {f"{member.container}.container": group.coven for group in committed.groups for member in group.members}
+    return {_quadlet_of(unit): group.coven for group in committed.groups for unit in group.units}
+
+
+def _quadlet_of(unit: str) -> str:
+    return unit.removesuffix(".service") + ".container"
 
 
 def _settings(subject: Subject, *, touched: set[str | None], changed_files: set[str]) -> Iterator[Change]:
     """Yield covens whose drain, warm-up or probes changed: no unit says them, but the host goes by its own record."""
-    committed = subject.committed.groups_by_coven
+    committed = {group.coven: group.digest for group in subject.committed.groups}
     for coven, group in sorted(subject.rendered.groups.items()):
-        if coven in committed and coven not in touched and committed[coven].digest != group.digest:
+        if coven not in touched and committed.get(coven, group.digest) != group.digest:
             yield _changed_settings(coven)
     residents = {member.unit: member for member in subject.committed.residents}
     if residents and not any(name.startswith("recon-resident-") for name in changed_files):

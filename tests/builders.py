@@ -201,6 +201,12 @@ def a_state(**over: Any) -> HostState:
     return HostState.model_construct(**(values | over))
 
 
+def in_short(group: Group) -> dict[str, Any]:
+    """A coven as an answer tells it when it does not run."""
+    names = {"coven": group.coven, "gate": group.gate, "target": group.target, "digest": group.digest}
+    return {**names, "units": [member.unit for member in group.members]}
+
+
 def a_state_running(rendered: RenderedHost, **over: Any) -> HostState:
     """A host that runs exactly what was rendered, as after an apply."""
     groups = [rendered.groups[coven] for coven in rendered.live.values() if coven]
@@ -211,7 +217,8 @@ def a_state_running(rendered: RenderedHost, **over: Any) -> HostState:
     manifest = {
         "number": 1,
         "live": rendered.live,
-        "groups": [group.model_dump(mode="json") for group in rendered.groups.values()],
+        "groups": [in_short(group) for group in rendered.groups.values()],
+        "running": [group.model_dump(mode="json") for group in groups],
         "files": {file.name: file.body_sha256 for file in rendered.files},
     }
     files = tuple(

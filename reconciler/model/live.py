@@ -5,10 +5,7 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.model.desired import Host
-from reconciler.model.intent import Group
 from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
 
 _NO_MANIFEST = Manifest()
@@ -52,11 +49,6 @@ def committed_number(state: HostState) -> int | None:
     return None
 
 
-def committed_groups(state: HostState) -> dict[str, Group]:
-    """Return the covens of the committed generation as the host would run them."""
-    return committed_manifest(state).groups_by_coven
-
-
 def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None:
     """Return the GPUs of a slot, None when the host could not tell or one of them is not there."""
     if not isinstance(state.gpus, Known):
@@ -67,11 +59,6 @@ def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None
     by_name = {gpu.uuid: gpu for gpu in state.gpus.value} | {str(gpu.index): gpu for gpu in state.gpus.value}
     found = tuple(by_name[name] for name in wanted if name in by_name)
     return found if len(found) == len(wanted) else None
-
-
-def coven_units(groups: Mapping[str, Group]) -> frozenset[str]:
-    """Return the units of all members of covens."""
-    return frozenset(member.unit for group in groups.values() for member in group.members)
 
 
 def foreign_processes(processes: tuple[GpuProcess, ...], ours: frozenset[str]) -> tuple[GpuProcess, ...]:

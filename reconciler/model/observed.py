@@ -44,7 +44,7 @@ class NotApplicable(Wire):
 # From left to right: almost every fact is known, and trying all three forms for each costs half of a big plan.
 Fact = TypeAliasType(
     "Fact",
-    Annotated[Known[T] | Unknown | NotApplicable, Field(union_mode="left_to_right")],
+    Annotated[Known[T] | NotApplicable | Unknown, Field(union_mode="left_to_right")],
     type_params=(T,),
 )
 
@@ -179,25 +179,36 @@ class ManagedFile(Wire):
     body: str | None = None
 
 
+class Recorded(Wire):
+    """A coven that a generation has units for, in short; `digest` is that of the whole `Group`."""
+
+    coven: str
+    gate: str
+    target: str
+    units: tuple[str, ...]
+    digest: str
+
+
 class Manifest(BaseModel):
     """What a generation says about itself; other keys are for people and later versions.
 
-    `live` maps slots to covens, `groups` are all covens it has units for, `residents` what stays up beside them,
-    `files` maps names to body digests.
+    `live` maps slots to covens, `groups` are all covens it has units for, `running` those of them whose gate is up now,
+    whole: what must be known to stop them and to bring them back. `residents` is what stays up beside them, `files`
+    maps names to body digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     live: dict[str, str | None] = Field(default_factory=dict)
-    groups: tuple[Group, ...] = ()
+    groups: tuple[Recorded, ...] = ()
+    running: tuple[Group, ...] = ()
     residents: tuple[Member, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
     source_commit: str = ""
 
-    @cached_property
-    def groups_by_coven(self) -> dict[str, Group]:
-        """Return the groups by the name of their coven."""
-        return {group.coven: group for group in self.groups}
+    def running_group(self, coven: str | None) -> Group | None:
+        """Return a coven that runs, None when it does not."""
+        return next((group for group in self.running if group.coven == coven), None)
 
 
 class Generation(Wire):

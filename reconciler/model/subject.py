@@ -46,8 +46,8 @@ class Subject:
 def look_at(rendered: RenderedHost, host: Host, state: HostState) -> Subject:
     """Put together what is known of one host."""
     committed = live.committed_manifest(state)
-    declared_units = live.coven_units(rendered.groups) | {member.unit for member in rendered.residents}
-    committed_units = live.coven_units(committed.groups_by_coven)
+    declared_units = rendered.member_units().union(member.unit for member in rendered.residents)
+    committed_units = frozenset(unit for group in committed.groups for unit in group.units)
     residents = [member.unit for member in committed.residents]
     shared = [service.unit for service in host.shared]
     return Subject(

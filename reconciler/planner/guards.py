@@ -218,7 +218,7 @@ def _slots_keep_their_name(case: Case) -> Iterator[Refusal]:
     for group in case.subject.committed.groups:
         if is_up(group.gate) and group.gate.startswith(declared):
             continue
-        up = [member.unit for member in group.members if is_up(member.unit)]
+        up = [unit for unit in group.units if is_up(unit)]
         if is_up(group.gate):
             yield Refusal(
                 code="REC8011",

@@ -72,7 +72,7 @@ def _running_group(coven: str | None, subject: Subject) -> Group | None:
     """Return a live coven as it was committed; what git says now may have other members."""
     if coven is None:
         return None
-    return subject.committed.groups_by_coven.get(coven) or subject.rendered.groups.get(coven)
+    return subject.committed.running_group(coven) or subject.rendered.groups.get(coven)
 
 
 def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
