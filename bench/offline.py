@@ -60,10 +60,10 @@ def main(root: Path, recorded: Path) -> dict[str, float]:
             )
             for host in hosts
         ]
-    marks.append(("diff_and_plan_s", time.perf_counter()))
-    bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
-    plan = assemble(repository.fleet, plans, bodies, source=repository.source, now=0.0)
-    marks.append(("assemble_s", time.perf_counter()))
+        marks.append(("diff_and_plan_s", time.perf_counter()))
+        bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
+        plan = assemble(repository.fleet, plans, bodies, source=repository.source, now=0.0)
+        marks.append(("assemble_s", time.perf_counter()))
     figures = {name: round(at - before, 3) for (name, at), (_, before) in zip(marks[1:], marks[:-1], strict=True)}
     figures["total_s"] = round(marks[-1][1] - marks[0][1], 3)
     figures["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -68,7 +68,8 @@ def select_hosts(fleet: Fleet, patterns: Iterable[str]) -> tuple[Host, ...]:
 def render_hosts(repository: Repository, hosts: Iterable[Host]) -> dict[str, RenderedHost]:
     """Return the files of every host."""
     memo = Memo(repository.fleet, repository.templates)
-    return {host.name: memo.host(host) for host in hosts}
+    with collection_paused():
+        return {host.name: memo.host(host) for host in hosts}
 
 
 def observe_hosts(
@@ -120,18 +121,17 @@ def plan_fleet(
     now: float,
 ) -> Plan:
     """Return the plan for the hosts asked about; a plan for fewer than all of them says which."""
-    name = repository.fleet.name
-    with collection_paused():
-        plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=name) for host in hosts]
-    bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
     targeted = tuple(host.name for host in hosts) if len(hosts) < len(repository.fleet.hosts) else ()
     warnings = tuple(
         f"{name} is no longer declared: what it runs goes on, and nobody looks after it"
         for name in undeclared(repository.root, repository.fleet.hosts)
     )
-    return assemble(
-        repository.fleet, plans, bodies, source=repository.source, now=now, targeted=targeted, warnings=warnings
-    )
+    bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
+    with collection_paused():
+        plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=repository.fleet.name) for host in hosts]
+        return assemble(
+            repository.fleet, plans, bodies, source=repository.source, now=now, targeted=targeted, warnings=warnings
+        )
 
 
 def make_plan(

@@ -158,7 +158,6 @@ def a_unit(name: str, *, active: str = "active", config_hash: str | None = None,
         "invocation": "",
         "main_pid": 1 if active == "active" else 0,
         "cgroup": "",
-        "populated": Known(value=active == "active"),
         "config_hash": Known(value=config_hash) if config_hash else NotApplicable(na="not a service of a coven"),
     }
     return Unit.model_construct(**(values | over))

@@ -208,13 +208,8 @@ def _units(machine: Machine, shown: fact.Fact) -> fact.Fact:
 
 
 def _unit(machine: Machine, unit: UnitState) -> Dict[str, Any]:
-    populated = systemd.is_populated(machine, unit.cgroup)
-    return {
-        **unit._asdict(),
-        "cgroup": clean(unit.cgroup),
-        "populated": fact.unknown("its control group cannot be read") if populated is None else fact.value(populated),
-        "config_hash": running.config_hash(machine, unit.main_pid),
-    }
+    config_hash = running.config_hash(machine, unit.main_pid)
+    return {**unit._asdict(), "cgroup": clean(unit.cgroup), "config_hash": config_hash}
 
 
 def _shared(service: Dict[str, Any], found: Dict[str, Any], shown: Optional[Dict[str, UnitState]]) -> Dict[str, Any]:

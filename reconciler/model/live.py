@@ -18,13 +18,13 @@ GRAPHICS_ONLY = "G"
 
 def units_by_name(state: HostState) -> dict[str, Unit]:
     """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
-    return state.units_by_name
+    return {unit.name: unit for unit in state.units.value} if isinstance(state.units, Known) else {}
 
 
 def live_covens(host: Host, state: HostState) -> dict[str, tuple[str, ...]]:
     """Return for every slot the covens whose gate is up: none, one, or (what must never be) more."""
-    units = units_by_name(state)
-    gates = [name for name in units if name.startswith("recon-gate-") and units[name].active in UP]
+    units = state.units.value if isinstance(state.units, Known) else ()
+    gates = [unit.name for unit in units if unit.active in UP and unit.name.startswith("recon-gate-")]
     return {slot.name: tuple(sorted(_covens_of_gates(gates, slot.name))) for slot in host.slots}
 
 

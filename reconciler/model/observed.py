@@ -9,7 +9,6 @@ Must not: decide anything, compare with the desired state, or reach a host.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +40,7 @@ class NotApplicable(Wire):
     na: str
 
 
-# From left to right: almost every fact is known, and trying all three forms for each costs half of a big plan.
+# From left to right, the commonest first: trying all three forms for each fact costs half of a big plan.
 Fact = TypeAliasType(
     "Fact",
     Annotated[Known[T] | NotApplicable | Unknown, Field(union_mode="left_to_right")],
@@ -142,7 +141,6 @@ class Unit(Wire):
     invocation: str
     main_pid: int
     cgroup: str
-    populated: Fact[bool]
     config_hash: Fact[str]
 
 
@@ -275,11 +273,6 @@ class HostState(Wire):
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
     notes: tuple[str, ...] = ()
-
-    @cached_property
-    def units_by_name(self) -> dict[str, Unit]:
-        """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
-        return {unit.name: unit for unit in self.units.value} if isinstance(self.units, Known) else {}
 
 
 class Unreachable(Wire):
