@@ -6,6 +6,7 @@ Never asserts; it prints. The part on hosts needs root and boots ten lab hosts, 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -45,12 +46,16 @@ def line(name: str, value: str, goal: str) -> None:
     print(f"{name:<58} {value:<34} goal {goal}", flush=True)
 
 
-def bench_help() -> None:
-    """Compare `recon --help` with a bare `import typer`."""
-    helped, bare = paired(
-        lambda: timed([str(Path(PYTHON).parent / "recon"), "--help"]), lambda: timed([PYTHON, "-c", "import typer"]), 9
-    )
-    line("recon --help / import typer", f"{helped / bare:.2f} x ({helped:.3f} s / {bare:.3f} s)", "<= 2.5 x")
+def bench_commands() -> None:
+    """Compare `recon --help` and `recon validate` with a bare `import typer`."""
+    recon = str(Path(PYTHON).parent / "recon")
+    with tempfile.TemporaryDirectory() as scratch:
+        studio = Path(scratch) / "studio"
+        timed([*RECON, "init", str(studio), "--sim"])
+        for words in (["--help"], ["-C", str(studio), "validate"]):
+            argv = [recon, *words]
+            took, bare = paired(functools.partial(timed, argv), lambda: timed([PYTHON, "-c", "import typer"]), 9)
+            line(f"recon {words[-1]} / import typer", f"{took / bare:.2f} x ({took:.3f} s / {bare:.3f} s)", "<= 2.5 x")
 
 
 def bench_offline(hosts: int) -> None:
@@ -152,10 +157,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=10, help="lab hosts")
     parser.add_argument("--offline-hosts", type=int, default=10_000)
-    parser.add_argument("--only", choices=["help", "offline", "lab"])
+    parser.add_argument("--only", choices=["commands", "offline", "lab"])
     chosen = parser.parse_args()
-    if chosen.only in {None, "help"}:
-        bench_help()
+    if chosen.only in {None, "commands"}:
+        bench_commands()
     if chosen.only in {None, "offline"}:
         bench_offline(chosen.offline_hosts)
     if chosen.only in {None, "lab"}:
