@@ -7,24 +7,27 @@ right after an apply gives none. Must not: decide what is done about a differenc
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 from reconciler.model import live
 from reconciler.model.base import count
 from reconciler.model.change import Change, ChangeWord
 from reconciler.model.intent import Group, Member
-from reconciler.model.observed import GpuProcess, HostState, Known, ManagedFile, Manifest, Unit
+from reconciler.model.observed import GpuProcess, HostState, Known, ManagedFile, Manifest, Tier, Unit
 from reconciler.model.plan import Cause
-from reconciler.model.rendered import RenderedFile
+from reconciler.model.rendered import FileKind, RenderedFile
 from reconciler.model.subject import Subject
+
+Place = tuple[Tier, str]
+"""Where a file is on a host: its tier and its name."""
 
 
 def diff_host(subject: Subject) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
-    edited = _edited_units(subject)
+    found = {(file.tier, file.path.rpartition("/")[2]): file for file in subject.files}
+    edited = _edited_units(subject, found)
     slots = tuple(_slots(subject, edited))
-    files = tuple(_files(subject))
+    files = tuple(_files(subject, found))
     moving = any(change.kind == "coven" for change in slots)
     return (
         *slots,
@@ -150,18 +153,18 @@ def _fault(member: Member, unit: Unit | None, *, hand_edited: bool) -> tuple[Cha
     return None
 
 
-def _edited_units(subject: Subject) -> frozenset[str]:
+def _edited_units(subject: Subject, found: Mapping[Place, ManagedFile]) -> frozenset[str]:
     """Return the units whose file is neither what git says nor what was committed."""
     committed = subject.committed.files
     suspects = {
-        _base(file): file.body_sha256
-        for file in subject.files
-        if file.tier == "committed" and file.body_sha256 != committed.get(_base(file))
+        name: file.body_sha256
+        for (tier, name), file in found.items()
+        if tier == "committed" and file.body_sha256 != committed.get(name)
     }
     if not suspects:
         return frozenset()
     wanted = {file.name: file.body_sha256 for file in subject.rendered.files}
-    edited = (name for name, found in suspects.items() if found != wanted.get(name))
+    edited = (name for name, digest in suspects.items() if digest != wanted.get(name))
     return frozenset(name.removesuffix(".container") + ".service" for name in edited)
 
 
@@ -200,25 +203,21 @@ def _orphans(subject: Subject, *, moving: set[str | None]) -> Iterator[Change]:
             )
 
 
-def _base(file: ManagedFile) -> str:
-    return file.path.rsplit("/", 1)[1]
+_TIER: dict[FileKind, Tier] = {"quadlet": "committed", "native": "native"}
 
 
-_TIER: dict[str, Literal["committed", "native"]] = {"quadlet": "committed", "native": "native"}
-
-
-def _files(subject: Subject) -> Iterator[Change]:
+def _files(subject: Subject, found: Mapping[Place, ManagedFile]) -> Iterator[Change]:
     committed = subject.committed.files
-    found = {(file.tier, _base(file)): file for file in subject.files}
+    extras = dict(found)
     lost = _lost_commit(subject)
     for file in subject.rendered.files:
-        there = found.pop((_TIER[file.kind], file.name), None)
+        there = extras.pop((_TIER[file.kind], file.name), None)
         if there is None:
             yield _missing_file(file, was_committed=lost or file.name in committed)
         elif there.body_sha256 != file.body_sha256:
             yield _different_file(file, there, committed.get(file.name))
-    was_part_of = _covens_by_file(subject.committed) if found else {}
-    for (tier, name), extra in sorted(found.items()):
+    was_part_of = _covens_by_file(subject.committed) if extras else {}
+    for (tier, name), extra in sorted(extras.items()):
         # In our own directory every file is ours to drop; beside the host's units only what carries our header.
         if tier == "committed" or (tier == "native" and extra.owner is not None):
             gone = name in committed
@@ -251,10 +250,12 @@ def _quadlet_of(unit: str) -> str:
 
 def _settings(subject: Subject, *, touched: set[str | None], changed_files: set[str]) -> Iterator[Change]:
     """Yield covens whose drain, warm-up or probes changed: no unit says them, but the host goes by its own record."""
+    declared = {coven: group.digest for coven, group in subject.rendered.groups.items()}
     committed = {group.coven: group.digest for group in subject.committed.groups}
-    for coven, group in sorted(subject.rendered.groups.items()):
-        if coven not in touched and committed.get(coven, group.digest) != group.digest:
-            yield _changed_settings(coven)
+    if committed != declared:
+        for coven, digest in sorted(declared.items()):
+            if coven not in touched and committed.get(coven, digest) != digest:
+                yield _changed_settings(coven)
     residents = {member.unit: member for member in subject.committed.residents}
     if residents and not any(name.startswith("recon-resident-") for name in changed_files):
         for member in subject.rendered.residents:

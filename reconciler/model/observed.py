@@ -161,6 +161,9 @@ class SharedState(Wire):
     health: Fact[Health]
 
 
+Tier = Literal["committed", "native", "trial", "stray"]
+
+
 class ManagedFile(Wire):
     """A file in recon's places, with the header it carries; `body_sha256` leaves the header out.
 
@@ -173,7 +176,7 @@ class ManagedFile(Wire):
     config_hash: str | None
     source_commit: str | None
     body_sha256: str
-    tier: Literal["committed", "native", "trial", "stray"]
+    tier: Tier
     body: str | None = None
 
 

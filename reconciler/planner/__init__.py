@@ -110,10 +110,9 @@ def _unknowns(subject: Subject) -> Iterable[str]:
     for shared in state.shared:
         if isinstance(shared.health, Unknown):
             yield f"the health of shared service {shared.unit}: {shared.health.unknown}"
-    members = subject.rendered.member_units()
     unread = [unit for unit in subject.units.values() if isinstance(unit.config_hash, Unknown)]
     for unit in sorted(unread, key=lambda unit: unit.name):
-        if unit.active == "active" and unit.name in members:
+        if unit.active == "active" and unit.name in subject.rendered.member_units():
             yield f"which configuration {unit.name} runs: {why(unit.config_hash)}"
 
 

@@ -281,7 +281,8 @@ def _gpus_are_there(case: Case) -> Iterator[Refusal]:
         return
     seen: dict[str, str] = {}
     for slot in case.host.slots:
-        for gpu in live.slot_gpus(case.host, slot.name, case.state) or ():
+        gpus = live.slot_gpus(case.host, slot.name, case.state)
+        for gpu in gpus or ():
             if gpu.uuid in seen:
                 yield Refusal(
                     code="REC2029",
@@ -290,7 +291,7 @@ def _gpus_are_there(case: Case) -> Iterator[Refusal]:
                     fix="correct gpus: of the slots",
                 )
             seen[gpu.uuid] = slot.name
-        if slot.gpus != "all" and live.slot_gpus(case.host, slot.name, case.state) is None:
+        if gpus is None:
             there = ", ".join(f"{gpu.index}={gpu.uuid}" for gpu in case.state.gpus.value) or "none"
             yield Refusal(
                 code="REC2008",
