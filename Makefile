@@ -20,7 +20,7 @@ check: setup      ## everything that needs no root: style, types, floors, offlin
 
 test: lab-deps    ## check, then the tests on real hosts
 	$(MAKE) check
-	$(BIN)/pytest -q -m lab
+	$(BIN)/pytest -q -n 2 --dist worksteal -m lab
 
 demo: setup       ## the main job on simulated hosts
 	@$(BIN)/python scripts/demo.py
