@@ -1,11 +1,11 @@
-"""From a verb to the code that does it. What changes a host is imported only when it is asked for.
+"""From a verb to the code that does it, which is imported only when it is asked for.
 
 Must not: do anything itself.
 """
 
 from typing import Any, Dict
 
-from . import observe, wire
+from . import wire
 from .machine import Machine
 
 
@@ -20,6 +20,8 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
     """
     wire.check(verb, args)
     if verb == "observe":
+        from . import observe
+
         return observe.observe(machine, args, ctx)
     if verb == "execute":
         from . import executor
