@@ -69,10 +69,25 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
 
 
 def _running_group(coven: str | None, subject: Subject) -> Group | None:
-    """Return a live coven as it was committed; what git says now may have other members."""
+    """Return a live coven as it was committed; what git says now may have other members.
+
+    How long to wait for its clients, and what then, is what git says now: whoever reviews the plan reads that, and it
+    is how a coven that cannot get idle is let go.
+    """
     if coven is None:
         return None
-    return subject.committed.running_group(coven) or subject.rendered.groups.get(coven)
+    committed, declared = subject.committed.running_group(coven), subject.rendered.groups.get(coven)
+    if not committed or not declared:
+        return committed or declared
+    said = {member.service: member for member in declared.members}
+    members = tuple(_drained_as(member, said.get(member.service, member)) for member in committed.members)
+    if members == committed.members:
+        return committed
+    return Group.of(committed.coven, committed.gate, committed.target, members)
+
+
+def _drained_as(member: Member, said: Member) -> Member:
+    return member.model_copy(update={"drain_timeout_s": said.drain_timeout_s, "on_timeout": said.on_timeout})
 
 
 def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:

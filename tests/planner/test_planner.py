@@ -183,6 +183,22 @@ def test_a_changed_drain_is_recorded_on_the_host_without_touching_anything() -> 
     assert (planned.order.moves, planned.order.stop_units) == ((), ())
 
 
+def test_a_coven_that_leaves_is_drained_as_git_says_now_and_asked_as_it_was_started() -> None:
+    recorded = a_member("reasoning", "vllm", drain_timeout_s=300.0, on_timeout="abort")
+    said: dict[str, Any] = {"drain_timeout_s": 10.0, "on_timeout": "force"}
+    declared = a_member("reasoning", "vllm", health="http://127.0.0.1:9/new", stop_timeout_s=99.0, **said)
+    running = a_rendered(a_group("reasoning", recorded), VISION, live={"all": "reasoning"})
+    wanted = a_rendered(a_group("reasoning", declared), VISION, live={"all": "vision"})
+
+    planned = plan(wanted, a_state_running(running))
+
+    assert planned.order is not None
+    old = planned.order.moves[0].old
+    assert old == a_group("reasoning", recorded.model_copy(update=said))
+    assert [step.deadline_s for step in planned.transitions[0].steps if step.step == "drain"] == [10.0]
+    assert "is cut (on_timeout: force)" in planned.transitions[0].cuts_off
+
+
 def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
     state = a_state_running(WANTS_REASONING)
     assert isinstance(state.files, Known)
