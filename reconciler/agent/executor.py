@@ -19,16 +19,14 @@ from . import (
     interrupted,
     places,
     running,
+    step_bring_up,
     step_claim,
     step_commit,
     step_drain,
-    step_memory,
     step_residents,
     step_rollback,
     step_stage,
-    step_start,
     step_stop,
-    step_trial,
     step_undo,
     systemd,
 )
@@ -38,7 +36,7 @@ from .machine import BusyError, Machine
 from .outcome import End, conclude, conclude_for, proceed, read_outcome, settle
 from .plain import clean
 from .record import RecordError, read_record
-from .txn import HaltError, Run, starting, stopping, units_of
+from .txn import HaltError, Run, starting, stopping
 
 UNEXPECTED = "REC7199"
 _DIED = "the executor ended before the transaction did (killed, or out of memory)"
@@ -98,24 +96,9 @@ def _forward(run: Run) -> None:
     step_stop.stop_units(run, orphans, known)
     for move in moves:
         if starting(move):
-            _bring_up(run, move)
+            step_bring_up.bring_up(run, move)
     step_residents.restart_residents(run)
     step_commit.commit(run)
-
-
-def _bring_up(run: Run, move: Dict[str, Any]) -> None:
-    members, slot = starting(move), move["slot"]
-    step_memory.verify_memory(run, move, units_of(stopping(move)))
-    step_trial.begin_trial(run, members, slot)
-    with run.step("start", f"starting {move['new']['coven']}: {', '.join(units_of(members))}", slot):
-        run.prove_claim()
-        run.touched.add(slot)
-        if move["kind"] == "switch":
-            step_start.start_group(run, move["new"])
-        else:
-            step_start.start_members(run, members)
-    with run.step("warm", f"judging {', '.join(member['service'] for member in members)}", slot):
-        step_start.judge(run, members)
 
 
 def _back(run: Run, halt: HaltError) -> End:
@@ -125,6 +108,8 @@ def _back(run: Run, halt: HaltError) -> End:
     for unit in halt.units:
         run.logs[unit] = running.last_lines(run.machine, unit, run.started_at)
     disturbed = run.is_disturbed
+    touched = [move for move in run.intent["moves"] if move["slot"] in run.touched]
+    runs_again = not touched or any(stopping(move) for move in touched)
     try:
         if disturbed:
             step_rollback.rollback(run)
@@ -137,6 +122,9 @@ def _back(run: Run, halt: HaltError) -> End:
             run.logs.setdefault(unit, running.last_lines(run.machine, unit, run.started_at))
         again = " for the same reason" if then.reason == halt.reason else f": {then.reason}"
         return End("held", f"{halt.reason}; then going back failed{again}", "REC7190", proceed(run.intent["host"]))
+    if halt.gave_up and not runs_again:
+        reason = f"{halt.reason}; there is nothing to go back to: nothing ran there before"
+        return End("held", reason, "REC7170", proceed(run.intent["host"]))
     if disturbed:
         return End(
             "rolled_back",

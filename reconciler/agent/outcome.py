@@ -65,6 +65,7 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
         "elapsed_s": round(run.machine.monotonic() - run.started, 3),
         "steps_s": run.steps_s,
         "logs": run.logs,
+        "attempts": run.attempts,
     }
     _write(run.machine, outcome)
     if end.state == "applied":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
-from . import running, step_drain, step_memory, step_start, step_stop, step_trial, step_undo, systemd
+from . import running, step_bring_up, step_drain, step_memory, step_start, step_stop, step_trial, step_undo, systemd
 from .txn import Run, starting, stopping, units_of
 
 
@@ -96,16 +96,10 @@ def _stop_new(run: Run, move: Dict[str, Any]) -> None:
 
 
 def _start_old(run: Run, move: Dict[str, Any]) -> None:
-    members = stopping(move)
-    if not members:
+    if not stopping(move):
         run.note(f"slot {move['slot']} is empty again", "done")
         return
-    step_memory.wait_free(run, step_memory.need_of_members(move, members), units_of([*starting(move), *members]))
-    if move["kind"] == "switch":
-        step_start.start_group(run, move["old"])
-    else:
-        step_start.start_members(run, members)
-    step_start.judge(run, members)
+    step_bring_up.bring_back(run, move)
 
 
 def _stop_residents(run: Run) -> None:

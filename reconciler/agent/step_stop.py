@@ -48,6 +48,14 @@ def stop_group(run: Run, group: Dict[str, Any]) -> None:
         systemd.stop(run.machine, loaded)
 
 
+def stop_up(run: Run, units: Sequence[str]) -> None:
+    """Queue the stop of those units that are up."""
+    shown = systemd.show_units(run.machine, units) if units else {}
+    up = [unit for unit in units if unit in shown and _up(shown[unit])]
+    if up:
+        systemd.stop(run.machine, up)
+
+
 def stop_units(run: Run, units: Sequence[str], known: Sequence[Dict[str, Any]] = ()) -> None:
     """Stop units that the new generation no longer has; `known` are those of them that somebody describes."""
     shown = systemd.show_units(run.machine, units) if units else {}

@@ -32,6 +32,10 @@ class HaltError(Exception):
         self.fix = fix
         self.state = state
         self.units: List[str] = []
+        # Whether starting again may help: what came up did not stay, or did not answer as it should.
+        self.again = False
+        # Whether something was given up that did not come up.
+        self.gave_up = False
 
 
 class Run:
@@ -55,6 +59,8 @@ class Run:
         self.on_trial = False
         self.steps_s: Dict[str, float] = {}
         self.logs: Dict[str, List[str]] = {}
+        # As `model.outcome.Attempts`, one for each thing that was brought up or back.
+        self.attempts: List[Dict[str, Any]] = []
         self.started_at = machine.wall()
         self.started = machine.monotonic()
         self._told = ("", self.started)

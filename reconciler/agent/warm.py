@@ -16,11 +16,12 @@ _NOT_OFFERED = (404, 405)
 
 
 class Warmth(NamedTuple):
-    """How a warm-up went; `final` means that asking again cannot help."""
+    """How a warm-up went; `final` means that asking again cannot help, `status` is the answer that was no good."""
 
     ok: bool
     reason: str
     final: bool = False
+    status: int = 0
 
 
 def warm_up(machine: Machine, warm: Dict[str, Any]) -> Warmth:
@@ -73,7 +74,7 @@ def _call(machine: Machine, call: Dict[str, Any], model: str, timeout_s: float) 
         return Warmth(True, "")
     if call["optional"] and answer.status in _NOT_OFFERED:
         return Warmth(True, "not offered")
-    return Warmth(False, f"{call['method']} {clean(call['url'], 160)} {said(answer)}")
+    return Warmth(False, f"{call['method']} {clean(call['url'], 160)} {said(answer)}", status=answer.status)
 
 
 def _good(answer: Response) -> bool:

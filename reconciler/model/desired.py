@@ -63,7 +63,15 @@ class Limits(Frozen):
 class Warm(Frozen):
     """When a started service counts as serving."""
 
-    timeout: Duration = Field(default=1800.0, description="From start to healthy and warmed up.")
+    timeout: Duration = Field(
+        default=1800.0, description="From the first start to healthy, over all attempts together."
+    )
+    attempts: int = Field(
+        default=3,
+        ge=1,
+        le=10,
+        description="Starts before a failure of this service counts; memory is reclaimed between them.",
+    )
     request: bool = Field(default=True, description="Ask the runtime for one real token before the commit.")
 
 

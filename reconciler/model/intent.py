@@ -67,6 +67,7 @@ class Member(Wire):
     resume: Call | None
     warm: WarmUp | None
     warm_timeout_s: float
+    """From the first start to serving, over all attempts together."""
     stop_timeout_s: float
     drain_timeout_s: float
     on_timeout: Literal["abort", "force"]
@@ -74,6 +75,13 @@ class Member(Wire):
     mounts: tuple[str, ...]
     argv: tuple[str, ...]
     """The words `podman run` must get after the image, and `image` before them; compared with the host's generator."""
+    attempts: int = 3
+    """How often this service may fail to come up before its coven is given up; records of before did not say."""
+
+
+_LATER = ("attempts",)
+"""Fields of a member that came later. At their default they are not in the digest: a record that was written before
+says the same, and must not look as if git had changed."""
 
 
 class Group(Wire):
@@ -92,7 +100,12 @@ class Group(Wire):
     def of(cls, coven: str, gate: str, target: str, members: tuple[Member, ...]) -> Group:
         """Make a group with its digest."""
         bare = cls(coven=coven, gate=gate, target=target, members=members)
-        return bare.model_copy(update={"digest": hashlib.sha256(bare.model_dump_json().encode()).hexdigest()})
+        unsaid = {
+            number: {name for name in _LATER if getattr(member, name) == Member.model_fields[name].default}
+            for number, member in enumerate(members)
+        }
+        text = bare.model_dump_json(exclude={"members": unsaid} if unsaid else None)
+        return bare.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
 
 
 class SlotMove(Wire):

@@ -45,6 +45,19 @@ class JournalEvent(Wire):
     text: str
 
 
+class Attempts(Wire):
+    """How many starts it took, of how many allowed, until something came up or was given up.
+
+    `what` is a coven or a resident; `back` says that it was what ran before, on the way back.
+    """
+
+    what: str
+    slot: str | None
+    used: int
+    allowed: int
+    back: bool
+
+
 class Outcome(Wire):
     """The end of a transaction on one host.
 
@@ -67,6 +80,7 @@ class Outcome(Wire):
     elapsed_s: float
     steps_s: dict[str, float]
     logs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    attempts: tuple[Attempts, ...] = ()
 
 
 _EXIT: dict[str, ExitCode] = {

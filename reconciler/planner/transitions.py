@@ -182,12 +182,19 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         yield PlanStep(step="start", text=f"start {_names(starting)}", deadline_s=60.0, on_failure=back)
         yield PlanStep(
             step="warm",
-            text=f"wait until healthy and answering: {_names(starting)}",
+            text=f"wait until healthy and answering: {_names(starting)}{_attempts(starting)}",
             deadline_s=max(member.warm_timeout_s for member in starting),
             on_failure=back,
         )
     yield PlanStep(step="commit", text="make it what boots: one symlink in /etc", on_failure="forward only from here")
     yield PlanStep(step="finish", text="drop the trial, record history", deadline_s=60.0, on_failure="retried")
+
+
+def _attempts(starting: tuple[Member, ...]) -> str:
+    """Say how often it may be started; the deadline is one for all of them together."""
+    most = max(member.attempts for member in starting)
+    fewer = [f"{member.service} {member.attempts}" for member in starting if member.attempts < most]
+    return (f"; up to {count(most, 'attempt')}" if most > 1 else "") + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def _missing_images(move: SlotMove, state: HostState) -> list[str]:

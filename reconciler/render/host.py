@@ -169,6 +169,7 @@ def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFi
         resume=probes.resume,
         warm=probes.warm,
         warm_timeout_s=service.warm.timeout,
+        attempts=service.warm.attempts,
         stop_timeout_s=service.stop.timeout,
         drain_timeout_s=drain.timeout,
         on_timeout=drain.on_timeout,
