@@ -19,6 +19,8 @@ from reconciler.model.observed import GpuProcess, HostState, Known, ManagedFile,
 from reconciler.model.plan import Cause
 from reconciler.model.rendered import RenderedFile, RenderedHost
 
+TIMER = "recon-watchdog.timer"
+
 
 def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
@@ -38,6 +40,7 @@ def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Cha
             changed_files={file.name for file in files},
         ),
         *_boot(rendered, state, moving=moving),
+        *_watchdog(rendered, state),
         *_strangers(rendered, host, state),
     )
 
@@ -356,6 +359,21 @@ def _boot(rendered: RenderedHost, state: HostState, *, moving: bool) -> Iterator
         before=", ".join(found),
         after=", ".join(wanted),
     )
+
+
+def _watchdog(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
+    """Yield a change when the watchdog was committed and nobody looks: its timer does not run."""
+    if rendered.watchdog is None or not isinstance(state.units, Known) or TIMER not in live.committed_files(state):
+        return
+    unit = live.units_by_name(state).get(TIMER)
+    if unit is None or unit.active not in live.UP:
+        yield Change(
+            kind="watchdog",
+            name=TIMER,
+            word="unit_stopped",
+            reason=f"{TIMER} is not running: nobody looks after what is committed",
+            cause="drift",
+        )
 
 
 def _strangers(rendered: RenderedHost, host: Host, state: HostState) -> Iterator[Change]:

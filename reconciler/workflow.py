@@ -181,3 +181,15 @@ def follow_host(
         return attach(host, txid, connect, on_event=on_event, detach=detach)
     finally:
         connect.close()
+
+
+def clear_alerts(repository: Repository, hosts: Iterable[Host]) -> dict[str, int]:
+    """Clear the alerts of hosts; return how many each had."""
+    from reconciler.apply.alerts import clear
+    from reconciler.hosts.connect import connector
+
+    connect = connector(repository.fleet, repository.root)
+    try:
+        return {host.name: clear(host, connect) for host in hosts}
+    finally:
+        connect.close()

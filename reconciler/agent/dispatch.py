@@ -14,7 +14,7 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
     Args:
         machine: the host.
-        verb: `observe`, `apply`, `follow` or `execute`.
+        verb: `observe`, `apply`, `follow`, `execute`, `watch` or `clear`.
         args: the verb's own arguments.
         ctx: `digest`, `mode` (installed, streamed or simulated) and `bundle` of the agent that runs.
     """
@@ -25,6 +25,14 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
         from . import executor
 
         return executor.execute(machine, args["txid"])
+    if verb == "watch":
+        from . import watch
+
+        return watch.watch(machine)
+    if verb == "clear":
+        from . import alerts
+
+        return alerts.clear(machine)
     from . import launch
 
     if verb == "apply":

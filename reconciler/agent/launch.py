@@ -38,6 +38,7 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
     if _is_active(machine):
         return _busy(machine)
     place = _installed(machine, ctx)
+    install.make_current(machine, place)
     versions.remember(machine)
     began = machine.stat(places.transaction(txid)) is not None
     machine.mkdir(places.transaction(txid), 0o700)

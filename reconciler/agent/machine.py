@@ -109,6 +109,10 @@ class Machine:
         """
         return lambda: self.gpu_facts(timeout_s)
 
+    def log_error(self, text: str) -> None:
+        """Say something a person must see to whatever keeps this machine's log, with the priority of an error."""
+        raise NotImplementedError
+
     def lock(self, path: str) -> "AbstractContextManager[None]":
         """Hold an exclusive flock on a file for the length of a block; raises `BusyError` at once when it is taken."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ import contextlib
 import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import durations, files, places, step_undo, systemd
+from . import alerts, durations, files, places, step_undo, systemd
 from .journal import read_events
 from .machine import Machine
 from .plain import clean
@@ -68,6 +68,9 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
         "attempts": run.attempts,
     }
     _write(run.machine, outcome)
+    if end.state == "held":
+        text, fix = outcome["reason"], outcome["fix"] or proceed(run.intent["host"])
+        alerts.raise_alert(run.machine, by="executor", code=end.code or "REC7190", about=run.txid, text=text, fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError):

@@ -25,6 +25,13 @@ LEASE = RUN + "/lease.json"
 FACTS = RUN + "/facts.json"
 SCRATCH = RUN + "/verify"
 EXECUTOR = "recon-executor.service"
+CURRENT_AGENT = AGENTS + "/current"
+ALERTS = STATE + "/alerts.json"
+WATCHDOG = STATE + "/watchdog.json"
+WATCHDOG_JOURNAL = STATE + "/watchdog.jsonl"
+LOOKS = RUN + "/watchdog.json"
+WATCHDOG_SERVICE = "recon-watchdog.service"
+WATCHDOG_TIMER = "recon-watchdog.timer"
 
 
 def generation(number: int) -> str:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import stat as stat_bits
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -130,6 +131,11 @@ class RealMachine(Machine):
 
     def begin_gpu_facts(self, timeout_s: float) -> Callable[[], Dict[str, Any]]:
         return gpu_child.begin(timeout_s)
+
+    def log_error(self, text: str) -> None:
+        # Units of ours have their stderr in the journal, and systemd reads the priority off the line.
+        sys.stderr.write(f"<3>{text}\n")
+        sys.stderr.flush()
 
     def lock(self, path: str) -> "AbstractContextManager[None]":
         return _locked(path)

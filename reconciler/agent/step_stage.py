@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List
 
-from . import files, generator, places, step_undo
+from . import files, generator, places, step_undo, watch_timer
 from .preflight import check_before
 from .record import write_record
 from .txn import HaltError, Run
@@ -59,7 +59,8 @@ def is_nothing_to_do(run: Run) -> bool:
     except (OSError, ValueError):
         return False
     same = all(manifest.get(key) == value for key, value in _described(intent).items())
-    return same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
+    stands = same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
+    return stands and watch_timer.is_as_wanted(run)
 
 
 def next_generation(run: Run) -> int:
@@ -111,6 +112,7 @@ def _described(intent: Dict[str, Any]) -> Dict[str, Any]:
         "groups": intent["groups"],
         "residents": intent["residents"],
         "boot": sorted(intent["boot"]),
+        "watchdog": intent.get("watchdog"),
         "files": {file["name"]: file["body_sha256"] for file in [*intent["quadlets"], *intent["natives"]]},
     }
 

@@ -171,6 +171,16 @@ def stop(machine: Machine, units: Sequence[str]) -> None:
     _check(argv, done)
 
 
+def restart(machine: Machine, unit: str) -> None:
+    """Queue the restart of a unit that holds no process (a timer)."""
+    _must(machine, ["systemctl", "restart", "--no-block", "--job-mode=fail", unit], JOB_TIMEOUT_S)
+
+
+def kill(machine: Machine, units: Sequence[str]) -> None:
+    """Send SIGKILL to everything in the control groups of units, whatever it is to them."""
+    _must(machine, ["systemctl", "kill", "--kill-whom=all", "--signal=SIGKILL", "--", *units], JOB_TIMEOUT_S)
+
+
 def start_target(machine: Machine, target: str) -> None:
     """Queue the start of a coven."""
     start(machine, [target])

@@ -16,6 +16,7 @@ from typer._click import exceptions as click_exceptions
 
 from reconciler import __version__
 from reconciler.cli import (
+    alerts,
     apply,
     common,
     init,
@@ -76,6 +77,7 @@ app.command("render")(render.render)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
 app.command("status")(status.status)
+app.command("alerts")(alerts.alerts)
 app.command("schema")(schema.schema)
 app.add_typer(lab.app, name="lab")
 app.add_typer(sim.app, name="sim")

@@ -76,6 +76,9 @@ SUMMARIES = {
     "REC2034": "value not allowed",
     "REC2035": "bad host key",
     "REC2036": "file in the wrong place",
+    "REC2060": "the watchdog would look too often or too seldom",
+    "REC2061": "the watchdog would forget its restarts too soon",
+    "REC2062": "the reset command is no absolute path",
     # Names and values that reach units, command lines and the network.
     "REC3001": "bad name",
     "REC3002": "unit belongs to recon",

@@ -27,8 +27,9 @@ from reconciler.load.values import (
     check_host_key,
     check_timezone,
 )
+from reconciler.load.watchdog import check_watchdog
 from reconciler.model.base import NAME_PATTERN, RESERVED_NAMES, format_size
-from reconciler.model.desired import CovenFile, FleetFile, HostFile, Policy
+from reconciler.model.desired import CovenFile, FleetFile, HostFile, Policy, Watchdog
 
 _NAME = re.compile(NAME_PATTERN)
 _GPU = re.compile(r"[0-9]{1,2}|(?:GPU|MIG)-[0-9a-fA-F-]{8,64}")
@@ -40,6 +41,7 @@ class Known:
 
     Attributes:
         names: the covens that have a file, read or not: a broken coven is not an unknown one.
+        watchdog: what the fleet says about watchdogs.
         memory: the sum each coven needs.
         ports: who of a coven listens on which port.
         addresses: which host has an address.
@@ -47,6 +49,7 @@ class Known:
 
     policy: Policy
     names: frozenset[str]
+    watchdog: Watchdog = field(default_factory=Watchdog)
     memory: dict[str, int] = field(default_factory=dict)
     ports: dict[str, dict[int, str]] = field(default_factory=dict)
     addresses: dict[tuple[str, int, str | None], Where] = field(default_factory=dict)
@@ -67,6 +70,7 @@ def check_fleet(fleet: FleetFile, report: Report) -> None:
     """Check the fleet's own file."""
     check_texts(report)
     check_drain(fleet.defaults.drain, ("defaults", "drain"), report)
+    check_watchdog(fleet.defaults.watchdog, ("defaults", "watchdog"), report)
     if fleet.defaults.ssh.jump is not None:
         _check_jump(fleet.defaults.ssh.jump, ("defaults", "ssh", "jump"), report)
     for index, folder in enumerate(fleet.policy.allow_mounts):
@@ -95,6 +99,7 @@ def check_host(host: HostFile, known: Known, report: Report) -> None:
     check_texts(report)
     _check_reach(host, known, report)
     _check_covens(host, known, report)
+    check_watchdog(host.watchdog, ("watchdog",), report, known.watchdog)
     if host.slots is not None:
         _check_slots(host, known, report)
     if host.residents:

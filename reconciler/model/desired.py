@@ -169,6 +169,31 @@ class Platform(Frozen):
     systemd: int = Field(default=254, ge=254, le=999, description="At least this systemd.")
 
 
+class Reset(Frozen):
+    """What a reset does beside stopping a coven whole and starting it again."""
+
+    command: tuple[str, ...] = Field(
+        default=(), description="Program with an absolute path and its arguments, run while nobody is on the GPUs."
+    )
+    timeout: Duration = Field(default=60.0, description="How long the command may take.")
+
+
+class Watchdog(Frozen):
+    """Looks after what was committed: restarts what is stuck or failed, resets its coven, then calls a person."""
+
+    enabled: bool = True
+    every: Duration = Field(default=30.0, description="From the end of one look to the next.")
+    looks: int = Field(default=3, ge=2, le=100, description="Bad looks in a row before anything is done.")
+    attempts: int = Field(
+        default=3, ge=1, le=20, description="Restarts in a row before the whole coven is reset, once."
+    )
+    window: Duration = Field(default=900.0, description="How long a service is well before its restarts are forgotten.")
+    over_memory: Literal["alert", "restart"] = Field(
+        default="alert", description="What is done about a service that holds more GPU memory than it declares."
+    )
+    reset: Reset = Reset()
+
+
 class RateCaps(Frozen):
     """Upper bounds of the research loop."""
 
@@ -219,6 +244,7 @@ class HostFile(Frozen):
     )
     shared: tuple[Shared, ...] = ()
     residents: dict[Name, Service] = Field(default_factory=dict, description="Small services that stay up.")
+    watchdog: Watchdog | None = Field(default=None, description="Overrides the fleet's, key by key.")
     spiral: Spiral = Spiral()
     schedule: tuple[Window, ...] = ()
     formerly: str | None = Field(
@@ -256,6 +282,7 @@ class Defaults(Frozen):
     ssh: Ssh = Ssh()
     drain: Drain = Drain()
     platform: Platform = Platform()
+    watchdog: Watchdog = Watchdog()
 
 
 class FleetFile(Frozen):
@@ -308,6 +335,8 @@ class Host(Frozen):
     residents: dict[str, Service]
     spiral: Spiral
     schedule: tuple[Window, ...]
+    watchdog: Watchdog | None = None
+    """None: the host has none."""
 
     def slot(self, name: str) -> Slot:
         """Return the slot of that name; KeyError when there is none."""

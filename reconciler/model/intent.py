@@ -130,6 +130,25 @@ class SlotMove(Wire):
     steps: tuple[str, ...]
 
 
+class WatchdogSpec(Wire):
+    """By what the watchdog of a host goes; it stands in the manifest of each generation.
+
+    `gpus` names the GPUs of every slot as git does (`all`, UUIDs, indexes); `reserve` and `release_s` None mean what
+    the kind of memory asks for. `reset_command` is run by a reset, while nobody is on the GPUs.
+    """
+
+    looks: int
+    attempts: int
+    window_s: float
+    over_memory: Literal["alert", "restart"]
+    reset_command: tuple[str, ...]
+    reset_timeout_s: float
+    gpus: dict[str, tuple[str, ...]]
+    memory: Literal["auto", "discrete", "unified", "gh200"]
+    reserve: int | None
+    release_s: float | None
+
+
 class IntentFile(Wire):
     """A file of the new generation: its whole bytes as text, header included. `name` has no directory part."""
 
@@ -171,3 +190,4 @@ class Intent(Wire):
     """Units of somebody else that may come and go on the GPUs without making the plan stale."""
     stop_units: tuple[str, ...]
     """Running units of ours that the new generation no longer has, and that no move stops."""
+    watchdog: WatchdogSpec | None = None

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from reconciler.model.base import Wire
 from reconciler.model.desired import Source
-from reconciler.model.intent import Group, Member, SlotMove
+from reconciler.model.intent import Group, Member, SlotMove, WatchdogSpec
 
 FORMAT_VERSION = "1.0"
 
@@ -124,6 +124,7 @@ class Order(Wire):
     restart_residents: tuple[str, ...]
     stop_units: tuple[str, ...]
     shared: tuple[str, ...]
+    watchdog: WatchdogSpec | None = None
 
 
 class HostPlan(Wire):

@@ -102,6 +102,9 @@ def _warnings(host: Host, state: HostState) -> Iterable[str]:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
     running = [unit for unit in live.units_by_name(state).values() if unit.active == "activating"]
     yield from (f"{unit.name} is starting" for unit in running if unit.sub != "auto-restart")
+    if isinstance(state.watchdog, Known):
+        for alert in state.watchdog.value.alerts:
+            yield f"alert [{alert.code}] {alert.about}: {alert.text}; {alert.fix}"
     if host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
     yield from state.notes
@@ -115,6 +118,8 @@ def _unknowns(rendered: RenderedHost, state: HostState) -> Iterable[str]:
         for what, fact in (("memory", gpu.memory), ("processes", gpu.processes)):
             if isinstance(fact, Unknown):
                 yield f"{what} of GPU {gpu.index}: {fact.unknown}"
+    if isinstance(state.watchdog, Unknown):
+        yield f"what the watchdog says: {state.watchdog.unknown}"
     for unit, health in sorted(state.health.items()):
         if isinstance(health, Unknown):
             yield f"the health of {unit}: {health.unknown}"

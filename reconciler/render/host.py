@@ -17,6 +17,7 @@ from reconciler.model.rendered import RenderedFile, RenderedHost
 from reconciler.render import units
 from reconciler.render.defaults import with_builtin
 from reconciler.render.runtimes import launch_argv, probes_of
+from reconciler.render.watchdog import TIMER, spec_of, watchdog_files
 
 RESIDENTS = "resident"
 
@@ -45,13 +46,18 @@ class Memo:
         slots = tuple((slot.name, slot.gpus) for slot in host.slots)
         named = tuple(slot.coven for slot in host.slots) if len(slots) > 1 else ()
         residents = tuple((name, service.model_dump_json()) for name, service in host.residents.items())
-        key = (slots, named, host.may_run, residents, host.platform.podman, host.platform.systemd)
+        spec = spec_of(host)
+        watchdog = (host.watchdog.every, spec.model_dump_json()) if host.watchdog and spec else ()
+        key = (slots, named, host.may_run, residents, host.platform.podman, host.platform.systemd, watchdog)
         if key not in self._kinds:
             self._kinds[key] = _kind(host, self)
         return self._kinds[key].model_copy(
             update={
                 "host": host.name,
-                "boot": tuple(units.target_name(slot.coven) for slot in host.slots if slot.coven),
+                "boot": (
+                    *(units.target_name(slot.coven) for slot in host.slots if slot.coven),
+                    *((TIMER,) if host.watchdog else ()),
+                ),
                 "live": {slot.name: slot.coven for slot in host.slots},
             }
         )
@@ -92,6 +98,9 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         _resident(name, service, host.platform, memo.templates) for name, service in sorted(host.residents.items())
     ]
     files += [file for piece in residents for file in piece.files]
+    spec = spec_of(host)
+    if host.watchdog and spec:
+        files += watchdog_files(host.watchdog, spec, memo.templates)
     _check_names(host, files)
     return RenderedHost(
         host=host.name,
@@ -100,6 +109,7 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         residents=tuple(member for piece in residents for member in piece.members),
         boot=(),
         live={},
+        watchdog=spec,
     )
 
 

@@ -7,6 +7,7 @@ Names, and what holds them together:
     recon-coven-<coven>.target             what is started; it holds no member list, the members' [Install] does
     recon-resident-<name>.container        no gate, part of the boot target
     recon-boot.target                      what starts with the host
+    recon-watchdog.timer, .service         see `watchdog`
 
 A template may lay out as it likes, but the lines exclusivity rests on must be there: REC4009 otherwise.
 
@@ -132,6 +133,13 @@ def target_file(slot: str, coven: str, description: str | None, templates: Mappi
 def boot_file(templates: Mapping[str, str]) -> RenderedFile:
     """Render what starts with the host; its wants lie in the committed generation, not in this file."""
     return _native(BOOT_TARGET, BOOT, {"description": "recon: what starts with this host"}, set(), templates)
+
+
+def native_file(
+    name: str, template_name: str, values: Mapping[str, Any], kept: set[str], templates: Mapping[str, str]
+) -> RenderedFile:
+    """Render a native unit of the host; the lines in `kept` must be in it whatever the template says."""
+    return _native(name, template_name, values, kept, templates)
 
 
 def digest(text: str) -> str:

@@ -5,6 +5,8 @@ Kinds, with what `match` and `value` mean (`match` is a pattern of unit names, o
     never-healthy       unit     the server loads for ever
     crash-at-start      unit     it dies a second after it began, value is the exit code (1)
     crash-after-ready   unit     it dies so many seconds after it became ready
+    hangs               unit     once ready it answers nothing in time; vLLM's figures come while it has requests
+    unhealthy           unit     its health address answers 500
     slow-load           unit     loading takes so many seconds
     ignores-sigterm     unit     it is killed when its stop timeout is over
     slow-release        unit     its GPU memory comes back after so many seconds
@@ -27,6 +29,8 @@ KINDS = (
     "never-healthy",
     "crash-at-start",
     "crash-after-ready",
+    "hangs",
+    "unhealthy",
     "slow-load",
     "ignores-sigterm",
     "slow-release",

@@ -66,6 +66,7 @@ class SimFleet:
         with (self._directory / f".{host}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             machine = SimMachine.load(path) if path.exists() else self._new(host, kind)
+            machine.manager.program = lambda argv: run_agent(machine, argv)
             try:
                 yield machine
             finally:
@@ -79,6 +80,23 @@ class SimFleet:
         if wanted not in get_args(Kind):
             raise ValueError(f"{path}: {host}: no such kind of machine: {wanted}")
         return SimMachine.new(host, wanted, seed=int(declared.get("seed", 1)), gpus=int(declared.get("gpus", 1)))
+
+
+def run_agent(machine: SimMachine, argv: list[str]) -> int:
+    """Run the installed agent as a unit of the host does; returns its exit status."""
+    if argv[-1:] != ["watch"]:
+        return 0
+    context = {"digest": _DIGEST, "mode": "simulated", "bundle": None}
+    try:
+        dispatch.handle(machine, "watch", {}, context)
+    except KilledError:
+        machine.revive()
+        return 137
+    except Exception:  # whatever it was: a real unit would log it and be failed
+        for line in traceback.format_exc().splitlines():
+            machine.clock.log("recon-watchdog.service", line)
+        return 1
+    return 0
 
 
 def run_launched(machine: SimMachine) -> None:

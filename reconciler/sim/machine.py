@@ -243,6 +243,9 @@ class SimMachine(Machine):
         self._spend(min(0.05, timeout_s))
         return self.gpu.facts()
 
+    def log_error(self, text: str) -> None:
+        self.clock.log("recon", f"<3>{text}")
+
     def lock(self, path: str) -> AbstractContextManager[None]:
         return self._lock(path)
 

@@ -101,6 +101,10 @@ class Servers:
             return self._of_others(port)
         server = container.server
         path, _, query = path.partition("?")
+        if server.phase == "ready" and fault_of(self._state, "hangs", container.unit, port) is not None:
+            return self._late(container, server, path, timeout_s)
+        if "health" in path and fault_of(self._state, "unhealthy", container.unit, port) is not None:
+            return Response(500, b"engine is dead")
         if server.phase != "ready" and server.runtime == "vllm":
             return _REFUSED  # its HTTP server begins when the engine is loaded
         if path == "/metrics" and fault_of(self._state, "no-metrics", container.unit, port) is not None:
@@ -110,6 +114,13 @@ class Servers:
         if server.runtime == "llamacpp":
             return self._llamacpp(container, server, method, path)
         return self._generic(container, server, method, path, body)
+
+    def _late(self, container: Container, server: Server, path: str, timeout_s: float) -> Response:
+        """Answer as a server that is stuck, or one whose event loop has no time: its figures may still come."""
+        busy = self.in_flight(server)
+        if path == "/metrics" and server.runtime == "vllm" and busy:
+            return Response(200, _vllm_metrics(self._model(container, server), busy, server))
+        return Response(0, f"no answer within {timeout_s:g} s".encode())
 
     def _vllm(
         self, container: Container, server: Server, method: str, path: str, query: str, timeout_s: float

@@ -158,8 +158,27 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
         yield f"{name}: {one_line(last.unknown)}; look with recon plan --host {host.name}"
     if isinstance(state.gpus, Unknown):
         yield f"{name}: {paint('GPUs unknown', 'red')}: {one_line(state.gpus.unknown)}"
+    yield from _watchdog(name, state, paint)
     for note in state.notes:
         yield f"{name}: {one_line(note)}"
+
+
+def _watchdog(name: str, state: HostState, paint: Paint) -> Iterator[str]:
+    """Say what stands on the host as an alert, and what the watchdog saw last when that is not "all is well"."""
+    if isinstance(state.watchdog, Unknown):
+        yield f"{name}: {paint('watchdog unknown', 'red')}: {one_line(state.watchdog.unknown)}"
+    if not isinstance(state.watchdog, Known):
+        return
+    seen = state.watchdog.value
+    for alert in seen.alerts:
+        yield f"{name}: {paint('alert', 'red', 'bold')} [{alert.code}] {one_line(alert.about)}: {one_line(alert.text)}"
+        yield f"  {paint(one_line(alert.fix), 'cyan')}"
+    if seen.looked_s is None:
+        yield f"{name}: watchdog has not looked since the host booted"
+    else:
+        yield f"{name}: watchdog looked {format_duration(round(seen.looked_s))} ago: {one_line(seen.said)}"
+    for unit, count in sorted(seen.attempts.items()):
+        yield f"{name}: watchdog restarted {one_line(unit)} {count} times in a row"
 
 
 def _details(host: Host, state: HostState, paint: Paint) -> Iterator[str]:

@@ -27,6 +27,7 @@ from reconciler.model.desired import (
     Slot,
     Spiral,
     Ssh,
+    Watchdog,
 )
 from reconciler.model.intent import Intent, IntentFile
 from reconciler.model.observed import HostState
@@ -92,6 +93,7 @@ class Bench:
         self.covens = {coven.name: coven for coven in covens or (REASONING, VISION)}
         self.residents = residents or {}
         self.shared: tuple[str, ...] = ()
+        self.watchdog: Watchdog | None = None
         self.count = 0
 
     def copy(self) -> Bench:
@@ -118,6 +120,7 @@ class Bench:
             residents=self.residents,
             spiral=Spiral(),
             schedule=(),
+            watchdog=self.watchdog,
         )
         fleet = Fleet(name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host})
         return render_host(fleet, host, {}), host

@@ -230,6 +230,7 @@ def test_the_whole_answer_of_a_host_is_what_the_schema_says() -> None:
         "hold": {"value": None},
         "executor": {"active": True, "txid": "t1", "last": {"value": {"state": "applied"}}},
         "timings": {},
+        "watchdog": {"na": "the committed generation has no watchdog"},
         "notes": [],
     }
 
