@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from reconciler import __version__
 from reconciler.model import live
+from reconciler.model.base import format_duration
 from reconciler.model.change import Change
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.digest import plan_digest
@@ -20,6 +21,10 @@ from reconciler.planner.budget import budget_of
 from reconciler.planner.guards import Case, refusals
 from reconciler.planner.orders import host_order, planned_changes
 from reconciler.planner.transitions import describe_move, slot_moves
+
+WATCHDOG_SILENT_S = 600.0
+WATCHDOG_SILENT_LOOKS = 10
+"""A look that restarts something takes as long as the stop and the release of memory; past this it is no look."""
 
 HOLDING = frozenset({"REC8012", "REC8013"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
@@ -102,12 +107,25 @@ def _warnings(host: Host, state: HostState) -> Iterable[str]:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
     running = [unit for unit in live.units_by_name(state).values() if unit.active == "activating"]
     yield from (f"{unit.name} is starting" for unit in running if unit.sub != "auto-restart")
-    if isinstance(state.watchdog, Known):
-        for alert in state.watchdog.value.alerts:
-            yield f"alert [{alert.code}] {alert.about}: {alert.text}; {alert.fix}"
+    yield from _watchdog_warnings(host, state)
     if host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
     yield from state.notes
+
+
+def _watchdog_warnings(host: Host, state: HostState) -> Iterable[str]:
+    """Yield the alerts that stand, and that nobody looks although git says so."""
+    if not isinstance(state.watchdog, Known):
+        return
+    seen = state.watchdog.value
+    for alert in seen.alerts:
+        yield f"alert [{alert.code}] {alert.about}: {alert.text}; {alert.fix}"
+    if host.watchdog is None or state.executor.active:
+        return
+    patience = max(WATCHDOG_SILENT_S, WATCHDOG_SILENT_LOOKS * host.watchdog.every)
+    silent = state.identity.boottime_s if seen.looked_s is None else seen.looked_s
+    if silent > patience:
+        yield f"the watchdog has not looked for {format_duration(silent)}: journalctl -u recon-watchdog.service"
 
 
 def _unknowns(rendered: RenderedHost, state: HostState) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from reconciler.model.observed import HostState, Known, WatchdogState
 from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.fleet import run_agent
-from reconciler.sim.machine import KilledError
+from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
 from tests.agent.bench import CONTEXT, Bench, a_service
 
 VLLM = "recon-reasoning-vllm.service"
@@ -626,3 +627,62 @@ def test_a_damaged_record_is_unknown_and_never_all_is_well(host: Watched, path: 
         host.machine.write(path, damaged)
         fact = host.state().watchdog
         assert not isinstance(fact, Known), (path, damaged)
+
+
+UNTIL_RESET_S = 420.0
+BOOKS = ("journal.jsonl", "watchdog.jsonl", "lease.json", places.LOOKS)
+
+
+def changes_of_a_deed(host: Watched, faults: Callable[[Watched], None]) -> list[str]:
+    """Return every change a host sees while its watchdog works on a fault, book-keeping included."""
+    other = copy_of(host)
+    seen: list[str] = []
+    other.machine.hook = lambda when, what: seen.append(what) if when == "before" else None
+    faults(other)
+    other.machine.clock.advance(UNTIL_RESET_S)
+    return seen
+
+
+def copy_of(host: Watched) -> Watched:
+    other = host.copy()
+    assert isinstance(other, Watched)
+    other.machine.manager.program = lambda argv: run_agent(other.machine, argv)
+    return other
+
+
+def ill(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+
+@pytest.mark.parametrize("how", [KilledError, PowerCutError])
+def test_a_watchdog_that_ends_before_any_of_its_changes_leaves_a_host_that_serves(
+    how: type[StoppedError],
+) -> None:
+    host = Watched(looks=2, attempts=1)
+    changes = changes_of_a_deed(host, ill)
+    worth = [number for number, what in enumerate(changes) if not what.endswith(BOOKS)]
+    assert [changes[number] for number in worth if " start " in changes[number]] == [START, RESET_START]
+    for number in worth:
+        other = copy_of(host)
+        seen: list[str] = []
+
+        def hook(when: str, what: str, seen: list[str] = seen, number: int = number) -> None:
+            if when == "before":
+                seen.append(what)
+                if len(seen) - 1 == number:
+                    raise how
+
+        other.machine.hook = hook
+        ill(other)
+        with contextlib.suppress(PowerCutError):
+            other.machine.clock.advance(UNTIL_RESET_S)
+        other.machine.hook = None
+        clear_fault(other.machine.state)
+        if how is PowerCutError:
+            other.machine.reboot()
+        other.machine.clock.advance(8 * (EVERY_S + 3.0))
+
+        where = f"{how.__name__} before {changes[number]} ({number})"
+        assert other.serving() == SERVING, where
+        assert other.machine.stat(places.LEASE) is None or how is KilledError, where
+        assert other.run("vision").state == "applied", where

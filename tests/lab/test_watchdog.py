@@ -60,6 +60,7 @@ def test_a_stuck_server_is_restarted_by_its_host_and_the_plan_shows_no_drift(wor
 
 def test_restarts_that_do_not_help_end_in_one_reset_and_an_alert_that_can_be_cleared(world: LabWorld) -> None:
     impatient(world, attempts=1, reset="{command: [/usr/bin/touch, /run/was-reset]}")
+    world.rewrite(world.coven_file("reasoning"), r"stop: \{timeout: \w+\}", "stop: {timeout: 45s}")
     settle(world)
     host = world.hosts[0]
     machine = world.lab.machine(host)
@@ -72,6 +73,7 @@ def test_restarts_that_do_not_help_end_in_one_reset_and_an_alert_that_can_be_cle
 
     wait_until("it serves again", lambda: world.serves(host, "reasoning"))
     assert machine.path("/run/was-reset").exists()
+    assert "SIGKILL to their control groups" in machine.path("/var/lib/recon/watchdog.jsonl").read_text()
     now = machine.run(["systemctl", "show", "-P", "InvocationID", "recon-gate-all-reasoning.service"]).stdout
     assert now == gate
     shown = world.recon("alerts", "--host", host)
