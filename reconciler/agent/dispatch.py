@@ -14,7 +14,7 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
     Args:
         machine: the host.
-        verb: `observe`, `apply`, `follow` or `execute`.
+        verb: `observe`, `apply`, `follow`, `execute` or `generation`.
         args: the verb's own arguments.
         ctx: `digest`, `mode` (installed, streamed or simulated) and `bundle` of the agent that runs.
     """
@@ -27,6 +27,10 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
         from . import executor
 
         return executor.execute(machine, args["txid"])
+    if verb == "generation":
+        from . import generations
+
+        return generations.describe(machine, args.get("number"), str(args.get("host", "HOST")))
     from . import launch
 
     if verb == "apply":

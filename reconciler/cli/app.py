@@ -22,6 +22,7 @@ from reconciler.cli import (
     lab,
     plan,
     render,
+    rollback,
     schema,
     sim,
     status,
@@ -75,6 +76,7 @@ app.command("validate")(validate.validate)
 app.command("render")(render.render)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
+app.command("rollback")(rollback.rollback)
 app.command("status")(status.status)
 app.command("schema")(schema.schema)
 app.add_typer(lab.app, name="lab")

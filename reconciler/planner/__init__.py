@@ -45,7 +45,7 @@ def plan_host(subject: Subject, changes: tuple[Change, ...], *, fleet: str, igno
     moves = slot_moves(subject, changes)
     asked = moves or any(change.kind == "resident" for change in changes)
     slots = host.slots if asked else ()
-    budgets = {slot.name: budget_of(host, slot.name, _wanted(subject.rendered, slot.name), state) for slot in slots}
+    budgets = {slot.name: budget_of(subject, slot.name, _wanted(subject.rendered, slot.name)) for slot in slots}
     refused = refusals(
         Case(owner=f"{fleet}/{host.name}", subject=subject, changes=changes, moves=moves, budgets=budgets)
     )

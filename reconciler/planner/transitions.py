@@ -18,7 +18,7 @@ from reconciler.model.intent import Group, Member, SlotMove
 from reconciler.model.observed import HostState, Known
 from reconciler.model.plan import Budget, Disruption, PlanStep, Transition
 from reconciler.model.subject import Subject
-from reconciler.planner.budget import budget_of
+from reconciler.planner.budget import reserve_of
 
 MEMORY_TIMEOUT_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
 """How long released memory may take to show; GB10 was seen to need three to four minutes."""
@@ -61,7 +61,7 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         restart=restart,
         need_bytes=need,
         need_bytes_per_gpu=-(-need // max(1, len(gpus))),
-        reserve_bytes=budget_of(host, slot, new, state).reserve,
+        reserve_bytes=reserve_of(host, state),
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
         steps=tuple(_step_words(old, new)),
