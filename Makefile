@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup lab-deps check test demo lab bench clean
+.PHONY: setup lab-deps check test demo lab real bench clean
 
 setup:            ## make .venv with .venv/bin/recon, from requirements.lock by hash
 	@$(PYTHON) scripts/setup.py
@@ -20,13 +20,16 @@ check: setup      ## everything that needs no root: style, types, floors, offlin
 
 test: lab-deps    ## check, then the tests on real hosts
 	$(MAKE) check
-	$(BIN)/pytest -q -m lab
+	$(BIN)/pytest -q -n 2 --dist worksteal -m lab
 
 demo: setup       ## the main job on simulated hosts
 	@$(BIN)/python scripts/demo.py
 
 lab: lab-deps     ## the main job on two real hosts of this computer
 	@$(BIN)/python scripts/lab_tour.py
+
+real: lab-deps    ## a real llama-server from PyPI on a real host of this computer; not part of test
+	@$(BIN)/python scripts/real_llamacpp.py
 
 bench: lab-deps   ## speed, as ratios measured side by side
 	@$(BIN)/python -m bench.run

@@ -72,7 +72,7 @@ def _health(machine: Machine, member: Dict[str, Any], past: Dict[str, Any], wind
         return Verdict("loading", why)
     if not _is_late(answer):
         return Verdict("bad", why)
-    busy = busy_of(machine, member["in_flight"])
+    busy = busy_of(machine, member["in_flight"]).figure
     # A figure that never moves again must not shield a hung server for ever.
     if busy and now - past.get("good_at", past["since"]) < window_s:
         return Verdict("busy", f"{why}; {busy} in flight")

@@ -128,13 +128,14 @@ class Order(Wire):
 
 
 class HostPlan(Wire):
-    """What would happen on one host.
+    """What would happen on one host; `origin` says in a word where what is wanted comes from.
 
     Invariants: `order` is there if and only if there is something to do and nothing refuses it.
     """
 
     host: str
     status: HostStatus
+    origin: str = "git"
     reason: str = ""
     observed_fingerprint: str | None
     observed_at: float | None
@@ -148,6 +149,16 @@ class HostPlan(Wire):
     unknowns: tuple[str, ...] = ()
     """What could not be read and so was not compared; nothing of it may be called fine."""
     order: Order | None = None
+
+
+class WayBack(Wire):
+    """A plan made from a generation on a host instead of git: which one, and where it came from."""
+
+    host: str
+    generation: int
+    from_generation: int
+    source_commit: str
+    applied_by: str
 
 
 class Summary(Wire):
@@ -178,6 +189,8 @@ class Plan(Wire):
     created_at: float
     source: Source
     targeted: tuple[str, ...] = ()
+    way_back: WayBack | None = None
+    """Set when the plan goes back to a generation that the host has, whatever git says now."""
     complete: bool
     applyable: bool
     hosts: tuple[HostPlan, ...]

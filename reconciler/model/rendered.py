@@ -43,3 +43,7 @@ class RenderedHost(Wire):
     boot: tuple[str, ...]
     live: dict[str, str | None]
     watchdog: WatchdogSpec | None = None
+
+    def member_units(self) -> frozenset[str]:
+        """Return the units of the members of all its covens."""
+        return frozenset(member.unit for group in self.groups.values() for member in group.members)

@@ -202,7 +202,8 @@ def test_a_healthy_server_that_refuses_to_work_is_started_again(bench: Bench) ->
     bench.covens["vision"] = a_coven("vision", llama=a_service("llamacpp", 8003, memory="8GiB"))
     intent = bench.intent("vision")
     call = intent["moves"][0]["new"]["members"][0]["warm"]["call"]
-    call["url"] = "http://127.0.0.1:8003/not-there"
+    call["url"] = "http://127.0.0.1:8003/metrics"
+    set_fault(bench.machine.state, "no-metrics", LLAMA)
 
     outcome = bench.execute(intent)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.agent import files
 from reconciler.cli.app import run
 from reconciler.sim.deeds import perform
 from tests.scenarios.sim_world import SimWorld
@@ -95,3 +96,22 @@ def test_a_watchdog_that_does_not_look_any_more_is_a_warning(
     shown = said(world, capsys, "plan", "--host", "h-2")
 
     assert "the watchdog has not looked for 1h" in shown
+
+
+def test_a_way_back_by_hand_keeps_the_watchdog_of_that_generation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = SimWorld(tmp_path)
+    assert run(["-C", str(tmp_path), "apply", "--yes"]) == 0
+    world.set_coven("h-1", "vision")
+    assert run(["-C", str(tmp_path), "apply", "--yes"]) == 0
+
+    assert run(["-C", str(tmp_path), "rollback", "h-1", "--yes"]) == 0
+
+    capsys.readouterr()
+    with world.fleet.open("h-1") as machine:
+        first, third = (files.manifest(machine, number)["watchdog"] for number in (1, 3))
+        assert files.committed_number(machine) == 3
+        assert third == first
+        assert third is not None
+        assert machine.manager.run_of("recon-watchdog.timer").active == "active"
