@@ -1,4 +1,6 @@
-"""The agent's command line on a host: `execute TXID` is what the executor's unit runs, `observe` is for a look by hand.
+"""The agent's command line on a host: `execute TXID` and, after it, `recover TXID` are what the executor's unit runs.
+
+`observe` is for a look by hand.
 
 Must not: be how a controller talks to the agent (that is frames, see `wire`).
 """
@@ -11,7 +13,7 @@ from typing import List, Optional
 from . import dispatch
 from .real import RealMachine
 
-USAGE = "usage: observe | execute TXID"
+USAGE = "usage: observe | execute TXID | recover TXID"
 _FAILED = 1
 _USAGE = 64
 _ENDED_WELL = ("applied", "nothing")
@@ -27,8 +29,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         answer = dispatch.handle(RealMachine(), "observe", {}, ctx)
         sys.stdout.write(json.dumps(answer, indent=1) + "\n")
         return 0
-    if len(words) == 2 and words[0] == "execute":
-        outcome = dispatch.handle(RealMachine(), "execute", {"txid": words[1]}, ctx)
+    if len(words) == 2 and words[0] in ("execute", "recover"):
+        outcome = dispatch.handle(RealMachine(), words[0], {"txid": words[1]}, ctx)
         sys.stdout.write(json.dumps(outcome) + "\n")
         return 0 if outcome["state"] in _ENDED_WELL else _FAILED
     sys.stderr.write(USAGE + "\n")

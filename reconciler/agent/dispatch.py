@@ -14,17 +14,21 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
     Args:
         machine: the host.
-        verb: `observe`, `apply`, `follow` or `execute`.
+        verb: `observe`, `apply`, `follow`, `execute`, `recover` or `release`.
         args: the verb's own arguments.
         ctx: `digest`, `mode` (installed, streamed or simulated) and `bundle` of the agent that runs.
     """
     wire.check(verb, args)
     if verb == "observe":
         return observe.observe(machine, args, ctx)
-    if verb == "execute":
+    if verb in ("execute", "recover"):
         from . import executor
 
-        return executor.execute(machine, args["txid"])
+        return executor.execute(machine, args["txid"], recover=verb == "recover")
+    if verb == "release":
+        from . import release
+
+        return release.release(machine, args)
     from . import launch
 
     if verb == "apply":

@@ -44,8 +44,15 @@ UNEXPECTED = "REC7199"
 _DIED = "the executor ended before the transaction did (killed, or out of memory)"
 
 
-def execute(machine: Machine, txid: str) -> Dict[str, Any]:
-    """Run a transaction to its end and return the outcome; one that has ended is not run again."""
+def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, Any]:
+    """Run a transaction to its end and return the outcome; one that has ended is not run again.
+
+    Args:
+        machine: the host.
+        txid: the transaction, whose intent is on the host.
+        recover: an executor of it is gone; then this one only brings the host to an end, also when the other had not
+            come to write its first line.
+    """
     directory = places.transaction(txid)
     earlier = read_outcome(machine, txid)
     if earlier is not None:
@@ -61,15 +68,13 @@ def execute(machine: Machine, txid: str) -> Dict[str, Any]:
     machine.mkdir(places.RUN)
     try:
         with machine.lock(places.LOCK):
-            return conclude(run, _transact(run))
+            return conclude(run, _resume(run) if recover or run.journal.resumed else _transact(run))
     except BusyError:
         text = "another executor holds the host's lock"
         return conclude(run, End("locked", text, "REC7110", "recon status"))
 
 
 def _transact(run: Run) -> End:
-    if run.journal.resumed:
-        return _resume(run)
     try:
         step_claim.claim(run)
         interrupted.settle(run)

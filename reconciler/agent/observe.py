@@ -12,12 +12,15 @@ from typing import Any, Callable, Dict, List, Optional
 from . import (
     cdi,
     claims,
+    damage,
     durations,
     fact,
     files,
+    fingerprint,
     gpu,
     health,
     images,
+    lease,
     memory,
     places,
     running,
@@ -25,7 +28,6 @@ from . import (
     systemd,
     versions,
 )
-from .fingerprint import fingerprint
 from .machine import Machine
 from .plain import clean
 from .systemd import SystemdError, UnitState
@@ -92,8 +94,11 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "executor": claims.executor(machine, executor_unit, local["lease"]),
         "timings": durations.recall(machine),
         "notes": seen.notes,
+        "epoch": local["epoch"],
+        "damaged": damage.survey(machine),
     }
-    state["fingerprint"] = fingerprint(state)
+    state["fingerprint_parts"] = fingerprint.parts(state)
+    state["fingerprint"] = fingerprint.total(state["fingerprint_parts"])
     state["agent"] = {"digest": ctx.get("digest", ""), "mode": ctx["mode"], "probes_ms": timings}
     state["agent"]["elapsed_ms"] = _ms(machine, began)
     return state
@@ -127,6 +132,7 @@ def _local(machine: Machine, expect: Dict[str, str]) -> Dict[str, fact.Fact]:
         "boot_targets": fact.attempt(lambda: stray.boot_targets(machine)),
         "lease": fact.attempt(lambda: claims.lease(machine)),
         "hold": fact.attempt(lambda: claims.hold(machine)),
+        "epoch": fact.attempt(lambda: lease.current(machine)),
     }
 
 

@@ -39,9 +39,10 @@ def has_undo(machine: Machine, txid: str) -> bool:
 
 def unstage(run: Run) -> None:
     """Make the host's files what they were before stage; loaded units are made to match when a file was replaced."""
-    if restore_natives(run):
-        systemd.daemon_reload(run.machine)
-    remove_generation(run)
+    with run.machine.lowered():
+        if restore_natives(run):
+            systemd.daemon_reload(run.machine)
+        remove_generation(run)
 
 
 def restore_natives(run: Run) -> bool:

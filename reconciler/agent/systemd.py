@@ -105,6 +105,14 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def description(machine: Machine, unit: str, timeout_s: float = SHOW_TIMEOUT_S) -> str:
+    """Return what a unit says it is; its own name when it says nothing."""
+    done = machine.run(["systemctl", "show", "--property=Description", "--", unit], timeout_s)
+    if done.rc != 0:
+        raise SystemdError(f"systemctl show: {_said(done)}")
+    return done.out.decode("utf-8", "backslashreplace").strip().partition("=")[2]
+
+
 def version(machine: Machine, timeout_s: float = SHOW_TIMEOUT_S) -> int:
     """Return the version of the systemd that runs (the programs on disk may be newer)."""
     done = machine.run(["systemctl", "show", "--property=Version"], timeout_s)

@@ -20,6 +20,14 @@ class HostStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class HostJoined:
+    """A transaction that somebody else began there does what was wanted; it is followed instead."""
+
+    host: str
+    txid: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostProgress:
     """The host wrote a line into its journal."""
 
@@ -43,4 +51,4 @@ class HostFinished:
     outcome: Outcome
 
 
-HostEvent = HostStarted | HostProgress | HostLost | HostFinished
+HostEvent = HostStarted | HostJoined | HostProgress | HostLost | HostFinished

@@ -20,6 +20,7 @@ from reconciler.cli import (
     common,
     init,
     lab,
+    lock,
     plan,
     render,
     schema,
@@ -77,6 +78,7 @@ app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
 app.command("status")(status.status)
 app.command("schema")(schema.schema)
+app.add_typer(lock.app, name="lock")
 app.add_typer(lab.app, name="lab")
 app.add_typer(sim.app, name="sim")
 

@@ -11,7 +11,7 @@ from reconciler import __version__
 from reconciler.model import live
 from reconciler.model.change import Change
 from reconciler.model.desired import Fleet, Host, Source
-from reconciler.model.digest import plan_digest
+from reconciler.model.digest import plan_digest, target_digest
 from reconciler.model.intent import Group
 from reconciler.model.observed import HostState, Known, Unknown, Unreachable
 from reconciler.model.plan import HostPlan, HostStatus, Plan, PlannedChange, Refusal, Summary
@@ -21,7 +21,7 @@ from reconciler.planner.guards import Case, refusals
 from reconciler.planner.orders import host_order, planned_changes
 from reconciler.planner.transitions import describe_move, slot_moves
 
-HOLDING = frozenset({"REC8012", "REC8013"})
+HOLDING = frozenset({"REC8012", "REC8013", "REC7150"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
 
 
@@ -74,7 +74,16 @@ def plan_host(
         warnings=tuple(_warnings(host, state)),
         unknowns=tuple(_unknowns(rendered, state)),
         order=order,
+        joins=_joined(rendered, state),
+        observed_parts=state.fingerprint_parts if order else {},
     )
+
+
+def _joined(rendered: RenderedHost, state: HostState) -> str | None:
+    """Return the transaction that runs on the host when it makes of it exactly what is declared."""
+    executor = state.executor
+    same = executor.active and executor.target is not None and executor.target == target_digest(rendered)
+    return executor.txid if same else None
 
 
 def _wanted(rendered: RenderedHost, slot: str) -> Group | None:
@@ -104,6 +113,8 @@ def _warnings(host: Host, state: HostState) -> Iterable[str]:
     yield from (f"{unit.name} is starting" for unit in running if unit.sub != "auto-restart")
     if host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
+    for damage in state.damaged:
+        yield f"[{damage.code}] {damage.path}: {damage.reason}"
     yield from state.notes
 
 

@@ -21,7 +21,7 @@ ARGV = [
     "--property=StandardOutput=journal",
     "--property=StandardError=journal",
     "--property=TimeoutStopSec=infinity",
-    "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d execute t1",
+    "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "/usr/bin/python3",
     "-I",
     "-S",
