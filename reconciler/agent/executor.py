@@ -60,6 +60,8 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
         return earlier
     try:
         intent = read_record(machine, directory + "/intent.json")
+        if intent.get("txid") != txid:
+            raise RecordError("it is of another transaction")
     except (OSError, RecordError) as error:
         # Nothing in it is believed, not even the host's name.
         reason = f"the intent cannot be read: {error}"

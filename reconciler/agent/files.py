@@ -142,7 +142,11 @@ def _number_in(target: str) -> int:
 
 def manifest(machine: Machine, number: int) -> Dict[str, Any]:
     """Return the manifest of a generation; FileNotFoundError when it was never completed, RecordError when it lies."""
-    return read_record(machine, places.generation(number) + "/manifest.json")
+    path = places.generation(number) + "/manifest.json"
+    found = read_record(machine, path)
+    if found.get("generation", number) != number:
+        raise RecordError(f"{path}: it is of generation {clean(str(found['generation']), 20)}")
+    return found
 
 
 def generation(machine: Machine) -> Optional[Dict[str, Any]]:

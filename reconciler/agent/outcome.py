@@ -44,9 +44,10 @@ def path_of(txid: str) -> str:
 def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     """Return the outcome of a transaction, None when it has none that verifies."""
     try:
-        return read_record(machine, path_of(txid))
+        found = read_record(machine, path_of(txid))
     except (OSError, RecordError):
         return None
+    return found if found.get("txid", txid) == txid else None
 
 
 def proceed(host: str) -> str:

@@ -11,12 +11,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from typing import Any, Dict, Optional, Tuple
+import re
+from typing import Any, Dict, Optional
 
 from .machine import Machine
 
 VERSION = 1
 LIMIT = 32 << 20
+_HEAD = b'{"body":'
+_TAIL = re.compile(rb'(?:,"file":"([A-Za-z0-9._-]{1,100})")?,"sha256":"([0-9a-f]{64})","v":1\}\n\Z')
+_TAIL_LIMIT = 256
 _ASIDE = ".corrupt-"
 _KEPT_ASIDE = 9
 
@@ -40,44 +44,67 @@ def canonical(body: Any) -> bytes:
     )
 
 
-def seal(body: Dict[str, Any]) -> bytes:
-    """Wrap a body so that a reader can tell whether it is whole."""
-    return _wrapped(canonical(body))[0]
+def seal(body: Dict[str, Any], name: str = "") -> bytes:
+    """Wrap a body so that a reader can tell whether it is whole, and by its name whether it is the right file."""
+    raw = canonical(body)
+    named = b',"file":"%b"' % name.encode() if name else b""
+    return b'{"body":%b%b,"sha256":"%b","v":%d}\n' % (raw, named, _sum(raw, name.encode()), VERSION)
 
 
-def unseal(data: bytes) -> Dict[str, Any]:
+def unseal(data: bytes, name: str = "") -> Dict[str, Any]:
     """Return the body of a wrapped document; `RecordError` says why when it does not verify."""
+    found = _TAIL.search(data[-_TAIL_LIMIT:])
+    if found is None or not data.startswith(_HEAD):
+        raise _why_not(data)
+    raw, own = data[len(_HEAD) : len(data) - len(found[0])], found[1] or b""
+    if _sum(raw, own) != found[2]:
+        raise RecordError("its sum is wrong")
+    if own and name and own != name.encode():
+        raise RecordError(f"it is another file, {own.decode()}")
     try:
-        document = json.loads(data.decode("utf-8"))
+        body = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise RecordError("it is not JSON") from error
-    if not isinstance(document, dict) or not isinstance(document.get("body"), dict):
+    if not isinstance(body, dict):
         raise RecordError("it has no body")
+    return body
+
+
+def _sum(raw: bytes, name: bytes) -> bytes:
+    return hashlib.sha256(raw + name).hexdigest().encode()
+
+
+def _why_not(data: bytes) -> RecordError:
+    """Say why bytes are not what `seal` writes."""
+    try:
+        document = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return RecordError("it is not JSON")
+    if not isinstance(document, dict) or not isinstance(document.get("body"), dict):
+        return RecordError("it has no body")
     version = document.get("v")
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
-        raise FutureError(f"it is of version {version}, this recon knows {VERSION}")
+        return FutureError(f"it is of version {version}, this recon knows {VERSION}")
     if version != VERSION:
-        raise RecordError(f"it is of version {version!r}, not {VERSION}")
-    body: Dict[str, Any] = document["body"]
-    written, digest = _wrapped(canonical(body))
-    if digest != document.get("sha256"):
-        raise RecordError("its sum is wrong")
-    if written != data:
-        raise RecordError("its bytes are not those that were written")
-    return body
+        return RecordError(f"it is of version {version!r}, not {VERSION}")
+    return RecordError("its bytes are not those that were written")
 
 
 def read_record(machine: Machine, path: str) -> Dict[str, Any]:
     """Read a wrapped file. FileNotFoundError when absent, `RecordError` when it does not verify."""
     try:
-        return unseal(machine.read(path, LIMIT))
+        return unseal(machine.read(path, LIMIT), _name(path))
     except RecordError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
 def write_record(machine: Machine, path: str, body: Dict[str, Any], mode: int = 0o644) -> None:
     """Replace a wrapped file durably."""
-    machine.write(path, seal(body), mode)
+    machine.write(path, seal(body, _name(path)), mode)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def set_aside(machine: Machine, path: str) -> str:
@@ -110,8 +137,3 @@ def make_way(machine: Machine, path: str) -> Optional[str]:
 def is_set_aside(name: str) -> bool:
     """Say whether a name is that of a file which was moved out of the way."""
     return _ASIDE in name
-
-
-def _wrapped(raw: bytes) -> Tuple[bytes, str]:
-    digest = hashlib.sha256(raw).hexdigest()
-    return b'{"body":%b,"sha256":"%b","v":%d}\n' % (raw, digest.encode(), VERSION), digest

@@ -136,6 +136,7 @@ def _replace_natives(run: Run) -> None:
     links = {path: target for path, target in _LINKS.items() if link_target(run, path) != target}
     masked = [path for path in (f"{places.NATIVE}/{file['name']}" for file in changed) if _is_link(run, path)]
     undo = {
+        "txid": run.txid,
         "generation": run.new_generation,
         "from": run.old_generation,
         "natives": {file["name"]: native_text(run, file["name"]) for file in changed},
