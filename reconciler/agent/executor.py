@@ -180,6 +180,7 @@ def _resume(run: Run) -> End:
 
 def _recover(run: Run) -> End:
     """End what another executor left: the committed symlink, systemd and the GPU say what is true."""
+    run.note(f"{_DIED}; looking at what is there")
     undo = step_undo.read_undo(run.machine, run.txid)
     if undo is not None:
         run.new_generation, run.old_generation = undo["generation"], undo["from"]

@@ -18,6 +18,7 @@ from .plain import clean
 from .record import set_aside
 
 _READ_LIMIT = 16 << 20
+_AT = "boottime_s"
 
 
 class Journal:
@@ -32,8 +33,9 @@ class Journal:
         self.resumed = self._found is not None and bool(earlier or self._found.bad or self._found.torn)
         self._last = self._found.last if self._found else ""
         self._seq = earlier[-1]["seq"] if earlier else 0
-        # The clock goes on from the last event, so that times never run backwards within one journal.
-        self._zero = machine.monotonic() - (earlier[-1]["t"] if earlier else 0.0)
+        # The clock goes on from the last event, so that times never run backwards within one journal; how long nobody
+        # wrote is in it, as far as the host has not booted in between.
+        self._zero = machine.monotonic() - (earlier[-1]["t"] + self._silence(earlier[-1]) if earlier else 0.0)
 
     @property
     def count(self) -> int:
@@ -54,10 +56,15 @@ class Journal:
             "slot": slot,
             "status": status,
             "text": clean(text, 1000),
+            _AT: round(self._machine.boottime(), 3),
         }
         data, digest = lines.line(event, self._last)
         self._machine.append(self._path, data)
         self._last = digest
+
+    def _silence(self, last: Dict[str, Any]) -> float:
+        now = self._machine.boottime()
+        return max(0.0, now - float(last.get(_AT, now)))
 
     def _make_whole(self) -> None:
         """Before the first line of this writer: cut off half a line, put a damaged journal aside and say so."""
@@ -83,7 +90,8 @@ def read_journal(machine: Machine, path: str) -> Optional[Lines]:
 def read_events(machine: Machine, path: str, after_seq: int) -> List[Dict[str, Any]]:
     """Return the events after a number, in order; none when there is no journal yet."""
     found = read_journal(machine, path)
-    return [event for event in _events(found) if event["seq"] > after_seq] if found else []
+    news = [event for event in _events(found) if event["seq"] > after_seq] if found else []
+    return [{key: value for key, value in event.items() if key != _AT} for event in news]
 
 
 def _events(found: Lines) -> List[Dict[str, Any]]:
