@@ -76,7 +76,7 @@ def force_release(
                 return Released(int(reply["epoch"]), stopped if isinstance(stopped, str) else None)
             on_wait(_text(reply.get("txid")), _text(reply.get("step")))
             pace.wait(_PAUSE_S, detach)
-    except DetachedError as exc:
+    except (DetachedError, KeyboardInterrupt) as exc:
         raise UnreachableError(_left(demand)) from exc
     except GoneError as exc:
         raise UnreachableError(_lost(demand, exc.problem)) from exc

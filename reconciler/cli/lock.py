@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reconciler.cli import common
-from reconciler.errors import ExitCode
+from reconciler.errors import ExitCode, Problem, UsageError
 
 app = typer.Typer(help="The claim that a transition has on its host.", no_args_is_help=True)
 
@@ -41,7 +41,13 @@ def force_release(
     from reconciler.workflow import open_repository, release_claim, select_hosts
 
     repository = open_repository(common.SETTINGS.root)
-    (chosen,) = select_hosts(repository.fleet, [host])[:1]
+    found = select_hosts(repository.fleet, [host])
+    if len(found) != 1:
+        names = ", ".join(each.name for each in found)
+        raise UsageError(
+            Problem("REC7018", "a claim is taken away on one host", f"{host} means {names}", "name one of them")
+        )
+    chosen = found[0]
     told: set[tuple[str | None, str | None]] = set()
 
     def on_wait(txid: str | None, step: str | None) -> None:

@@ -9,7 +9,9 @@ import pytest
 from reconciler.agent import executor, history, lease, observe, places
 from reconciler.agent.dispatch import handle
 from reconciler.agent.record import read_record
+from reconciler.agent.target import target_of
 from reconciler.agent.wire import RequestError
+from reconciler.model.digest import target_digest
 from reconciler.model.observed import HostState
 from tests.agent.bench import CONTEXT, Bench
 from tests.agent.test_launch import apply, end_unit
@@ -184,3 +186,10 @@ def test_a_second_order_that_wants_the_same_is_told_which_one_to_join(bench: Ben
 
     assert apply(bench, second)["joins"] == first["txid"]
     assert read_record(bench.machine, places.transaction(first["txid"]) + "/intent.json") == first
+
+
+def test_controller_and_host_make_the_same_value_of_what_is_wanted(bench: Bench) -> None:
+    rendered, _ = bench.rendered("vision")
+
+    assert target_of(bench.intent("vision")) == target_digest(rendered)
+    assert target_of(bench.intent("vision")) != target_digest(bench.rendered("reasoning")[0])

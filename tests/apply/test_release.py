@@ -52,6 +52,16 @@ def test_a_host_that_cannot_be_asked_leaves_it_unknown_whether_the_claim_is_gone
     assert (problem.code, problem.fix) == ("REC6008", "recon lock force-release spark-1 --epoch 7 --reason TEXT")
 
 
+def test_ctrl_c_says_how_to_go_on_too() -> None:
+    def interrupted() -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(UnreachableError) as caught:
+        ask(WAITING, interrupted)
+
+    assert caught.value.problems[0].fix == "recon lock force-release spark-1 --epoch 7 --reason TEXT"
+
+
 def test_leaving_says_how_to_go_on() -> None:
     detach = threading.Event()
 

@@ -178,3 +178,49 @@ def test_sessions_that_are_killed_on_the_host_are_made_anew(world: LabWorld) -> 
 
     assert apply.returncode == 0, out
     assert "connection lost, the host goes on" in out
+
+
+def books(machine: Machine) -> dict[str, bytes]:
+    """Return every file that recon keeps on a host, its agents left out."""
+    found = {}
+    for place in ("/var/lib/recon", "/etc/recon", "/run/recon"):
+        root = machine.path(place)
+        for path in root.rglob("*") if root.is_dir() else ():
+            if path.is_file() and not path.is_symlink() and "agent" not in path.parts:
+                found[str(path).partition("/root")[2]] = path.read_bytes()
+    return found
+
+
+def test_a_host_that_loses_power_boots_what_was_committed_says_what_was_cut_and_changes_nothing_by_itself(
+    world: LabWorld,
+) -> None:
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    world.set_fault(host, "vision", "never-healthy")
+    world.set_coven(host, "vision")
+    apply = subprocess.Popen(
+        world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        txid = wait_for_step(world, host, "warm")
+        machine.kill()
+    finally:
+        apply.kill()
+        apply.communicate()
+    machine.start()
+    machine.wait_ready()
+    booted = books(machine)
+    deadline = time.monotonic() + 60
+    while not world.serves(host, "reasoning") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    shown = world.recon("status", "--host", host)
+
+    assert world.serves(host, "reasoning")
+    assert f"transaction {txid} was interrupted by a power cut or reboot; the committed generation booted" in shown.out
+    assert books(machine) == booted
+    assert machine.run(["journalctl", "-b", "-u", "recon-executor.service", "-q", "-o", "cat"]).stdout == b""
+    assert world.recon("apply", "--yes", "--host", host).code == 0
+    ended = {line["txid"]: line["state"] for line in history(machine)}
+    assert ended[txid] == "aborted"
+    assert world.serves(host, "vision")
