@@ -3,13 +3,16 @@
 Must not: take a claim, or read one that does not verify as "nobody".
 """
 
+import contextlib
 import json
 from typing import Any, Dict, Optional
 
 from . import fact, files, mark, places
+from .executor_unit import running_txid
 from .machine import Machine
 from .plain import clean
 from .record import RecordError, read_record, unseal
+from .systemd import SystemdError
 from .target import target_of
 
 INTERRUPTED = "interrupted by a power cut or reboot; the committed generation booted"
@@ -80,6 +83,10 @@ def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) ->
     active = unit_active in _RUNNING if unit_active is not None else leased.get("value", "unknown") is not None
     newest, last = files.newest_transaction(machine)
     txid = claimed["txid"] if active and claimed else newest
+    if active and unit_active is not None:
+        # A lease may still be that of an executor that died; the unit itself says which transaction it is for.
+        with contextlib.suppress(OSError, SystemdError):
+            txid = running_txid(machine) or txid
     if newest and not active and "unknown" in last and _is_interrupted(machine, newest):
         last = fact.unknown(
             f"transaction {newest} was {INTERRUPTED}; the next apply tidies up: {_plan(machine, newest)}"

@@ -66,6 +66,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
 
     Never with a pipe to this connection: its death would end the transition. ExecStopPost runs however the executor
     ended; with an outcome written it does nothing, without one it brings the host to an end state. It never begins.
+    KillMode: what a dead executor left running (a pull, a hook) is killed at once, or its successor would wait for it.
     """
     program = [PYTHON, "-I", "-S", place, "execute", txid]
     after = [*program[:-2], "recover", txid]
@@ -80,6 +81,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
         "--property=StandardOutput=journal",
         "--property=StandardError=journal",
         "--property=TimeoutStopSec=infinity",
+        "--property=KillMode=mixed",
         "--property=ExecStopPost=" + " ".join(after),
         *program,
     ]

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 VERSION = 1
 _END = re.compile(rb',"sum":"([0-9a-f]{16})"\}\Z')
+_BEGIN = b'{"v":%d,' % VERSION
 _OWN = ("v", "sum")
 
 
@@ -57,7 +58,7 @@ def read_lines(data: bytes) -> Lines:
     for number, raw in enumerate(whole, 1):
         found = _END.search(raw)
         digest = found[1].decode() if found else ""
-        if found and digest == _sum(last, raw[: found.start()]):
+        if found and raw.startswith(_BEGIN) and digest == _sum(last, raw[: found.start()]):
             good.append(raw)
         else:
             bad.append(number)

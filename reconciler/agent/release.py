@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from . import claims, history, lease, places, systemd
-from .executor_unit import is_active, running_txid
+from .executor_unit import TXID, is_active, running_txid
 from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError, make_way, read_record, write_record
@@ -23,6 +23,14 @@ _REASON_LIMIT = 500
 
 
 def release(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Do as `_release` says; what systemd refuses is a refusal with its words."""
+    try:
+        return _release(machine, args)
+    except systemd.SystemdError as error:
+        raise RequestError("REC7109", "a command on the host failed", str(error), "recon status") from error
+
+
+def _release(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     """Return `{"released": False, …}` while an executor is still being ended, and the new epoch once it is granted.
 
     Args:
@@ -55,7 +63,7 @@ def _end_executor(machine: Machine, epoch: int, ticket: Optional[Dict[str, Any]]
     if ticket is None:
         # First the note, then the deed: who asks again is recognised by it although the epoch will have moved.
         write_record(machine, places.RELEASE, {"epoch": epoch, "txid": txid})
-        systemd.stop(machine, [places.EXECUTOR])
+        systemd.end(machine, places.EXECUTOR)
     elif ticket["txid"] != txid:
         raise _moved(machine, epoch, lease.current(machine))
     return {"released": False, "txid": txid, "step": _step(machine)}
@@ -94,7 +102,8 @@ def _is_of(machine: Machine, txid: Optional[str], epoch: int) -> bool:
 
 def _checked(args: Dict[str, Any]) -> "tuple[int, str, str]":
     epoch, reason = args.get("epoch"), args.get("reason")
-    if not isinstance(epoch, int) or isinstance(epoch, bool) or not isinstance(args.get("id"), str):
+    named = isinstance(args.get("id"), str) and TXID.match(args["id"])
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not named:
         raise RequestError("REC5016", "the agent does not know this request", "release without epoch", "update recon")
     if not isinstance(reason, str) or not reason.strip():
         raise RequestError("REC7154", "a claim is not taken away without a reason", "", "say it with --reason")

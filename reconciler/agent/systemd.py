@@ -179,6 +179,11 @@ def stop(machine: Machine, units: Sequence[str]) -> None:
     _check(argv, done)
 
 
+def end(machine: Machine, unit: str) -> None:
+    """Queue the stop of a unit of ours whatever else is queued for it."""
+    _must(machine, ["systemctl", "stop", "--no-block", unit], JOB_TIMEOUT_S)
+
+
 def start_target(machine: Machine, target: str) -> None:
     """Queue the start of a coven."""
     start(machine, [target])

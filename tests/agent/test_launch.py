@@ -21,6 +21,7 @@ ARGV = [
     "--property=StandardOutput=journal",
     "--property=StandardError=journal",
     "--property=TimeoutStopSec=infinity",
+    "--property=KillMode=mixed",
     "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "/usr/bin/python3",
     "-I",

@@ -48,6 +48,12 @@ def test_a_line_that_was_taken_out_or_put_elsewhere_is_told() -> None:
     assert lines.read_lines(two + one + three + four).problem == "line 1, 2, 3 is not as it was written"
 
 
+def test_a_line_that_a_later_recon_wrote_is_not_read_as_one_of_ours() -> None:
+    raw, _ = lines.line({"v": 2, "seq": 1}, "")
+
+    assert lines.read_lines(raw).problem == "line 1 is not as it was written"
+
+
 def a_host() -> SimMachine:
     machine = SimMachine.new("h-1")
     machine.mkdir(places.STATE)

@@ -86,7 +86,7 @@ def test_an_executor_that_runs_is_ended_first_and_the_host_is_whole_before_the_c
     waiting = ask(bench, held.epoch)
 
     assert [what for what in begun if what.startswith("run")] == [
-        "run systemctl stop --no-block --job-mode=fail recon-executor.service"
+        "run systemctl stop --no-block recon-executor.service"
     ]
     assert waiting == {"released": False, "txid": intent["txid"], "step": "claim"}
     # What its ExecStopPost does; the unit is gone only then.
@@ -186,6 +186,17 @@ def test_a_second_order_that_wants_the_same_is_told_which_one_to_join(bench: Ben
 
     assert apply(bench, second)["joins"] == first["txid"]
     assert read_record(bench.machine, places.transaction(first["txid"]) + "/intent.json") == first
+
+
+def test_the_unit_says_whose_transaction_runs_when_the_lease_is_still_a_dead_ones(bench: Bench) -> None:
+    lease.take(bench.machine, owner="bob", txid="t-dead", boot_id="b")
+    intent = bench.intent("vision")
+    apply(bench, intent)
+    state = HostState.model_validate(observe.observe(bench.machine, bench.question(), CONTEXT))
+
+    assert (state.executor.active, state.executor.txid) == (True, intent["txid"])
+    assert state.executor.target == target_digest(bench.rendered("vision")[0])
+    assert apply(bench, {**intent, "txid": "2026-9999"})["lease"]["txid"] == intent["txid"]
 
 
 def test_controller_and_host_make_the_same_value_of_what_is_wanted(bench: Bench) -> None:

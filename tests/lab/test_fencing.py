@@ -21,6 +21,10 @@ from tests.scenarios.scenarios import settle
 
 __all__ = ["world"]
 ROUNDS = 20
+STUBBORN = (
+    "trap '' TERM; sleep 300 > /dev/null 2>&1 & "
+    "echo $! > /sys/fs/cgroup/system.slice/recon-executor.service/cgroup.procs"
+)
 
 
 def history(machine: Machine) -> list[dict[str, Any]]:
@@ -90,6 +94,8 @@ def test_an_executor_that_is_killed_is_followed_at_once_by_one_that_ends_it(
         )
     try:
         txid = wait_for_step(world, host, step)
+        # A child that will not go when it is asked to, as a hook or a pull may be, must not keep the successor waiting.
+        machine.run(["sh", "-c", STUBBORN])
         killed = time.clock_gettime(time.CLOCK_BOOTTIME)
         machine.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "recon-executor.service"])
         state = wait_for_end(world, host)
