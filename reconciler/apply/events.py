@@ -21,10 +21,11 @@ class HostStarted:
 
 @dataclass(frozen=True, slots=True)
 class HostJoined:
-    """A transaction that somebody else began there does what was wanted; it is followed instead."""
+    """A transaction that somebody else began there does what was wanted; it is followed instead. `who` runs it."""
 
     host: str
     txid: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from reconciler.hosts.transport import Connect
 from reconciler.model.desired import Fleet
 from reconciler.model.intent import Intent
 from reconciler.model.outcome import Outcome, State
-from reconciler.model.plan import Plan
+from reconciler.model.plan import HostPlan, Plan
 
 CONCURRENCY = 64
 HAND_OVER_S = 40.0
@@ -97,8 +97,8 @@ def apply_plan(
     options = options or Options()
     txid = options.run_id or new_run_id(options.pace)
     orders = [_Order(build_intent(plan, host, txid=txid, owner=owner), host.live) for host in plan.hosts if host.order]
-    joins = {host.host: host.joins for host in plan.hosts if host.joins}
-    _refuse_strangers([*(order.host for order in orders), *joins], fleet)
+    joins = [host for host in plan.hosts if host.joins]
+    _refuse_strangers([*(order.host for order in orders), *(host.host for host in joins)], fleet)
     run = _Run(
         fleet, connect, _one_at_a_time(on_event), stop or threading.Event(), detach or threading.Event(), options
     )
@@ -109,7 +109,7 @@ def apply_plan(
         ThreadPoolExecutor(max(1, min(options.concurrency, len(still) + len(joins)))) as together,
     ):
         running = {order.host: together.submit(run.one, order) for order in still}
-        running |= {host: together.submit(run.join, host, txid) for host, txid in joins.items()}
+        running |= {host.host: together.submit(run.join, host) for host in joins}
         running |= {order.host: a_few.submit(run.one, order) for order in moving}
         try:
             wait(running.values())
@@ -188,9 +188,10 @@ class _Run:
         self._on_event(HostFinished(order.host, outcome))
         return outcome
 
-    def join(self, host: str, txid: str) -> Outcome:
+    def join(self, plan: HostPlan) -> Outcome:
         """Follow a transaction that somebody else began to its end."""
-        self._on_event(HostJoined(host, txid))
+        host, txid = plan.host, plan.joins or ""
+        self._on_event(HostJoined(host, txid, "; ".join(refusal.detail for refusal in plan.refusals)))
         on_lost = lost_reporter(host, self._on_event)
         line = Line(self._fleet.hosts[host], self._connect, pace=self._pace, detach=self._detach, on_lost=on_lost)
         try:
@@ -266,7 +267,7 @@ class _Run:
             # The order that was sent before the connection broke did get there: it is our own executor that runs.
             return task
         if isinstance(reply.get("joins"), str):
-            self._on_event(HostJoined(task.host, reply["joins"]))
+            self._on_event(HostJoined(task.host, reply["joins"], outcomes.busy(task.host, lease).detail))
             return replace(task, txid=reply["joins"])
         return end("locked", outcomes.busy(task.host, lease))
 

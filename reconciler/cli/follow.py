@@ -70,7 +70,7 @@ class Screen:
         elif isinstance(event, HostJoined):
             self._running[event.host] = ("following", time.monotonic())
             name = self._paint(event.host, "bold")
-            common.tell(f"{name} already does this: following transaction {one_line(event.txid)}")
+            common.tell(f"{name} already does this: following it, {one_line(event.who)}")
         elif isinstance(event, HostProgress):
             if event.event.status == "begin":
                 self._running[event.host] = (event.event.step, time.monotonic())
@@ -101,7 +101,7 @@ def _as_json(event: HostEvent) -> str:
     if isinstance(event, HostStarted):
         return json_event("host_start", host=event.host, at=now, txid=event.txid, transitions=event.transitions)
     if isinstance(event, HostJoined):
-        return json_event("host_join", host=event.host, at=now, txid=event.txid)
+        return json_event("host_join", host=event.host, at=now, txid=event.txid, who=event.who)
     if isinstance(event, HostProgress):
         return json_event("step", host=event.host, at=now, event=event.event.model_dump(mode="json"))
     if isinstance(event, HostLost):

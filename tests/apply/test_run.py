@@ -302,7 +302,7 @@ def test_an_order_that_comes_second_after_one_that_wants_the_same_follows_that_o
 
     assert (outcome.state, outcome.txid) == ("applied", "t0")
     assert host.asked[1] == ("follow", {"txid": "t0", "after_seq": 0, "wait_s": 2.0})
-    assert HostJoined("spark-1", "t0") in watcher.events
+    assert HostJoined("spark-1", "t0", "bob@ci runs transaction t0 for 0s, step launch") in watcher.events
 
 
 def test_a_host_that_says_why_it_is_held_is_locked_for_that_reason() -> None:

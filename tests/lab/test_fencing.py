@@ -135,7 +135,8 @@ def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(w
     out = joined.communicate(timeout=120)[0].decode()
 
     assert (first, joined.returncode) == (0, 0), out
-    assert f"following transaction {txid}" in out
+    assert "already does this: following it, " in out
+    assert f"runs transaction {txid} for " in out
     assert other.code == 4
     assert txid in other.out
     assert " for " in other.out
@@ -229,4 +230,26 @@ def test_a_host_that_loses_power_boots_what_was_committed_says_what_was_cut_and_
     assert world.recon("apply", "--yes", "--host", host).code == 0
     ended = {line["txid"]: line["state"] for line in history(machine)}
     assert ended[txid] == "aborted"
+    assert world.serves(host, "vision")
+
+
+def test_ctrl_c_once_follows_to_the_end_and_twice_lets_go_of_a_host_that_goes_on(world: LabWorld) -> None:
+    settle(world)
+    host = world.hosts[0]
+    apply = begin(world, host, 10.0)
+    try:
+        txid = wait_for_step(world, host, "drain")
+        apply.send_signal(signal.SIGINT)
+        time.sleep(1.0)
+        still = apply.poll()
+        apply.send_signal(signal.SIGINT)
+        out = apply.communicate(timeout=60)[0].decode()
+    finally:
+        if apply.poll() is None:
+            apply.kill()
+            apply.communicate()
+
+    assert (still, apply.returncode) == (None, 8)
+    assert f"recon apply --attach {txid} --host {host}" in out
+    assert world.recon("apply", "--attach", txid, "--host", host).code == 0
     assert world.serves(host, "vision")
