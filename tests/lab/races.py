@@ -83,8 +83,8 @@ def an_order(host: str, number: int, controller: int) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-def race(lab: Lab, machine: Machine, rounds: int) -> Score:
-    """Run rounds on one host and return the score."""
+def race(lab: Lab, machine: Machine, rounds: int, *, first: int = 0) -> Score:
+    """Run rounds on one host and return the score; their numbers are used once, for an order given again is joined."""
     fleet, score, host = load_fleet(lab.directory), Score(), machine.record.name
     connect = connector(fleet, lab.directory)
     machine.run(["mkdir", "-p", DROP_IN.rpartition("/")[0]])
@@ -94,7 +94,7 @@ def race(lab: Lab, machine: Machine, rounds: int) -> Score:
     try:
         with ThreadPoolExecutor(CONTROLLERS) as pool:
             list(pool.map(lambda transport: transport.ask("follow", _nothing(), deadline_s=60), transports))
-            for number in range(rounds):
+            for number in range(first, first + rounds):
                 _round(pool, transports, host, number, score)
                 machine.path(GO).touch()
                 _wait_gone(machine)
@@ -153,7 +153,7 @@ def main() -> None:
         scaffold.write(lab)
         done = Score()
         while done.rounds < rounds:
-            part = race(lab, lab.machines[0], min(50, rounds - done.rounds))
+            part = race(lab, lab.machines[0], min(50, rounds - done.rounds), first=done.rounds)
             done.rounds += part.rounds
             done.winners += part.winners
             done.wrongly_told += part.wrongly_told
