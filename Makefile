@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup lab-deps check test demo lab races bench clean
+.PHONY: setup lab-deps check test demo lab real races bench clean
 
 setup:            ## make .venv with .venv/bin/recon, from requirements.lock by hash
 	@$(PYTHON) scripts/setup.py
@@ -20,7 +20,7 @@ check: setup      ## everything that needs no root: style, types, floors, offlin
 
 test: lab-deps    ## check, then the tests on real hosts
 	$(MAKE) check
-	$(BIN)/pytest -q -m lab
+	$(BIN)/pytest -q -n 2 --dist worksteal -m lab
 
 demo: setup       ## the main job on simulated hosts
 	@$(BIN)/python scripts/demo.py
@@ -30,6 +30,9 @@ lab: lab-deps     ## the main job on two real hosts of this computer
 
 races: lab-deps   ## 16 controllers race for one real host: make races N=1000
 	@$(BIN)/python -m tests.lab.races $(or $(N),1000)
+
+real: lab-deps    ## a real llama-server from PyPI on a real host of this computer; not part of test
+	@$(BIN)/python scripts/real_llamacpp.py
 
 bench: lab-deps   ## speed, as ratios measured side by side
 	@$(BIN)/python -m bench.run

@@ -7,38 +7,40 @@ right after an apply gives none. Must not: decide what is done about a differenc
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 from reconciler.model import live
 from reconciler.model.base import count
 from reconciler.model.change import Change, ChangeWord
-from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member
-from reconciler.model.observed import GpuProcess, HostState, Known, ManagedFile, Unit
+from reconciler.model.observed import GpuProcess, HostState, Known, ManagedFile, Manifest, Tier, Unit
 from reconciler.model.plan import Cause
-from reconciler.model.rendered import RenderedFile, RenderedHost
+from reconciler.model.rendered import FileKind, RenderedFile
+from reconciler.model.subject import Subject
+
+Place = tuple[Tier, str]
+"""Where a file is on a host: its tier and its name."""
 
 
-def diff_host(rendered: RenderedHost, host: Host, state: HostState) -> tuple[Change, ...]:
+def diff_host(subject: Subject) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
-    edited = _edited_units(rendered, state)
-    slots = tuple(_slots(rendered, host, state, edited))
-    files = tuple(_files(rendered, state))
+    found = {(file.tier, file.path.rpartition("/")[2]): file for file in subject.files}
+    edited = _edited_units(subject, found)
+    slots = tuple(_slots(subject, edited))
+    files = tuple(_files(subject, found))
     moving = any(change.kind == "coven" for change in slots)
     return (
         *slots,
-        *_residents(rendered, state, edited),
-        *_orphans(rendered, state, moving={change.coven or change.before for change in slots}),
+        *_residents(subject, edited),
+        *_orphans(subject, moving={change.coven or change.before for change in slots}),
         *files,
         *_settings(
-            rendered,
-            state,
+            subject,
             touched={change.coven for change in (*slots, *files)},
             changed_files={file.name for file in files},
         ),
-        *_boot(rendered, state, moving=moving),
-        *_strangers(rendered, host, state),
+        *_boot(subject, moving=moving),
+        *_strangers(subject),
     )
 
 
@@ -60,17 +62,16 @@ def _cause(*, by_git: bool, by_host: bool) -> Cause:
     return "desired" if by_git else "drift"
 
 
-def _slots(rendered: RenderedHost, host: Host, state: HostState, edited: frozenset[str]) -> Iterator[Change]:
-    running = live.live_covens(host, state)
-    committed = live.committed_live(state)
-    for slot in host.slots:
-        wanted, found = rendered.live[slot.name], running[slot.name]
+def _slots(subject: Subject, edited: frozenset[str]) -> Iterator[Change]:
+    rendered, committed = subject.rendered, subject.committed.live
+    for slot in subject.host.slots:
+        wanted, found = rendered.live[slot.name], subject.running[slot.name]
         if found == ((wanted,) if wanted else ()):
             if wanted:
-                yield from _members(slot.name, rendered.groups[wanted], state, edited)
+                yield from _members(slot.name, rendered.groups[wanted], subject, edited)
             continue
         before = found[0] if found else None
-        was_committed = slot.name in committed or _lost_commit(state)
+        was_committed = slot.name in committed or _lost_commit(subject)
         cause = _cause(
             by_git=not was_committed or committed.get(slot.name, wanted) != wanted,
             by_host=was_committed and committed.get(slot.name, wanted) != before,
@@ -94,9 +95,9 @@ def _switch_reason(slot: str, before: str | None, wanted: str | None, cause: Cau
     return f"slot {slot} {now}, declared is {wanted or 'nothing'}: {who} moved"
 
 
-def _members(slot: str, group: Group, state: HostState, edited: frozenset[str]) -> Iterator[Change]:
-    units = live.units_by_name(state)
-    before = live.committed_groups(state).get(group.coven)
+def _members(slot: str, group: Group, subject: Subject, edited: frozenset[str]) -> Iterator[Change]:
+    units = subject.units
+    before = subject.committed.running_group(group.coven)
     old_hashes = {member.service: member.config_hash for member in before.members} if before else {}
     for member in group.members:
         fault = _fault(member, units.get(member.unit), hand_edited=member.unit in edited)
@@ -119,8 +120,7 @@ def _members(slot: str, group: Group, state: HostState, edited: frozenset[str]) 
         )
     kept = {member.unit for member in group.members}
     for gone in before.members if before else ():
-        unit = units.get(gone.unit)
-        if gone.unit not in kept and unit and unit.active in live.UP:
+        if gone.unit not in kept and subject.is_up(gone.unit):
             yield Change(
                 kind="member",
                 name=f"{group.coven}/{gone.service}",
@@ -153,31 +153,29 @@ def _fault(member: Member, unit: Unit | None, *, hand_edited: bool) -> tuple[Cha
     return None
 
 
-def _edited_units(rendered: RenderedHost, state: HostState) -> frozenset[str]:
+def _edited_units(subject: Subject, found: Mapping[Place, ManagedFile]) -> frozenset[str]:
     """Return the units whose file is neither what git says nor what was committed."""
-    committed = live.committed_files(state)
-    wanted = {file.name: file.body_sha256 for file in rendered.files}
-    edited = []
-    for file in _managed(state):
-        name = _base(file)
-        if (
-            file.tier == "committed"
-            and file.body_sha256 != committed.get(name)
-            and file.body_sha256 != wanted.get(name)
-        ):
-            edited.append(name.removesuffix(".container") + ".service")
-    return frozenset(edited)
+    committed = subject.committed.files
+    suspects = {
+        name: file.body_sha256
+        for (tier, name), file in found.items()
+        if tier == "committed" and file.body_sha256 != committed.get(name)
+    }
+    if not suspects:
+        return frozenset()
+    wanted = {file.name: file.body_sha256 for file in subject.rendered.files}
+    edited = (name for name, digest in suspects.items() if digest != wanted.get(name))
+    return frozenset(name.removesuffix(".container") + ".service" for name in edited)
 
 
-def _residents(rendered: RenderedHost, state: HostState, edited: frozenset[str]) -> Iterator[Change]:
-    units = live.units_by_name(state)
-    committed = live.committed_files(state)
-    for member in rendered.residents:
+def _residents(subject: Subject, edited: frozenset[str]) -> Iterator[Change]:
+    units, committed = subject.units, subject.committed.files
+    for member in subject.rendered.residents:
         fault = _fault(member, units.get(member.unit), hand_edited=member.unit in edited)
         if not fault:
             continue
         word, reason, by_host = fault
-        new = member.unit.removesuffix(".service") + ".container" not in committed
+        new = _quadlet_of(member.unit) not in committed
         yield Change(
             kind="resident",
             name=member.service,
@@ -189,15 +187,12 @@ def _residents(rendered: RenderedHost, state: HostState, edited: frozenset[str])
         )
 
 
-def _orphans(rendered: RenderedHost, state: HostState, *, moving: set[str | None]) -> Iterator[Change]:
+def _orphans(subject: Subject, *, moving: set[str | None]) -> Iterator[Change]:
     """Yield running services of ours that are declared no more; those of a coven that moves stop with it."""
-    declared = live.coven_units(rendered.groups) | {member.unit for member in rendered.residents}
-    groups = live.committed_groups(state)
-    stopping = live.coven_units({coven: group for coven, group in groups.items() if coven in moving})
-    committed = live.coven_units(groups)
-    for name, unit in sorted(live.units_by_name(state).items()):
-        known = name in committed or name.startswith("recon-resident-")
-        if known and unit.active in live.UP and name.endswith(".service") and name not in declared | stopping:
+    stopping = {unit for group in subject.committed.groups if group.coven in moving for unit in group.units}
+    for name in sorted(subject.units.keys() - subject.declared_units - stopping):
+        known = name in subject.committed_units or name.startswith("recon-resident-")
+        if known and name.endswith(".service") and subject.is_up(name):
             yield Change(
                 kind="orphan",
                 name=name,
@@ -208,33 +203,21 @@ def _orphans(rendered: RenderedHost, state: HostState, *, moving: set[str | None
             )
 
 
-def _managed(state: HostState) -> tuple[ManagedFile, ...]:
-    return state.files.value if isinstance(state.files, Known) else ()
+_TIER: dict[FileKind, Tier] = {"quadlet": "committed", "native": "native"}
 
 
-def _base(file: ManagedFile) -> str:
-    return file.path.rsplit("/", 1)[1]
-
-
-_TIER: dict[str, Literal["committed", "native"]] = {"quadlet": "committed", "native": "native"}
-
-
-def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
-    committed = live.committed_files(state)
-    found = {(file.tier, _base(file)): file for file in _managed(state)}
-    lost = _lost_commit(state)
-    for file in rendered.files:
-        there = found.pop((_TIER[file.kind], file.name), None)
+def _files(subject: Subject, found: Mapping[Place, ManagedFile]) -> Iterator[Change]:
+    committed = subject.committed.files
+    extras = dict(found)
+    lost = _lost_commit(subject)
+    for file in subject.rendered.files:
+        there = extras.pop((_TIER[file.kind], file.name), None)
         if there is None:
             yield _missing_file(file, was_committed=lost or file.name in committed)
         elif there.body_sha256 != file.body_sha256:
             yield _different_file(file, there, committed.get(file.name))
-    was_part_of = {
-        f"{member.container}.container": coven
-        for coven, group in live.committed_groups(state).items()
-        for member in group.members
-    }
-    for (tier, name), extra in sorted(found.items()):
+    was_part_of = _covens_by_file(subject.committed) if extras else {}
+    for (tier, name), extra in sorted(extras.items()):
         # In our own directory every file is ours to drop; beside the host's units only what carries our header.
         if tier == "committed" or (tier == "native" and extra.owner is not None):
             gone = name in committed
@@ -247,7 +230,7 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
                 coven=was_part_of.get(name),
                 before=extra.config_hash,
             )
-        elif tier == "trial" and not state.executor.active:
+        elif tier == "trial" and not subject.state.executor.active:
             yield Change(
                 kind="file",
                 name=f"trial/{name}",
@@ -257,17 +240,25 @@ def _files(rendered: RenderedHost, state: HostState) -> Iterator[Change]:
             )
 
 
-def _settings(
-    rendered: RenderedHost, state: HostState, *, touched: set[str | None], changed_files: set[str]
-) -> Iterator[Change]:
+def _covens_by_file(committed: Manifest) -> dict[str, str]:
+    return {_quadlet_of(unit): group.coven for group in committed.groups for unit in group.units}
+
+
+def _quadlet_of(unit: str) -> str:
+    return unit.removesuffix(".service") + ".container"
+
+
+def _settings(subject: Subject, *, touched: set[str | None], changed_files: set[str]) -> Iterator[Change]:
     """Yield covens whose drain, warm-up or probes changed: no unit says them, but the host goes by its own record."""
-    committed = live.committed_groups(state)
-    for coven, group in sorted(rendered.groups.items()):
-        if coven in committed and coven not in touched and committed[coven].digest != group.digest:
-            yield _changed_settings(coven)
-    residents = live.committed_residents(state)
+    declared = {coven: group.digest for coven, group in subject.rendered.groups.items()}
+    committed = {group.coven: group.digest for group in subject.committed.groups}
+    if committed != declared:
+        for coven, digest in sorted(declared.items()):
+            if coven not in touched and committed.get(coven, digest) != digest:
+                yield _changed_settings(coven)
+    residents = {member.unit: member for member in subject.committed.residents}
     if residents and not any(name.startswith("recon-resident-") for name in changed_files):
-        for member in rendered.residents:
+        for member in subject.rendered.residents:
             if member.unit in residents and residents[member.unit] != member:
                 yield _changed_settings(f"resident-{member.service}")
 
@@ -283,10 +274,11 @@ def _changed_settings(name: str) -> Change:
     )
 
 
-def _lost_commit(state: HostState) -> bool:
+def _lost_commit(subject: Subject) -> bool:
     """Say whether something was committed here once and the one link that says so is gone."""
-    nothing = isinstance(state.generation, Known) and state.generation.value is None
-    return nothing and any(file.tier == "native" and file.owner for file in _managed(state))
+    generation = subject.state.generation
+    nothing = isinstance(generation, Known) and generation.value is None
+    return nothing and any(file.tier == "native" and file.owner for file in subject.files)
 
 
 def _missing_file(file: RenderedFile, *, was_committed: bool) -> Change:
@@ -332,12 +324,13 @@ def _unified(name: str, before: str, after: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _boot(rendered: RenderedHost, state: HostState, *, moving: bool) -> Iterator[Change]:
+def _boot(subject: Subject, *, moving: bool) -> Iterator[Change]:
     """Yield a change when something else would boot; a coven that moves takes what boots with it."""
+    state = subject.state
     if not isinstance(state.boot_targets, Known):
         return
     found = tuple(sorted(state.boot_targets.value))
-    wanted = tuple(sorted(rendered.boot))
+    wanted = tuple(sorted(subject.rendered.boot))
     if found == wanted:
         return
     generation = state.generation.value if isinstance(state.generation, Known) else None
@@ -350,22 +343,20 @@ def _boot(rendered: RenderedHost, state: HostState, *, moving: bool) -> Iterator
         word="boot_differs",
         reason=f"{', '.join(found) or 'nothing'} starts at boot, declared is {', '.join(wanted) or 'nothing'}",
         cause=_cause(
-            by_git=committed != wanted and not _lost_commit(state),
-            by_host=_lost_commit(state) or (generation is not None and committed != found),
+            by_git=committed != wanted and not _lost_commit(subject),
+            by_host=_lost_commit(subject) or (generation is not None and committed != found),
         ),
         before=", ".join(found),
         after=", ".join(wanted),
     )
 
 
-def _strangers(rendered: RenderedHost, host: Host, state: HostState) -> Iterator[Change]:
-    if not isinstance(state.gpus, Known):
-        return
-    ours = live.known_units(rendered, host, state)
-    for gpu in sorted(state.gpus.value, key=lambda gpu: gpu.uuid):
+def _strangers(subject: Subject) -> Iterator[Change]:
+    gpus = subject.state.gpus.value if isinstance(subject.state.gpus, Known) else ()
+    for gpu in sorted(gpus, key=lambda gpu: gpu.uuid):
         processes = gpu.processes.value if isinstance(gpu.processes, Known) else ()
         strangers: dict[str, list[GpuProcess]] = {}
-        for process in live.foreign_processes(processes, ours):
+        for process in live.foreign_processes(processes, subject.our_units):
             strangers.setdefault(process.unit or process.comm, []).append(process)
         for name, group in sorted(strangers.items()):
             more = f" and {count(len(group) - 1, 'process')} more" if len(group) > 1 else ""

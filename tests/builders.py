@@ -158,7 +158,6 @@ def a_unit(name: str, *, active: str = "active", config_hash: str | None = None,
         "invocation": "",
         "main_pid": 1 if active == "active" else 0,
         "cgroup": "",
-        "populated": Known(value=active == "active"),
         "config_hash": Known(value=config_hash) if config_hash else NotApplicable(na="not a service of a coven"),
     }
     return Unit.model_construct(**(values | over))
@@ -201,6 +200,12 @@ def a_state(**over: Any) -> HostState:
     return HostState.model_construct(**(values | over))
 
 
+def in_short(group: Group) -> dict[str, Any]:
+    """A coven as an answer tells it when it does not run."""
+    names = {"coven": group.coven, "gate": group.gate, "target": group.target, "digest": group.digest}
+    return {**names, "units": [member.unit for member in group.members]}
+
+
 def a_state_running(rendered: RenderedHost, **over: Any) -> HostState:
     """A host that runs exactly what was rendered, as after an apply."""
     groups = [rendered.groups[coven] for coven in rendered.live.values() if coven]
@@ -211,7 +216,8 @@ def a_state_running(rendered: RenderedHost, **over: Any) -> HostState:
     manifest = {
         "number": 1,
         "live": rendered.live,
-        "groups": [group.model_dump(mode="json") for group in rendered.groups.values()],
+        "groups": [in_short(group) for group in rendered.groups.values()],
+        "running": [group.model_dump(mode="json") for group in groups],
         "files": {file.name: file.body_sha256 for file in rendered.files},
     }
     files = tuple(

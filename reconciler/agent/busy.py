@@ -1,7 +1,7 @@
 """How busy a server is: the runtime's own figures, read from what the intent names.
 
 A figure that is missing, not a number or in another form is no figure at all. None means "cannot tell", and whoever
-asks treats that as busy: work is only cut when the plan said so.
+asks treats that as busy: work is only cut when the plan said so. Why it cannot be told is told.
 
 Must not: know a runtime by name, wait, or decide what a figure means.
 """
@@ -10,23 +10,54 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from .machine import Machine
+from .plain import clean
+from .warm import said
 
 _TIMEOUT_S = 2.0
 
 
-def busy_of(machine: Machine, probes: List[Dict[str, Any]]) -> Optional[int]:
-    """Return requests in flight and waiting as the first probe that answers in its form says, or None."""
+class Busy(NamedTuple):
+    """Requests in flight and waiting; None with the reason when nobody can tell."""
+
+    figure: Optional[int]
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"? ({self.reason})" if self.figure is None else str(self.figure)
+
+
+def busy_of(machine: Machine, probes: List[Dict[str, Any]]) -> Busy:
+    """Return what the first probe that answers in its form says, or more where one marked `also` says more."""
+    figure, reasons = None, []
     for probe in probes:
-        answer = machine.http("GET", probe["url"], _TIMEOUT_S)
-        if not 200 <= answer.status < 300:
+        if _also(probe) or figure is not None:
             continue
-        figure = figure_in(probe, answer.body)
-        if figure is not None:
-            return figure
-    return None
+        asked = _ask(machine, probe)
+        figure = asked.figure
+        reasons.append(asked.reason)
+    if figure is None:
+        return Busy(None, "; ".join(reasons))
+    more = [_ask(machine, probe).figure for probe in probes if _also(probe)]
+    return Busy(max([figure, *(each for each in more if each is not None)]))
+
+
+def _also(probe: Dict[str, Any]) -> bool:
+    # What a host has on record from before there was such a mark does not have it.
+    return bool(probe.get("also"))
+
+
+def _ask(machine: Machine, probe: Dict[str, Any]) -> Busy:
+    answer = machine.http("GET", probe["url"], _TIMEOUT_S)
+    # Without the host, which is always this one.
+    path = "/" + clean(probe["url"].split("/", 3)[-1], 80)
+    if not 200 <= answer.status < 300:
+        return Busy(None, f"{path} {said(answer)}")
+    figure = figure_in(probe, answer.body)
+    wanted = ", ".join(probe["names"]) or probe["field"] or "a number"
+    return Busy(figure, f"{path} does not say {clean(wanted, 120)}" if figure is None else "")
 
 
 def figure_in(probe: Dict[str, Any], body: bytes) -> Optional[int]:

@@ -1,11 +1,11 @@
-"""From a verb to the code that does it. What changes a host is imported only when it is asked for.
+"""From a verb to the code that does it, which is imported only when it is asked for.
 
 Must not: do anything itself.
 """
 
 from typing import Any, Dict
 
-from . import observe, wire
+from . import wire
 from .machine import Machine
 
 
@@ -14,12 +14,14 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
     Args:
         machine: the host.
-        verb: `observe`, `apply`, `follow`, `execute`, `recover` or `release`.
+        verb: `observe`, `apply`, `follow`, `execute`, `recover`, `release` or `generation`.
         args: the verb's own arguments.
         ctx: `digest`, `mode` (installed, streamed or simulated) and `bundle` of the agent that runs.
     """
     wire.check(verb, args)
     if verb == "observe":
+        from . import observe
+
         return observe.observe(machine, args, ctx)
     if verb in ("execute", "recover"):
         from . import executor
@@ -29,6 +31,10 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
         from . import release
 
         return release.release(machine, args)
+    if verb == "generation":
+        from . import generations
+
+        return generations.describe(machine, args.get("number"), str(args.get("host", "HOST")))
     from . import launch
 
     if verb == "apply":

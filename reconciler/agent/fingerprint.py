@@ -8,9 +8,9 @@ Must not: look at anything but the state it is given. Pure.
 import hashlib
 from typing import Any, Dict, List
 
+from .covens import UP
 from .record import canonical
 
-_UP = ("active", "activating", "reloading")
 _GRAPHICS_ONLY = "G"
 
 
@@ -75,7 +75,7 @@ def _condition(unit: Dict[str, Any]) -> str:
         return "failed"
     if unit["restarts"] and unit["active"] != "inactive":
         return "failed"
-    return "up" if unit["active"] in _UP else "inactive"
+    return "up" if unit["active"] in UP else "inactive"
 
 
 def _holders(state: Dict[str, Any]) -> Dict[str, List[Any]]:

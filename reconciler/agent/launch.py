@@ -23,7 +23,8 @@ from .wire import RequestError
 PYTHON = "/usr/bin/python3"
 _LAUNCH_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 5.0
-_POLL_S = 0.2
+_POLL_S = 0.05
+_GATHER_S = 0.15
 _RECHECK_S = 0.5
 
 
@@ -88,10 +89,14 @@ def launch_argv(place: str, txid: str) -> List[str]:
 
 
 def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what happened since an event, waiting a little for news so that asking again is cheap."""
+    """Return what happened since an event, waiting a little for news so that asking again is cheap.
+
+    News is gathered for a moment: steps come in bursts, and every request is an interpreter that competes with them.
+    """
     txid = checked(args["txid"])
     after = int(args.get("after_seq", 0))
-    ends = machine.monotonic() + min(_MAX_WAIT_S, max(0.0, float(args.get("wait_s", 0))))
+    began = machine.monotonic()
+    ends = began + min(_MAX_WAIT_S, max(0.0, float(args.get("wait_s", 0))))
     path = places.transaction(txid) + "/journal.jsonl"
     rechecked = False
     while True:
@@ -100,15 +105,18 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
         outcome = read_outcome(machine, txid)
         events = read_events(machine, path, after)
         reply = {"events": events, "outcome": outcome, "active": active}
-        if outcome is not None or events:
+        now = machine.monotonic()
+        if outcome is not None or (events and (now >= began + _GATHER_S or now >= ends)):
             return reply
         if not active:
+            if events:
+                return reply
             if rechecked:
                 return reply
             rechecked = True
             machine.sleep(_RECHECK_S)
             continue
-        if machine.monotonic() >= ends:
+        if now >= ends:
             return reply
         machine.sleep(_POLL_S)
 

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional
 from . import (
     cdi,
     claims,
+    covens,
     damage,
     durations,
     fact,
@@ -73,6 +74,7 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
     executor_unit = (
         None if shown is None else (shown[places.EXECUTOR].active if places.EXECUTOR in shown else "inactive")
     )
+    units = _units(machine, found["units"])
     identity.update(systemd=found["systemd"], podman=found["podman"], driver=seen.driver, cdi=found["cdi"])
     state: Dict[str, Any] = {
         "protocol": PROTOCOL,
@@ -82,11 +84,11 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "memory_class": seen.memory_class,
         "meminfo": found["meminfo"],
         "gpus": seen.gpus,
-        "units": _units(machine, found["units"]),
+        "units": units,
         "health": {key[len("health ") :]: found[key] for key in found if key.startswith("health ")},
         "shared": [_shared(service, found, shown) for service in args.get("shared") or []],
         "files": local["files"],
-        "generation": local["generation"],
+        "generation": covens.in_short(local["generation"], units),
         "boot_targets": local["boot_targets"],
         "images": found["images"],
         "lease": local["lease"],
@@ -212,13 +214,8 @@ def _units(machine: Machine, shown: fact.Fact) -> fact.Fact:
 
 
 def _unit(machine: Machine, unit: UnitState) -> Dict[str, Any]:
-    populated = systemd.is_populated(machine, unit.cgroup)
-    return {
-        **unit._asdict(),
-        "cgroup": clean(unit.cgroup),
-        "populated": fact.unknown("its control group cannot be read") if populated is None else fact.value(populated),
-        "config_hash": running.config_hash(machine, unit.main_pid),
-    }
+    config_hash = running.config_hash(machine, unit.main_pid)
+    return {**unit._asdict(), "cgroup": clean(unit.cgroup), "config_hash": config_hash}
 
 
 def _shared(service: Dict[str, Any], found: Dict[str, Any], shown: Optional[Dict[str, UnitState]]) -> Dict[str, Any]:

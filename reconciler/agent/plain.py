@@ -15,7 +15,10 @@ def clean(text: bytes | str, limit: int = _LINE) -> str:
     """Return one line of at most `limit` characters: control and direction characters are shown as escapes."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    line = "".join(char if _harmless(char) else ascii(char)[1:-1] for char in " ".join(text.split()))
+    line = " ".join(text.split())
+    # Nearly every text is plain, and is not looked at letter by letter.
+    if not (line.isascii() and line.isprintable()):
+        line = "".join(char if _harmless(char) else ascii(char)[1:-1] for char in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

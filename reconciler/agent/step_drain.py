@@ -12,7 +12,7 @@ import functools
 from typing import Any, Dict, List, Optional
 
 from . import systemd
-from .busy import busy_of
+from .busy import Busy, busy_of
 from .txn import HaltError, Run, stopping
 from .warm import offered
 
@@ -30,7 +30,7 @@ class _Drain:
         self.waiting = members
         self.began = run.machine.monotonic()
         self.told = self.began
-        self.figures: Dict[str, Optional[int]] = {}
+        self.figures: Dict[str, Busy] = {}
 
     def poll(self) -> bool:
         """Ask everybody once; say whether all are idle."""
@@ -39,7 +39,7 @@ class _Drain:
         answers = machine.parallel(calls)
         # By unit: two slots may have services of one name.
         self.figures = {member["unit"]: figure for member, figure in zip(self.waiting, answers)}
-        return all(figure == 0 for figure in answers)
+        return all(busy.figure == 0 for busy in answers)
 
     def tell(self) -> None:
         """Write how it goes, and let go of servers that died by themselves; both at most every five seconds."""
@@ -53,7 +53,7 @@ class _Drain:
     def said(self) -> str:
         """Say how busy everybody is."""
         asked = [member for member in self.waiting if member["unit"] in self.figures]
-        return ", ".join(f"{member['service']} {_shown(self.figures[member['unit']])}" for member in asked)
+        return ", ".join(f"{member['service']} {self.figures[member['unit']]}" for member in asked)
 
     def late(self) -> None:
         """Do what the plan says about members whose time is up."""
@@ -61,11 +61,10 @@ class _Drain:
         late = [
             member
             for member in self.waiting
-            if self.figures.get(member["unit"]) != 0 and waited >= member["drain_timeout_s"]
+            if self.figures[member["unit"]].figure != 0 and waited >= member["drain_timeout_s"]
         ]
         for member in late:
-            busy = _shown(self.figures.get(member["unit"]))
-            text = f"{member['service']} is still busy ({busy}) after {member['drain_timeout_s']:g} s"
+            text = _late(member, self.figures[member["unit"]])
             if member["on_timeout"] == "abort":
                 raise HaltError(
                     "REC7101",
@@ -160,5 +159,8 @@ def _running(run: Run, members: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return running
 
 
-def _shown(figure: Optional[int]) -> str:
-    return "?" if figure is None else str(figure)
+def _late(member: Dict[str, Any], busy: Busy) -> str:
+    after = f"after {member['drain_timeout_s']:g} s"
+    if busy.figure is None:
+        return f"{member['service']} cannot be seen to be idle {after}: {busy.reason}"
+    return f"{member['service']} is still busy ({busy.figure}) {after}"

@@ -100,6 +100,8 @@ def _write_generation(run: Run) -> None:
         machine.symlink(f"{places.NATIVE}/{target}", f"{directory}/{BOOT_DIRECTORY}/{target}")
     body: Dict[str, Any] = {
         "generation": run.new_generation,
+        # What a way back by hand goes to: the one committed now, not the one with the next lower number.
+        "previous": run.old_generation,
         "txid": intent["txid"],
         "fleet": intent["fleet"],
         "host": intent["host"],

@@ -6,6 +6,7 @@ Every command is here with its exact words. Starting and stopping never block: s
 Must not: decide when to start or stop, or believe an exit status where the state can be read.
 """
 
+import re
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from . import places
@@ -19,6 +20,8 @@ REFUSED = 4
 REFUSED_S = 20.0
 REFUSED_POLL_S = 0.25
 CGROUPS = "/sys/fs/cgroup"
+
+_LIBRARY = re.compile(rb"/libsystemd-shared-(\d{3,4})\b[^/\n]*\.so")
 
 _PROPERTIES = (
     "Id",
@@ -114,7 +117,23 @@ def description(machine: Machine, unit: str, timeout_s: float = SHOW_TIMEOUT_S) 
 
 
 def version(machine: Machine, timeout_s: float = SHOW_TIMEOUT_S) -> int:
-    """Return the version of the systemd that runs (the programs on disk may be newer)."""
+    """Return the version of the systemd that runs (the programs on disk may be newer).
+
+    It is in the name of the library that process 1 has loaded; where that does not tell, systemd is asked.
+    """
+    loaded = _loaded_version(machine)
+    return _asked_version(machine, timeout_s) if loaded is None else loaded
+
+
+def _loaded_version(machine: Machine) -> Optional[int]:
+    try:
+        found = set(_LIBRARY.findall(machine.read("/proc/1/maps")))
+    except OSError:
+        return None
+    return int(found.pop()) if len(found) == 1 else None
+
+
+def _asked_version(machine: Machine, timeout_s: float) -> int:
     done = machine.run(["systemctl", "show", "--property=Version"], timeout_s)
     text = done.out.decode("utf-8", "backslashreplace").strip()
     digits = ""

@@ -26,9 +26,12 @@ def podman(machine: Machine) -> fact.Fact:
 
 
 def remember(machine: Machine) -> None:
-    """Ask podman and note the answer for the next observations."""
-    program, answer = _program(machine), _asked(machine)
-    if program is not None and "value" in answer:
+    """Ask podman and note the answer for the next observations, unless this very program was asked before."""
+    program = _program(machine)
+    if program is None or _noted(machine).get("podman", {}).get("program") == program:
+        return
+    answer = _asked(machine)
+    if "value" in answer:
         machine.mkdir(places.RUN)
         make_way(machine, places.FACTS)
         write_record(machine, places.FACTS, {"podman": {"program": program, "version": answer["value"]}})

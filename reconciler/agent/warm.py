@@ -13,6 +13,9 @@ from .plain import clean
 
 _LIST_TIMEOUT_S = 5.0
 _NOT_OFFERED = (404, 405)
+# A key it was not given, a request this server has no place for: none of it passes by itself.
+_FOR_GOOD = (401, 403, 404, 405, 501)
+_WITHOUT = "asking again cannot help, `warm: {request: false}` does without"
 
 
 class Warmth(NamedTuple):
@@ -29,7 +32,7 @@ def warm_up(machine: Machine, warm: Dict[str, Any]) -> Warmth:
     if warm["model_url"]:
         listed = machine.http("GET", warm["model_url"], _LIST_TIMEOUT_S)
         if not _good(listed):
-            return Warmth(False, "the list of models " + said(listed))
+            return _hinted(_failed("the list of models " + said(listed), listed))
         found = first_model(listed.body)
         if found is None:
             return Warmth(False, "the list of models names no model")
@@ -38,7 +41,7 @@ def warm_up(machine: Machine, warm: Dict[str, Any]) -> Warmth:
         if expected is not None and model != expected:
             text = f"it serves the model {clean(model, 120)}, not {clean(expected, 120)}"
             return Warmth(False, text, final=True)
-    return _call(machine, warm["call"], model, warm["timeout_s"])
+    return _hinted(_call(machine, warm["call"], model, warm["timeout_s"]))
 
 
 def offered(machine: Machine, call: Dict[str, Any], timeout_s: float) -> Warmth:
@@ -73,7 +76,15 @@ def _call(machine: Machine, call: Dict[str, Any], model: str, timeout_s: float) 
         return Warmth(True, "")
     if call["optional"] and answer.status in _NOT_OFFERED:
         return Warmth(True, "not offered")
-    return Warmth(False, f"{call['method']} {clean(call['url'], 160)} {said(answer)}")
+    return _failed(f"{call['method']} {clean(call['url'], 160)} {said(answer)}", answer)
+
+
+def _failed(text: str, answer: Response) -> Warmth:
+    return Warmth(False, text, final=answer.status in _FOR_GOOD)
+
+
+def _hinted(warmth: Warmth) -> Warmth:
+    return warmth._replace(reason=f"{warmth.reason}; {_WITHOUT}") if warmth.final else warmth
 
 
 def _good(answer: Response) -> bool:

@@ -23,6 +23,7 @@ from reconciler.cli import (
     lock,
     plan,
     render,
+    rollback,
     schema,
     sim,
     status,
@@ -76,6 +77,7 @@ app.command("validate")(validate.validate)
 app.command("render")(render.render)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
+app.command("rollback")(rollback.rollback)
 app.command("status")(status.status)
 app.command("schema")(schema.schema)
 app.add_typer(lock.app, name="lock")

@@ -10,11 +10,13 @@ def validate(output: common.OutputOption = common.Output.text) -> None:
 
     Examples: recon validate · recon -C ~/studio validate --output json
     """
-    from reconciler.workflow import open_repository, render_hosts, select_hosts
+    # Not through the workflow: an editor or a hook runs this at every save, and nothing is observed or planned.
+    from reconciler.load.fleet import load_fleet, load_templates
+    from reconciler.render import render_fleet
 
-    repository = open_repository(common.SETTINGS.root)
-    fleet = repository.fleet
-    files = sum(len(host.files) for host in render_hosts(repository, select_hosts(fleet, ())).values())
+    fleet = load_fleet(common.SETTINGS.root)
+    rendered = render_fleet(fleet, load_templates(common.SETTINGS.root))
+    files = sum(len(host.files) for host in rendered.values())
     if output is common.Output.json:
         import json
 

@@ -32,9 +32,13 @@ class Bundle:
 
 
 def pack(files: dict[str, str]) -> Bundle:
-    """Make the bundle of some files; the same files always give the same digest."""
+    """Make the bundle of some files; the same files always give the same digest, names and lengths included."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        data = files[name].encode()
+        digest.update(b"%b %d\n%b" % (name.encode(), len(data), data))
     raw = json.dumps(files, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return Bundle(files=files, digest=hashlib.sha256(raw).hexdigest(), packed=zlib.compress(raw, 6))
+    return Bundle(files=files, digest=digest.hexdigest(), packed=zlib.compress(raw, 6))
 
 
 @functools.cache

@@ -24,10 +24,7 @@ from reconciler.load.explain import explain
 from reconciler.load.files import Entry, list_objects, list_strays, not_regular, read_text
 from reconciler.load.meaning import Known, check_coven, check_fleet, check_host, check_name
 from reconciler.load.report import Report
-from reconciler.load.source import load_source
 from reconciler.model.desired import CovenFile, Fleet, FleetFile, HostFile, Policy
-
-__all__ = ["load_fleet", "load_source", "load_templates"]
 
 DESIRED = "desired"
 TEMPLATES = "templates"

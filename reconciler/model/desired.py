@@ -325,6 +325,12 @@ class Source(Frozen):
     commit: str | None
     dirty: bool
 
+    @classmethod
+    def of_label(cls, label: str) -> Source:
+        """Return the source that has this label."""
+        commit = label.removesuffix("-dirty")
+        return cls(commit=None if commit == "uncommitted" else commit, dirty=commit != label or commit == "uncommitted")
+
     @property
     def label(self) -> str:
         """Say it in one word: the commit, with `-dirty` when files differ from it, else `uncommitted`."""

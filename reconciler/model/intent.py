@@ -19,6 +19,8 @@ from reconciler.model.base import Wire
 class BusyProbe(Wire):
     """One way to learn how busy a server is. The first that answers in its form counts; none means busy.
 
+    `also`: asked besides that one. The larger figure counts, and no answer changes nothing.
+
     `prometheus`: the sum over all samples of every name in `names`; every name must be there.
     `json`: `field` is a dotted path to a number or a list (its length).
     `json_true`: the count of objects in the top-level list whose `field` is true.
@@ -28,6 +30,7 @@ class BusyProbe(Wire):
     form: Literal["prometheus", "json", "json_true"]
     names: tuple[str, ...] = ()
     field: str = ""
+    also: bool = False
 
 
 class Call(Wire):

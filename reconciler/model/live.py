@@ -5,12 +5,8 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.model.desired import Host
-from reconciler.model.intent import Group, Member
 from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
-from reconciler.model.rendered import RenderedHost
 
 _NO_MANIFEST = Manifest()
 UP = frozenset({"active", "activating", "reloading"})
@@ -22,13 +18,13 @@ GRAPHICS_ONLY = "G"
 
 def units_by_name(state: HostState) -> dict[str, Unit]:
     """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
-    return state.units_by_name
+    return {unit.name: unit for unit in state.units.value} if isinstance(state.units, Known) else {}
 
 
 def live_covens(host: Host, state: HostState) -> dict[str, tuple[str, ...]]:
     """Return for every slot the covens whose gate is up: none, one, or (what must never be) more."""
-    units = units_by_name(state)
-    gates = [name for name in units if name.startswith("recon-gate-") and units[name].active in UP]
+    units = state.units.value if isinstance(state.units, Known) else ()
+    gates = [unit.name for unit in units if unit.active in UP and unit.name.startswith("recon-gate-")]
     return {slot.name: tuple(sorted(_covens_of_gates(gates, slot.name))) for slot in host.slots}
 
 
@@ -53,26 +49,6 @@ def committed_number(state: HostState) -> int | None:
     return None
 
 
-def committed_groups(state: HostState) -> dict[str, Group]:
-    """Return the covens of the committed generation as the host would run them."""
-    return committed_manifest(state).groups_by_coven
-
-
-def committed_residents(state: HostState) -> dict[str, Member]:
-    """Return the residents of the committed generation by unit."""
-    return {member.unit: member for member in committed_manifest(state).residents}
-
-
-def committed_files(state: HostState) -> dict[str, str]:
-    """Return name and body digest of every file of the committed generation, natives included."""
-    return committed_manifest(state).files
-
-
-def committed_live(state: HostState) -> dict[str, str | None]:
-    """Return which coven every slot should run by the committed generation."""
-    return committed_manifest(state).live
-
-
 def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None:
     """Return the GPUs of a slot, None when the host could not tell or one of them is not there."""
     if not isinstance(state.gpus, Known):
@@ -83,18 +59,6 @@ def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None
     by_name = {gpu.uuid: gpu for gpu in state.gpus.value} | {str(gpu.index): gpu for gpu in state.gpus.value}
     found = tuple(by_name[name] for name in wanted if name in by_name)
     return found if len(found) == len(wanted) else None
-
-
-def coven_units(groups: Mapping[str, Group]) -> frozenset[str]:
-    """Return the units of all members of covens."""
-    return frozenset(member.unit for group in groups.values() for member in group.members)
-
-
-def known_units(rendered: RenderedHost, host: Host, state: HostState) -> frozenset[str]:
-    """Return the units that may hold GPU memory: declared, committed, resident or shared."""
-    declared, committed = coven_units(rendered.groups), coven_units(committed_groups(state))
-    residents = {member.unit for member in rendered.residents} | set(committed_residents(state))
-    return frozenset(declared | committed | residents | {shared.unit for shared in host.shared})
 
 
 def foreign_processes(processes: tuple[GpuProcess, ...], ours: frozenset[str]) -> tuple[GpuProcess, ...]:

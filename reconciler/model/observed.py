@@ -9,7 +9,6 @@ Must not: decide anything, compare with the desired state, or reach a host.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,10 +40,10 @@ class NotApplicable(Wire):
     na: str
 
 
-# From left to right: almost every fact is known, and trying all three forms for each costs half of a big plan.
+# From left to right, the commonest first: trying all three forms for each fact costs half of a big plan.
 Fact = TypeAliasType(
     "Fact",
-    Annotated[Known[T] | Unknown | NotApplicable, Field(union_mode="left_to_right")],
+    Annotated[Known[T] | NotApplicable | Unknown, Field(union_mode="left_to_right")],
     type_params=(T,),
 )
 
@@ -142,7 +141,6 @@ class Unit(Wire):
     invocation: str
     main_pid: int
     cgroup: str
-    populated: Fact[bool]
     config_hash: Fact[str]
 
 
@@ -163,6 +161,9 @@ class SharedState(Wire):
     health: Fact[Health]
 
 
+Tier = Literal["committed", "native", "trial", "stray"]
+
+
 class ManagedFile(Wire):
     """A file in recon's places, with the header it carries; `body_sha256` leaves the header out.
 
@@ -175,29 +176,40 @@ class ManagedFile(Wire):
     config_hash: str | None
     source_commit: str | None
     body_sha256: str
-    tier: Literal["committed", "native", "trial", "stray"]
+    tier: Tier
     body: str | None = None
+
+
+class Recorded(Wire):
+    """A coven that a generation has units for, in short; `digest` is that of the whole `Group`."""
+
+    coven: str
+    gate: str
+    target: str
+    units: tuple[str, ...]
+    digest: str
 
 
 class Manifest(BaseModel):
     """What a generation says about itself; other keys are for people and later versions.
 
-    `live` maps slots to covens, `groups` are all covens it has units for, `residents` what stays up beside them,
-    `files` maps names to body digests.
+    `live` maps slots to covens, `groups` are all covens it has units for, `running` those of them whose gate is up now,
+    whole: what must be known to stop them and to bring them back. `residents` is what stays up beside them, `files`
+    maps names to body digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     live: dict[str, str | None] = Field(default_factory=dict)
-    groups: tuple[Group, ...] = ()
+    groups: tuple[Recorded, ...] = ()
+    running: tuple[Group, ...] = ()
     residents: tuple[Member, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
     source_commit: str = ""
 
-    @cached_property
-    def groups_by_coven(self) -> dict[str, Group]:
-        """Return the groups by the name of their coven."""
-        return {group.coven: group for group in self.groups}
+    def running_group(self, coven: str | None) -> Group | None:
+        """Return a coven that runs, None when it does not."""
+        return next((group for group in self.running if group.coven == coven), None)
 
 
 class Generation(Wire):
@@ -284,11 +296,6 @@ class HostState(Wire):
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
     notes: tuple[str, ...] = ()
-
-    @cached_property
-    def units_by_name(self) -> dict[str, Unit]:
-        """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
-        return {unit.name: unit for unit in self.units.value} if isinstance(self.units, Known) else {}
 
 
 class Unreachable(Wire):

@@ -129,13 +129,14 @@ class Order(Wire):
 
 
 class HostPlan(Wire):
-    """What would happen on one host.
+    """What would happen on one host; `origin` says in a word where what is wanted comes from.
 
     Invariants: `order` is there if and only if there is something to do and nothing refuses it.
     """
 
     host: str
     status: HostStatus
+    origin: str = "git"
     reason: str = ""
     observed_fingerprint: str | None
     observed_at: float | None
@@ -153,6 +154,16 @@ class HostPlan(Wire):
     """The transaction that runs there and already does what is declared; `apply` follows it instead of waiting."""
     observed_parts: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """What `observed_fingerprint` is made of, so that a host which moved can say what did."""
+
+
+class WayBack(Wire):
+    """A plan made from a generation on a host instead of git: which one, and where it came from."""
+
+    host: str
+    generation: int
+    from_generation: int
+    source_commit: str
+    applied_by: str
 
 
 class Summary(Wire):
@@ -183,6 +194,8 @@ class Plan(Wire):
     created_at: float
     source: Source
     targeted: tuple[str, ...] = ()
+    way_back: WayBack | None = None
+    """Set when the plan goes back to a generation that the host has, whatever git says now."""
     complete: bool
     applyable: bool
     hosts: tuple[HostPlan, ...]

@@ -42,3 +42,7 @@ class RenderedHost(Wire):
     residents: tuple[Member, ...]
     boot: tuple[str, ...]
     live: dict[str, str | None]
+
+    def member_units(self) -> frozenset[str]:
+        """Return the units of the members of all its covens."""
+        return frozenset(member.unit for group in self.groups.values() for member in group.members)

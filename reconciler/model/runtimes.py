@@ -15,12 +15,13 @@ from reconciler.model.desired import HttpCall, RuntimeName
 
 
 class InFlightProbe(Frozen):
-    """Where a server says how busy it is; `form`, `names` and `field` as in `model.intent.BusyProbe`."""
+    """Where a server says how busy it is; `form`, `names`, `field` and `also` as in `model.intent.BusyProbe`."""
 
     path: str
     form: Literal["prometheus", "json", "json_true"]
     names: tuple[str, ...] = ()
     field: str = ""
+    also: bool = False
 
 
 class WarmRequest(Frozen):
@@ -63,6 +64,8 @@ VLLM = Runtime(
     hub_flag="--model",
     port_flag="--port",
     owned=("--model", "--port"),
+    # Without it /load is there and always says 0.
+    defaults=(("--enable-server-load-tracking",),),
     # The served name stays vLLM's own: the model as it was given. A name of ours would surprise its clients.
     name_flag="--served-model-name",
     health="/health",
@@ -70,8 +73,11 @@ VLLM = Runtime(
         InFlightProbe(
             path="/metrics", form="prometheus", names=("vllm:num_requests_running", "vllm:num_requests_waiting")
         ),
+        # The gauges move when the engine ends a step: seconds after a long prompt came in, and not at all while paused.
+        InFlightProbe(path="/load", form="json", field="server_load", also=True),
     ),
-    # Only offered with VLLM_SERVER_DEV_MODE=1; `wait` queues what arrives, `abort` (its default) would cut clients.
+    # Only offered with VLLM_SERVER_DEV_MODE=1; `abort` (its default) would cut clients. What arrives after `wait` is
+    # queued, and from 0.33 on refused with 503.
     pause=HttpCall(path="/pause?mode=wait"),
     resume=HttpCall(path="/resume"),
     warm=WarmRequest(

@@ -16,7 +16,8 @@ from reconciler.model.intent import Group
 from reconciler.model.observed import HostState, Known, Unknown, Unreachable
 from reconciler.model.plan import HostPlan, HostStatus, Plan, PlannedChange, Refusal, Summary
 from reconciler.model.rendered import RenderedHost
-from reconciler.planner.budget import budget_of
+from reconciler.model.subject import Subject
+from reconciler.planner.budget import budget_of, why
 from reconciler.planner.guards import Case, refusals
 from reconciler.planner.orders import host_order, planned_changes
 from reconciler.planner.transitions import describe_move, slot_moves
@@ -38,27 +39,17 @@ def plan_unreachable(host: Host, answer: Unreachable) -> HostPlan:
     )
 
 
-def plan_host(
-    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...], *, fleet: str, ignored: int
-) -> HostPlan:
+def plan_host(subject: Subject, changes: tuple[Change, ...], *, fleet: str, ignored: int) -> HostPlan:
     """Return what would be done on one host of a fleet, or why it will not be."""
-    moves = slot_moves(rendered, host, state, changes)
+    host, state = subject.host, subject.state
+    moves = slot_moves(subject, changes)
     asked = moves or any(change.kind == "resident" for change in changes)
     slots = host.slots if asked else ()
-    budgets = {slot.name: budget_of(host, slot.name, _wanted(rendered, slot.name), state) for slot in slots}
+    budgets = {slot.name: budget_of(subject, slot.name, _wanted(subject.rendered, slot.name)) for slot in slots}
     refused = refusals(
-        Case(
-            owner=f"{fleet}/{host.name}",
-            host=host,
-            rendered=rendered,
-            state=state,
-            changes=changes,
-            moves=moves,
-            budgets=budgets,
-            ours=live.known_units(rendered, host, state),
-        )
+        Case(owner=f"{fleet}/{host.name}", subject=subject, changes=changes, moves=moves, budgets=budgets)
     )
-    order = None if refused else host_order(rendered, host, state, changes, moves)
+    order = None if refused else host_order(subject, changes, moves)
     return HostPlan(
         host=host.name,
         status=_status(refused),
@@ -66,15 +57,15 @@ def plan_host(
         observed_fingerprint=state.fingerprint,
         observed_at=state.identity.wall_time,
         from_generation=live.committed_number(state),
-        live={slot: found[0] if found else None for slot, found in live.live_covens(host, state).items()},
-        transitions=tuple(describe_move(move, state, changes, budgets[move.slot]) for move in moves),
+        live={slot: found[0] if found else None for slot, found in subject.running.items()},
+        transitions=tuple(describe_move(move, subject, changes, budgets[move.slot]) for move in moves),
         changes=tuple(planned_changes(host, changes)),
         refusals=refused,
         ignored=ignored,
-        warnings=tuple(_warnings(host, state)),
-        unknowns=tuple(_unknowns(rendered, state)),
+        warnings=tuple(_warnings(subject)),
+        unknowns=tuple(_unknowns(subject)),
         order=order,
-        joins=_joined(rendered, state),
+        joins=_joined(subject.rendered, state),
         observed_parts=state.fingerprint_parts if order else {},
     )
 
@@ -97,45 +88,44 @@ def _status(refused: tuple[Refusal, ...]) -> HostStatus:
     return "locked" if all(refusal.code in HOLDING for refusal in refused) else "refused"
 
 
-def _warnings(host: Host, state: HostState) -> Iterable[str]:
-    units = live.units_by_name(state)
+def _warnings(subject: Subject) -> Iterable[str]:
+    state = subject.state
     for unit, fact in sorted(state.health.items()):
-        if unit not in units or units[unit].active not in live.UP:
-            continue
-        if isinstance(fact, Known) and not fact.value.ok:
+        if isinstance(fact, Known) and not fact.value.ok and subject.is_up(unit):
             yield f"{unit} runs but is not healthy: {fact.value.detail}"
     for shared in state.shared:
         if shared.active != "active":
             yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"
         elif isinstance(shared.health, Known) and not shared.health.value.ok:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
-    running = [unit for unit in live.units_by_name(state).values() if unit.active == "activating"]
-    yield from (f"{unit.name} is starting" for unit in running if unit.sub != "auto-restart")
-    if host.schedule:
+    starting = [unit for unit in subject.units.values() if unit.active == "activating"]
+    yield from (f"{unit.name} is starting" for unit in starting if unit.sub != "auto-restart")
+    if subject.host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
     for damage in state.damaged:
         yield f"[{damage.code}] {damage.path}: {damage.reason}"
     yield from state.notes
 
 
-def _unknowns(rendered: RenderedHost, state: HostState) -> Iterable[str]:
+def _unknowns(subject: Subject) -> Iterable[str]:
     """Yield what was asked for and could not be read; guards refuse where a transition would depend on it."""
+    state = subject.state
     if isinstance(state.gpus, Unknown):
         yield f"the GPUs and who uses them: {state.gpus.unknown}"
     for gpu in state.gpus.value if isinstance(state.gpus, Known) else ():
         for what, fact in (("memory", gpu.memory), ("processes", gpu.processes)):
             if isinstance(fact, Unknown):
                 yield f"{what} of GPU {gpu.index}: {fact.unknown}"
-    for unit, health in sorted(state.health.items()):
+    for name, health in sorted(state.health.items()):
         if isinstance(health, Unknown):
-            yield f"the health of {unit}: {health.unknown}"
+            yield f"the health of {name}: {health.unknown}"
     for shared in state.shared:
         if isinstance(shared.health, Unknown):
             yield f"the health of shared service {shared.unit}: {shared.health.unknown}"
-    ours = live.coven_units(rendered.groups)
-    for name, shown in sorted(live.units_by_name(state).items()):
-        if name in ours and shown.active == "active" and isinstance(shown.config_hash, Unknown):
-            yield f"which configuration {name} runs: {shown.config_hash.unknown}"
+    unread = [unit for unit in subject.units.values() if isinstance(unit.config_hash, Unknown)]
+    for unit in sorted(unread, key=lambda unit: unit.name):
+        if unit.active == "active" and unit.name in subject.rendered.member_units():
+            yield f"which configuration {unit.name} runs: {why(unit.config_hash)}"
 
 
 def assemble(

@@ -14,9 +14,9 @@ from reconciler.model.base import format_duration, format_size
 from reconciler.model.change import Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import SlotMove
-from reconciler.model.observed import HostState, Known, ManagedFile, Unknown
+from reconciler.model.observed import HostState, Known, Unknown
 from reconciler.model.plan import Budget, Refusal
-from reconciler.model.rendered import RenderedHost
+from reconciler.model.subject import Subject
 from reconciler.planner.budget import why
 
 
@@ -26,13 +26,20 @@ class Case:
 
     owner: str
     """`fleet/host`, as headers carry it."""
-    host: Host
-    rendered: RenderedHost
-    state: HostState
+    subject: Subject
     changes: tuple[Change, ...]
     moves: tuple[SlotMove, ...]
     budgets: dict[str, Budget]
-    ours: frozenset[str]
+
+    @property
+    def host(self) -> Host:
+        """Return the host as it is declared."""
+        return self.subject.host
+
+    @property
+    def state(self) -> HostState:
+        """Return what the host said."""
+        return self.subject.state
 
 
 Guard = Callable[[Case], Iterator[Refusal]]
@@ -138,7 +145,7 @@ def _who_runs(state: HostState) -> str:
 
 def _something_is_declared(case: Case) -> Iterator[Refusal]:
     """A lost file must not read as "stop everything here"."""
-    if not case.rendered.groups and live.committed_groups(case.state):
+    if not case.subject.rendered.groups and case.subject.committed.groups:
         yield Refusal(
             code="REC8006",
             summary=f"nothing is declared for {case.host.name}, which has covens",
@@ -161,7 +168,7 @@ def _host_may_run(case: Case) -> Iterator[Refusal]:
 
 def _one_coven_per_slot(case: Case) -> Iterator[Refusal]:
     """Two covens enabled or up means that somebody else is deciding too (systemd drops one at boot in silence)."""
-    for name, found in live.live_covens(case.host, case.state).items():
+    for name, found in case.subject.running.items():
         if len(found) > 1:
             yield Refusal(
                 code="REC8005",
@@ -170,8 +177,10 @@ def _one_coven_per_slot(case: Case) -> Iterator[Refusal]:
                 fix=f"on the host: systemctl stop recon-gate-{name}-{found[-1]}.service",
             )
     boot = case.state.boot_targets.value if isinstance(case.state.boot_targets, Known) else ()
-    known = {group.target: group.gate for group in live.committed_groups(case.state).values()}
-    known |= {group.target: group.gate for group in case.rendered.groups.values()}
+    if len(boot) < 2:
+        return
+    known = {group.target: group.gate for group in case.subject.committed.groups}
+    known |= {group.target: group.gate for group in case.subject.rendered.groups.values()}
     for slot in case.host.slots:
         prefix = f"recon-gate-{slot.name}-"
         enabled = sorted(target for target in boot if known.get(target, "").startswith(prefix))
@@ -186,7 +195,7 @@ def _one_coven_per_slot(case: Case) -> Iterator[Refusal]:
 
 def _names_are_ours(case: Case) -> Iterator[Refusal]:
     """The first file found wins: a file of ours in the wrong place, or without our header, decides what runs."""
-    for file in _files(case):
+    for file in case.subject.files:
         foreign_native = file.tier == "native" and file.owner is None
         if file.tier == "stray" or foreign_native:
             yield Refusal(
@@ -195,7 +204,7 @@ def _names_are_ours(case: Case) -> Iterator[Refusal]:
                 detail="it would shadow, or be shadowed by, a unit of this plan",
                 fix=f"move it away on the host: mv {file.path} /root/",
             )
-    owner = next((f.owner for f in _files(case) if f.owner and f.tier == "committed"), None)
+    owner = next((file.owner for file in case.subject.files if file.owner and file.tier == "committed"), None)
     if owner and owner not in {case.owner, case.host.formerly}:
         yield Refusal(
             code="REC8004",
@@ -203,10 +212,6 @@ def _names_are_ours(case: Case) -> Iterator[Refusal]:
             detail=f"the plan is for {case.owner}: the address may be another machine's",
             fix=f"check address: in the host's file; after a rename, declare formerly: {owner}",
         )
-
-
-def _files(case: Case) -> tuple[ManagedFile, ...]:
-    return case.state.files.value if isinstance(case.state.files, Known) else ()
 
 
 def _covens_stay_on_their_slot(case: Case) -> Iterator[Refusal]:
@@ -225,19 +230,20 @@ def _covens_stay_on_their_slot(case: Case) -> Iterator[Refusal]:
 
 def _slots_keep_their_name(case: Case) -> Iterator[Refusal]:
     """Gates of different slots do not conflict: what runs behind the gate of a lost slot would be overlooked."""
-    units = live.units_by_name(case.state)
+    is_up = case.subject.is_up
     declared = tuple(f"recon-gate-{slot.name}-" for slot in case.host.slots)
-    for group in live.committed_groups(case.state).values():
-        gate = units.get(group.gate)
-        up = [m.unit for m in group.members if m.unit in units and units[m.unit].active in live.UP]
-        if gate and gate.active in live.UP and not group.gate.startswith(declared):
+    for group in case.subject.committed.groups:
+        if is_up(group.gate) and group.gate.startswith(declared):
+            continue
+        up = [unit for unit in group.units if is_up(unit)]
+        if is_up(group.gate):
             yield Refusal(
                 code="REC8011",
                 summary=f"{group.coven} runs on a slot that {case.host.name} no longer declares",
                 detail=f"its gate is {group.gate}",
                 fix="keep the slot's name, or first commit and apply it without a coven, then rename it",
             )
-        elif up and not (gate and gate.active in live.UP):
+        elif up:
             yield Refusal(
                 code="REC8005",
                 summary=f"{', '.join(up)} runs although its gate {group.gate} is down",
@@ -292,7 +298,8 @@ def _gpus_are_there(case: Case) -> Iterator[Refusal]:
         return
     seen: dict[str, str] = {}
     for slot in case.host.slots:
-        for gpu in live.slot_gpus(case.host, slot.name, case.state) or ():
+        gpus = live.slot_gpus(case.host, slot.name, case.state)
+        for gpu in gpus or ():
             if gpu.uuid in seen:
                 yield Refusal(
                     code="REC2029",
@@ -301,7 +308,7 @@ def _gpus_are_there(case: Case) -> Iterator[Refusal]:
                     fix="correct gpus: of the slots",
                 )
             seen[gpu.uuid] = slot.name
-        if slot.gpus != "all" and live.slot_gpus(case.host, slot.name, case.state) is None:
+        if gpus is None:
             there = ", ".join(f"{gpu.index}={gpu.uuid}" for gpu in case.state.gpus.value) or "none"
             yield Refusal(
                 code="REC2008",
@@ -333,7 +340,7 @@ def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
                     fix=f"recon status --host {case.host.name}",
                 )
                 continue
-            for process in live.foreign_processes(gpu.processes.value, case.ours):
+            for process in live.foreign_processes(gpu.processes.value, case.subject.our_units):
                 held = format_size(process.bytes.value) if isinstance(process.bytes, Known) else "an unknown amount"
                 yield Refusal(
                     code="REC8003",

@@ -11,9 +11,9 @@ from reconciler.model import live
 from reconciler.model.change import Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import SlotMove
-from reconciler.model.observed import HostState, Known
 from reconciler.model.plan import FileRef, Order, PlannedChange
 from reconciler.model.rendered import FileKind, RenderedHost
+from reconciler.model.subject import Subject
 
 _ACTIONS: dict[str, tuple[str, ...]] = {
     "coven_switch": ("switch",),
@@ -60,22 +60,21 @@ def planned_changes(host: Host, changes: tuple[Change, ...]) -> Iterator[Planned
         )
 
 
-def host_order(
-    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...], moves: tuple[SlotMove, ...]
-) -> Order | None:
+def host_order(subject: Subject, changes: tuple[Change, ...], moves: tuple[SlotMove, ...]) -> Order | None:
     """Return what the host is told, None when there is nothing for it to do (reports are not deeds)."""
     deeds = [change for change in changes if change.kind != "gpu"]
     if not deeds and not moves:
         return None
+    rendered, host = subject.rendered, subject.host
     residents = {member.service: member.unit for member in rendered.residents}
     restart = tuple(
         sorted(residents[change.name] for change in changes if change.kind == "resident" and change.name in residents)
     )
     return Order(
-        from_generation=live.committed_number(state),
+        from_generation=live.committed_number(subject.state),
         quadlets=_refs(rendered, "quadlet"),
         natives=_refs(rendered, "native"),
-        remove_natives=_natives_to_remove(rendered, state),
+        remove_natives=_natives_to_remove(subject),
         memory=host.memory.kind,
         boot=rendered.boot,
         groups=tuple(rendered.groups[name] for name in sorted(rendered.groups)),
@@ -96,12 +95,8 @@ def _refs(rendered: RenderedHost, kind: FileKind) -> tuple[FileRef, ...]:
     )
 
 
-def _natives_to_remove(rendered: RenderedHost, state: HostState) -> tuple[str, ...]:
+def _natives_to_remove(subject: Subject) -> tuple[str, ...]:
     """Return the native units of ours that are no longer declared; files without our header are not ours to remove."""
-    if not isinstance(state.files, Known):
-        return ()
-    declared = {file.name for file in rendered.files if file.kind == "native"}
-    found = {
-        file.path.rsplit("/", 1)[1] for file in state.files.value if file.tier == "native" and file.owner is not None
-    }
+    declared = {file.name for file in subject.rendered.files if file.kind == "native"}
+    found = {file.path.rsplit("/", 1)[1] for file in subject.files if file.tier == "native" and file.owner is not None}
     return tuple(sorted(found - declared))

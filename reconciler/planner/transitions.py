@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator
 from reconciler.model import live
 from reconciler.model.base import count, format_duration
 from reconciler.model.change import Change
-from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member, SlotMove
-from reconciler.model.observed import HostState, Known, Unit
+from reconciler.model.observed import HostState, Known
 from reconciler.model.plan import Budget, Disruption, PlanStep, Transition
-from reconciler.model.rendered import RenderedHost
-from reconciler.planner.budget import budget_of
+from reconciler.model.subject import Subject
+from reconciler.planner.budget import reserve_of
 
 MEMORY_TIMEOUT_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
 """How long released memory may take to show; GB10 was seen to need three to four minutes."""
@@ -28,26 +27,25 @@ STAGE_DEADLINE_S = 600.0
 PULL_DEADLINE_S = 3600.0
 
 
-def slot_moves(
-    rendered: RenderedHost, host: Host, state: HostState, changes: tuple[Change, ...]
-) -> tuple[SlotMove, ...]:
+def slot_moves(subject: Subject, changes: tuple[Change, ...]) -> tuple[SlotMove, ...]:
     """Return the moves of a host, those that only free a slot first."""
     moves = [
         move
-        for slot in host.slots
-        if (move := _move(slot.name, rendered, host, state, [change for change in changes if change.slot == slot.name]))
+        for slot in subject.host.slots
+        if (move := _move(slot.name, subject, [change for change in changes if change.slot == slot.name]))
     ]
     return tuple(sorted(moves, key=lambda move: (move.new is not None, move.old is None, move.slot)))
 
 
-def _move(slot: str, rendered: RenderedHost, host: Host, state: HostState, changes: list[Change]) -> SlotMove | None:
+def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None:
     switch = next((change for change in changes if change.kind == "coven"), None)
     members = [change for change in changes if change.kind == "member"]
     if not switch and not members:
         return None
+    rendered, host, state = subject.rendered, subject.host, subject.state
     before = switch.before if switch else rendered.live[slot]
     after = rendered.live[slot]
-    old = _running_group(before, rendered, state)
+    old = _running_group(before, subject)
     new = rendered.groups.get(after) if after else None
     restart = tuple(sorted(change.service for change in members if change.service)) if not switch else ()
     starting = [member for member in (new.members if new else ()) if switch or member.service in restart]
@@ -63,18 +61,33 @@ def _move(slot: str, rendered: RenderedHost, host: Host, state: HostState, chang
         restart=restart,
         need_bytes=need,
         need_bytes_per_gpu=-(-need // max(1, len(gpus))),
-        reserve_bytes=budget_of(host, slot, new, state).reserve,
+        reserve_bytes=reserve_of(host, state),
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
         steps=tuple(_step_words(old, new)),
     )
 
 
-def _running_group(coven: str | None, rendered: RenderedHost, state: HostState) -> Group | None:
-    """Return a live coven as it was committed; what git says now may have other members."""
+def _running_group(coven: str | None, subject: Subject) -> Group | None:
+    """Return a live coven as it was committed; what git says now may have other members.
+
+    How long to wait for its clients, and what then, is what git says now: whoever reviews the plan reads that, and it
+    is how a coven that cannot get idle is let go.
+    """
     if coven is None:
         return None
-    return live.committed_groups(state).get(coven) or rendered.groups.get(coven)
+    committed, declared = subject.committed.running_group(coven), subject.rendered.groups.get(coven)
+    if not committed or not declared:
+        return committed or declared
+    said = {member.service: member for member in declared.members}
+    members = tuple(_drained_as(member, said.get(member.service, member)) for member in committed.members)
+    if members == committed.members:
+        return committed
+    return Group.of(committed.coven, committed.gate, committed.target, members)
+
+
+def _drained_as(member: Member, said: Member) -> Member:
+    return member.model_copy(update={"drain_timeout_s": said.drain_timeout_s, "on_timeout": said.on_timeout})
 
 
 def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
@@ -86,11 +99,11 @@ def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
     yield from ("commit", "finish")
 
 
-def describe_move(move: SlotMove, state: HostState, changes: tuple[Change, ...], budget: Budget) -> Transition:
+def describe_move(move: SlotMove, subject: Subject, changes: tuple[Change, ...], budget: Budget) -> Transition:
     """Return a move as people see it: what is disrupted, for how long, and every step with its deadline."""
     mine = [change for change in changes if change.slot == move.slot and change.kind in {"coven", "member"}]
     causes = {change.cause for change in mine}
-    estimated = _estimate(move, state)
+    estimated = _estimate(move, subject.state)
     return Transition(
         slot=move.slot,
         from_coven=move.old.coven if move.old else None,
@@ -99,9 +112,9 @@ def describe_move(move: SlotMove, state: HostState, changes: tuple[Change, ...],
         members=move.restart or tuple(member.service for member in (move.new or move.old or _EMPTY).members),
         reason="; ".join(change.reason for change in mine),
         cause=causes.pop() if len(causes) == 1 else "both",
-        cuts_off=_cuts_off(move, estimated, live.units_by_name(state)),
+        cuts_off=_cuts_off(move, estimated, subject),
         estimated_s=estimated,
-        steps=tuple(_steps(move, state)),
+        steps=tuple(_steps(move, subject.state)),
         budget=budget,
     )
 
@@ -125,8 +138,8 @@ def _estimate(move: SlotMove, state: HostState) -> float | None:
     return state.timings.get(move.new.coven) if move.new else None
 
 
-def _cuts_off(move: SlotMove, estimated: float | None, units: dict[str, Unit]) -> str:
-    stopping = tuple(m for m in _stopping(move) if m.unit in units and units[m.unit].active in live.UP)
+def _cuts_off(move: SlotMove, estimated: float | None, subject: Subject) -> str:
+    stopping = tuple(member for member in _stopping(move) if subject.is_up(member.unit))
     if not stopping:
         return "nobody: nothing that serves is stopped"
     names = ", ".join(member.service for member in stopping)

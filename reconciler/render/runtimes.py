@@ -56,7 +56,7 @@ def probes_of(service: Service) -> Probes:
     return Probes(
         health=base + runtime.health if runtime.health else None,
         in_flight=tuple(
-            BusyProbe(url=base + probe.path, form=probe.form, names=probe.names, field=probe.field)
+            BusyProbe(url=base + probe.path, form=probe.form, names=probe.names, field=probe.field, also=probe.also)
             for probe in runtime.in_flight
         ),
         pause=_call(runtime.pause, base, optional=True),

@@ -24,6 +24,7 @@ BYTES_PER_S = 2.2 * GiB
 SHORTEST_LOAD_S = 2.0
 FAILS_AFTER_S = 1.0
 TOKEN_S = 0.2
+FIRST_STEP_S = 5.0
 _REFUSED = Response(0, b"connection refused")
 _DEV_MODE = "VLLM_SERVER_DEV_MODE"
 
@@ -85,6 +86,11 @@ class Servers:
         server.requests[:] = [request for request in server.requests if request.end > now]
         return sum(request.start <= now for request in server.requests)
 
+    def _stepped(self, server: Server) -> int:
+        """Return what vLLM's gauges show: a request after its first step, and none while no steps are made."""
+        old = self._clock.now - FIRST_STEP_S
+        return 0 if server.paused else sum(request.start <= old for request in server.requests)
+
     def matching(self, pattern: str) -> list[Server]:
         """Return the servers of units that match a pattern, or on a `:port`."""
         return [
@@ -120,9 +126,9 @@ class Servers:
         if (method, path) == ("GET", "/v1/models"):
             return _json({"object": "list", "data": [{"id": self._model(container, server), "object": "model"}]})
         if (method, path) == ("GET", "/metrics"):
-            return Response(200, _vllm_metrics(self._model(container, server), 0 if server.paused else busy, server))
-        if (method, path) == ("GET", "/load") and "--enable-server-load-tracking" in container.command:
-            return _json({"server_load": busy})
+            return Response(200, _vllm_metrics(self._model(container, server), self._stepped(server)))
+        if (method, path) == ("GET", "/load"):
+            return _json({"server_load": busy if "--enable-server-load-tracking" in container.command else 0})
         if (method, path) in (("POST", "/v1/completions"), ("POST", "/v1/chat/completions")):
             return self._generate(server, {"object": "text_completion", "choices": [{"index": 0, "text": "!"}]})
         if container.env.get(_DEV_MODE) == "1":
@@ -257,14 +263,13 @@ def _json(body: object, status: int = 200) -> Response:
     return Response(status, json.dumps(body).encode())
 
 
-def _vllm_metrics(model: str, running: int, server: Server) -> bytes:
+def _vllm_metrics(model: str, running: int) -> bytes:
     labels = f'{{engine="0",model_name="{model}"}}'
-    waiting = 1 if server.paused and server.requests else 0
     return (
         "# HELP vllm:num_requests_running Number of requests in model execution batches.\n"
         "# TYPE vllm:num_requests_running gauge\n"
         f"vllm:num_requests_running{labels} {float(running)}\n"
-        f"vllm:num_requests_waiting{labels} {float(waiting)}\n"
+        f"vllm:num_requests_waiting{labels} 0.0\n"
     ).encode()
 
 

@@ -85,7 +85,7 @@ def _declared(host: Host) -> str:
 
 
 def _services(coven: str, state: HostState, paint: Paint) -> str:
-    group = live.committed_groups(state).get(coven)
+    group = live.committed_manifest(state).running_group(coven)
     units = live.units_by_name(state)
     members = group.members if group else ()
     return (

@@ -32,6 +32,7 @@ from reconciler.model.intent import Intent, IntentFile
 from reconciler.model.observed import HostState
 from reconciler.model.outcome import JournalEvent, Outcome
 from reconciler.model.rendered import RenderedHost
+from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
 from reconciler.render.headers import with_header
 from reconciler.render.host import render_host
@@ -126,8 +127,8 @@ class Bench:
         """Return the intent that brings the host to run these covens, one for each slot."""
         rendered, host = self.rendered(*live)
         state = HostState.model_validate(observe.observe(self.machine, self.question(), CONTEXT))
-        changes = diff_host(rendered, host, state)
-        order = plan_host(rendered, host, state, changes, fleet="studio", ignored=ignored_facts(state)).order
+        subject = look_at(rendered, host, state)
+        order = plan_host(subject, diff_host(subject), fleet="studio", ignored=ignored_facts(state)).order
         assert order is not None, "there is nothing to do, or a guard refuses it"
         files = {file.name: file for file in rendered.files}
         self.count += 1

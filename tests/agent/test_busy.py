@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent.busy import busy_of, figure_in
+from reconciler.agent.busy import Busy, busy_of, figure_in
 from reconciler.agent.machine import Response
 from tests.agent.fakehost import FakeHost
 
@@ -112,6 +112,21 @@ def test_the_first_probe_that_answers_in_its_form_counts() -> None:
         }
     )
 
-    assert busy_of(host, [first, second, third]) == 2
-    assert busy_of(host, [first]) is None
-    assert busy_of(host, []) is None
+    assert busy_of(host, [first, second, third]) == Busy(2)
+    assert busy_of(host, [first]) == Busy(None, '/load answered 404: {"load": 0}')
+    assert busy_of(host, []) == Busy(None)
+
+
+def test_a_probe_that_is_asked_besides_can_only_add() -> None:
+    first = a_probe("json", "load") | {"url": "http://127.0.0.1:1/load"}
+    more = a_probe("json", "load") | {"url": "http://127.0.0.1:2/load", "also": True}
+
+    def asked(figure: str, besides: str) -> Busy:
+        answers = {"http://127.0.0.1:1/load": figure, "http://127.0.0.1:2/load": besides}
+        host = FakeHost(addresses={url: Response(200, text.encode()) for url, text in answers.items()})
+        return busy_of(host, [more, first])
+
+    assert asked('{"load": 0}', '{"load": 2}') == Busy(2)
+    assert asked('{"load": 3}', '{"load": 0}') == Busy(3)
+    assert asked('{"load": 0}', '{"load": -1}') == Busy(0)
+    assert asked("{}", '{"load": 0}') == Busy(None, "/load does not say load")

@@ -157,6 +157,7 @@ def test_podman_is_asked_once_and_then_believed_while_its_file_is_the_same() -> 
     host.ran.clear()
 
     assert versions.podman(host) == {"value": "5.4.2"}
+    versions.remember(host)
     assert host.ran == []
     assert read_record(host, places.FACTS) == {
         "podman": {"program": {"path": "/usr/bin/podman", "size": 4, "mtime_ns": 5}, "version": "5.4.2"}

@@ -9,7 +9,7 @@ from reconciler.agent.record import read_record, write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import edit_unit, hold_memory, missing, stop_unit
 from reconciler.sim.faults import set_fault
-from reconciler.sim.services import add_requests
+from reconciler.sim.services import FIRST_STEP_S, add_requests
 from tests.agent.bench import IMAGES, PARSER, REASONING, VISION, Bench, a_coven, a_service
 
 LLAMA = "recon-vision-llama.service"
@@ -117,6 +117,17 @@ def test_a_switch_waits_for_the_request_in_flight(bench: Bench) -> None:
     assert bench.machine.state.cut == []
 
 
+def test_a_request_that_the_gauges_do_not_show_yet_is_waited_for() -> None:
+    # vLLM's gauges move when its first step is done, which takes seconds when the prompt is long.
+    bench = Bench(a_coven("reasoning", vllm=a_service("vllm", 8001)), VISION)
+    assert bench.run("reasoning").state == "applied"
+    intent = bench.intent("vision")
+    bench.busy(8001, FIRST_STEP_S - 1.0)
+
+    assert bench.execute(intent).state == "applied"
+    assert bench.machine.state.cut == []
+
+
 def test_a_request_that_comes_in_while_sealing_is_let_through(bench: Bench) -> None:
     intent = bench.intent("vision")
     txid = bench.submit(intent)
@@ -147,7 +158,8 @@ def test_a_server_without_figures_counts_as_busy(bench: Bench) -> None:
     outcome = bench.execute(intent)
 
     assert (outcome.state, outcome.code) == ("aborted", "REC7101")
-    assert outcome.reason == "vllm is still busy (?) after 30 s; the old coven goes on serving"
+    text = "vllm cannot be seen to be idle after 30 s: /metrics answered 500: Internal Server Error"
+    assert outcome.reason == f"{text}; the old coven goes on serving"
 
 
 def test_force_cuts_what_is_left_at_the_deadline_and_says_so() -> None:

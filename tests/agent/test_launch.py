@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, launch, lease, places, versions
+from reconciler.agent import executor, launch, lease, lines, places, versions
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.wire import RequestError
 from tests.agent.bench import CONTEXT, Bench
+from tests.agent.fakehost import FakeHost
+from tests.agent.test_systemd import PROPERTIES
+
+SHOW = ("systemctl", "show", PROPERTIES, "--")
 
 ARGV = [
     "systemd-run",
@@ -144,6 +148,51 @@ def test_following_gives_news_and_then_the_outcome() -> None:
     assert first["outcome"] == outcome
     assert first["events"][0]["text"] == "claiming the host for ci@example.net"
     assert rest == {"events": [], "outcome": outcome, "active": True}
+
+
+class Working(FakeHost):
+    """A host whose executor has written an event and writes another one at the second wait for it."""
+
+    def __init__(self, populated: str) -> None:
+        group = "/sys/fs/cgroup/system.slice/recon-executor.service"
+        super().__init__({"/sys/fs/cgroup/cgroup.procs": "1\n", f"{group}/cgroup.events": f"populated {populated}\n"})
+        self.waits = 0
+        self.last = ""
+        self.write_event()
+
+    def write_event(self) -> None:
+        path = places.transaction("t1") + "/journal.jsonl"
+        before = str(self.files.get(path, ""))
+        line, self.last = lines.line({"seq": before.count("\n") + 1}, self.last)
+        self.files[path] = before + line.decode()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.waits += 1
+        if self.waits == 2:
+            self.write_event()
+
+
+def test_news_is_gathered_for_a_moment_and_a_process_of_the_executor_is_proof_enough_that_it_runs() -> None:
+    host = Working("1")
+
+    answer = handle(host, "follow", {"txid": "t1", "after_seq": 0, "wait_s": 5.0}, CONTEXT)
+    at_once = handle(host, "follow", {"txid": "t1", "after_seq": 1, "wait_s": 0.0}, CONTEXT)
+
+    assert answer == {"events": [{"seq": 1}, {"seq": 2}], "outcome": None, "active": True}
+    assert at_once == {"events": [{"seq": 2}], "outcome": None, "active": True}
+    assert host.ran == []
+
+
+def test_where_the_executor_has_no_process_systemd_is_asked_and_news_comes_at_once() -> None:
+    host = Working("0")
+    argv = (*SHOW, "recon-executor.service")
+    host.programs[argv] = Completed(0, b"Id=recon-executor.service\nActiveState=inactive\n", b"")
+
+    answer = handle(host, "follow", {"txid": "t1", "after_seq": 0, "wait_s": 5.0}, CONTEXT)
+
+    assert answer == {"events": [{"seq": 1}], "outcome": None, "active": False}
+    assert host.ran == [argv]
 
 
 def test_an_executor_that_is_gone_without_an_outcome_is_said_so_after_a_second_look() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import select
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +169,21 @@ def test_a_program_that_is_not_there_is_127(machine: RealMachine) -> None:
     assert machine.run(["/no/such"], 5) == Completed(127, b"", b"/no/such: No such file or directory")
 
 
+def test_a_program_has_a_session_of_its_own_and_no_signal_that_the_agent_ignores(machine: RealMachine) -> None:
+    code = "import os; print(os.getpid() == os.getsid(0) == os.getpgid(0))"
+    ours = {signal.SIGPIPE, signal.SIGXFSZ}  # an interpreter ignores these two
+
+    shown = machine.run(["grep", "SigIgn", "/proc/self/status"], 30).out.split()[1]
+    ignored = {number for number in ours if int(shown, 16) >> (number - 1) & 1}
+
+    assert (machine.run([PYTHON, "-c", code], 30), ignored) == (Completed(0, b"True\n", b""), set())
+    assert {signal.getsignal(number) for number in ours} == {signal.SIG_IGN}
+
+
+def test_a_program_that_a_signal_ends_says_which(machine: RealMachine) -> None:
+    assert machine.run(["/bin/sh", "-c", "echo out; kill -9 $$"], 30) == Completed(-9, b"out\n", b"")
+
+
 def test_past_its_deadline_a_program_is_killed_with_its_children(machine: RealMachine) -> None:
     code = (
         "import os,sys,time\npid = os.fork()\n"
@@ -281,6 +298,60 @@ def test_no_answer_says_why(machine: RealMachine, url: str, reason: bytes | None
 
     assert answer.status == 0
     assert reason is None or answer.body == reason
+
+
+@contextlib.contextmanager
+def saying(*pieces: bytes) -> Iterator[str]:
+    """Answer one connection with these bytes, and close it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                for piece in pieces:
+                    connection.sendall(piece)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more"], Response(200, b"hello")),
+        ([b"HTTP/1.1 204 No Content\r\n\r\nnothing"], Response(204, b"")),
+        ([b"HTTP/1.0 503 Down\r\n\r\nwhy", b" not"], Response(503, b"why not")),
+        ([b"HTTP/1.1 200\ncontent-length:0\n\n"], Response(200, b"")),
+        ([b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"], Response(200, b"1")),
+        (
+            [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n", b"2\r\nlo\r\n0\r\n\r\n"],
+            Response(200, b"hello"),
+        ),
+    ],
+)
+def test_an_answer_is_read_by_what_it_tells_of_its_length(
+    machine: RealMachine, pieces: list[bytes], answer: Response
+) -> None:
+    with saying(*pieces) as url:
+        assert machine.http("GET", url, 5) == answer
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80_000,
+    ],
+)
+def test_an_answer_that_is_not_whole_is_none(machine: RealMachine, said: bytes) -> None:
+    with saying(said) as url:
+        assert machine.http("GET", url, 5).status == 0
 
 
 def test_calls_run_at_the_same_time_and_answer_in_order(machine: RealMachine) -> None:

@@ -7,7 +7,7 @@ import pytest
 from reconciler.agent import systemd
 from reconciler.agent.machine import Completed
 from reconciler.agent.systemd import SystemdError, UnitState
-from tests.agent.fakehost import FakeHost, Link
+from tests.agent.fakehost import Denied, FakeHost, Link
 
 PROPERTIES = (
     "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,Job,NeedDaemonReload,"
@@ -99,6 +99,40 @@ def test_a_failed_question_is_an_error_and_not_an_empty_answer() -> None:
 
     with pytest.raises(SystemdError, match=r"^systemctl show: Failed to connect to bus: Connection refused$"):
         systemd.show_units(host, ["recon-*"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so",
+        "/usr/lib/systemd/libsystemd-shared-257.9-1.fc42.so",
+        "/usr/lib/systemd/libsystemd-shared-257.so (deleted)",
+    ],
+)
+def test_the_version_is_that_of_the_library_that_process_1_has_loaded(path: str) -> None:
+    part = "7f7e8f400000-7f7e8f45f000 r--p 00000000 00:2b 8404                       "
+    core = f"{part}/usr/lib/x86_64-linux-gnu/systemd/libsystemd-core-257.so\n"
+    host = FakeHost({"/proc/1/maps": f"{part}/usr/lib/systemd/systemd\n{core}{part}{path}\n{part}{path}\n"})
+
+    assert systemd.version(host) == 257
+    assert host.ran == []
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        "",
+        "r-xp /usr/lib/systemd/libsystemd-shared-git.so\n",
+        "r-xp /usr/lib/systemd/libsystemd-shared-257.so\nr-xp /opt/libsystemd-shared-258.so\n",
+        Denied("not for you"),
+    ],
+)
+def test_where_process_1_does_not_tell_its_version_systemd_is_asked(maps: str) -> None:
+    argv = ("systemctl", "show", "--property=Version")
+    host = FakeHost({"/proc/1/maps": maps}, programs={argv: Completed(0, b"Version=256\n", b"")})
+
+    assert systemd.version(host) == 256
+    assert host.ran == [argv]
 
 
 def test_the_version_is_that_of_the_manager_that_runs() -> None:

@@ -60,6 +60,28 @@ def test_a_generation_that_fails_is_told_and_may_be_tried_again() -> None:
     assert warm_up(server, a_warm_up()) == Warmth(False, f"POST {GENERATE} answered 500: Engine\\x1b[31m died")
 
 
+def test_a_generation_that_is_not_offered_is_final() -> None:
+    server = Server(models=listing("reranker"), generate=Response(404, b'{"detail":"Not Found"}'))
+
+    assert warm_up(server, a_warm_up()) == Warmth(
+        False,
+        f'POST {GENERATE} answered 404: {{"detail":"Not Found"}}; '
+        "asking again cannot help, `warm: {request: false}` does without",
+        final=True,
+    )
+
+
+def test_a_list_that_wants_a_key_is_final() -> None:
+    server = Server(models=Response(401, b'{"error":"Unauthorized"}'))
+
+    assert warm_up(server, a_warm_up()) == Warmth(
+        False,
+        'the list of models answered 401: {"error":"Unauthorized"}; '
+        "asking again cannot help, `warm: {request: false}` does without",
+        final=True,
+    )
+
+
 def test_no_answer_and_no_models_are_no_warmth() -> None:
     assert warm_up(Server(), a_warm_up()) == Warmth(False, "the list of models did not answer: connection refused")
     empty = Server(models=Response(200, b'{"data": []}'))

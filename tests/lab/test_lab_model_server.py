@@ -81,6 +81,14 @@ class Server:
             pause.wait(0.02)
         raise AssertionError(f"never {running} running and {waiting} waiting: {self.samples()}")
 
+    def loaded(self, figure: int) -> None:
+        pause = threading.Event()
+        for _attempt in range(200):
+            if json.loads(self.ask("GET", "/load")[1]) == {"server_load": figure}:
+                return
+            pause.wait(0.02)
+        raise AssertionError(f"/load never said {figure}")
+
     def exit_code(self) -> int:
         return int(self.machine.run(["podman", "wait", "server"]).stdout)
 
@@ -132,18 +140,20 @@ def test_vllm_pauses_only_in_development_mode(server: Server) -> None:
 
 
 def test_vllm_pause_waits_for_what_runs_and_queues_what_comes(server: Server) -> None:
-    server.start(VLLM_SERVER_DEV_MODE="1")
+    server.start("--enable-server-load-tracking", VLLM_SERVER_DEV_MODE="1")
     server.until("GET", "/health", 200)
     running = server.in_background("/v1/completions", {"prompt": "x", "max_tokens": 30})
     server.busy(1)
     paused = server.ask("POST", "/pause?mode=wait")
     queued = server.in_background("/v1/completions", {"prompt": "x", "max_tokens": 1})
-    server.busy(0, 1)
+    server.loaded(1)
+    shown = server.samples()
     state = json.loads(server.ask("GET", "/is_paused")[1])
     resumed = server.ask("POST", "/resume")
     server.finish()
 
     assert (paused[0], state, resumed[0]) == (200, {"is_paused": True}, 200)
+    assert shown == {"vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
     answers = [json.loads(answer[1]) for answer in (*running, *queued) if isinstance(answer, tuple)]
     assert [item["usage"]["completion_tokens"] for item in answers] == [30, 1]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Fleet, Policy, Service, Slot, Source
+from reconciler.model.desired import Fleet, Host, Policy, Service, Slot, Source
 from reconciler.model.digest import target_digest
 from reconciler.model.observed import (
     Executor,
@@ -23,6 +23,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import HostPlan
 from reconciler.model.rendered import RenderedHost
+from reconciler.model.subject import look_at
 from reconciler.planner import assemble, plan_host, plan_unreachable
 from tests.builders import (
     GIB,
@@ -50,9 +51,12 @@ WANTS_VISION = a_rendered(REASONING, VISION, live={"all": "vision"})
 
 def plan(rendered: RenderedHost, state: HostState, **host: Any) -> HostPlan:
     wanted = a_host(coven=rendered.live["all"], **host)
-    return plan_host(
-        rendered, wanted, state, diff_host(rendered, wanted, state), fleet="studio", ignored=ignored_facts(state)
-    )
+    return planned_for(rendered, wanted, state)
+
+
+def planned_for(rendered: RenderedHost, wanted: Host, state: HostState, *, fleet: str = "studio") -> HostPlan:
+    subject = look_at(rendered, wanted, state)
+    return plan_host(subject, diff_host(subject), fleet=fleet, ignored=ignored_facts(state))
 
 
 def addresses(planned: HostPlan) -> list[tuple[str, tuple[str, ...], str, str]]:
@@ -179,6 +183,22 @@ def test_a_changed_drain_is_recorded_on_the_host_without_touching_anything() -> 
     assert addresses(planned) == [("spark-1/setting/reasoning", ("write",), "settings_changed", "desired")]
     assert planned.order is not None
     assert (planned.order.moves, planned.order.stop_units) == ((), ())
+
+
+def test_a_coven_that_leaves_is_drained_as_git_says_now_and_asked_as_it_was_started() -> None:
+    recorded = a_member("reasoning", "vllm", drain_timeout_s=300.0, on_timeout="abort")
+    said: dict[str, Any] = {"drain_timeout_s": 10.0, "on_timeout": "force"}
+    declared = a_member("reasoning", "vllm", health="http://127.0.0.1:9/new", stop_timeout_s=99.0, **said)
+    running = a_rendered(a_group("reasoning", recorded), VISION, live={"all": "reasoning"})
+    wanted = a_rendered(a_group("reasoning", declared), VISION, live={"all": "vision"})
+
+    planned = plan(wanted, a_state_running(running))
+
+    assert planned.order is not None
+    old = planned.order.moves[0].old
+    assert old == a_group("reasoning", recorded.model_copy(update=said))
+    assert [step.deadline_s for step in planned.transitions[0].steps if step.step == "drain"] == [10.0]
+    assert "is cut (on_timeout: force)" in planned.transitions[0].cuts_off
 
 
 def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
@@ -379,7 +399,7 @@ def test_a_coven_behind_the_gate_of_a_slot_that_is_gone_refuses() -> None:
     wanted = a_host(slots=(Slot(name="main", gpus=("0",), coven="reasoning"),), may_run=("reasoning",))
     state = a_state_running(WANTS_REASONING)
 
-    planned = plan_host(renamed, wanted, state, diff_host(renamed, wanted, state), fleet="studio", ignored=0)
+    planned = planned_for(renamed, wanted, state)
 
     assert "REC8011" in codes(planned)
     assert planned.order is None
@@ -400,7 +420,7 @@ def test_one_gpu_named_by_index_and_by_uuid_in_two_slots_refuses() -> None:
     )
     wanted = a_host(slots=slots)
 
-    planned = plan_host(rendered, wanted, a_state(), diff_host(rendered, wanted, a_state()), fleet="studio", ignored=0)
+    planned = planned_for(rendered, wanted, a_state())
 
     assert "REC2029" in codes(planned)
 
@@ -412,9 +432,7 @@ def test_units_of_another_fleet_or_name_refuse_until_the_rename_is_declared(
     state = a_state_running(WANTS_REASONING)
     wanted = a_host(formerly=formerly)
 
-    planned = plan_host(
-        WANTS_REASONING, wanted, state, diff_host(WANTS_REASONING, wanted, state), fleet="farm", ignored=0
-    )
+    planned = planned_for(WANTS_REASONING, wanted, state, fleet="farm")
 
     assert codes(planned) == expected
 

@@ -16,9 +16,12 @@ BASE = "http://127.0.0.1:8000"
     [
         (
             a_service(runtime="vllm", model={"path": "/srv/m"}, port=8000, args=("-tp", "2")),
-            ("--model", "/srv/m", "--port", "8000", "-tp", "2"),
+            ("--model", "/srv/m", "--port", "8000", "--enable-server-load-tracking", "-tp", "2"),
         ),
-        (a_service(runtime="vllm", model={"hub": "org/name"}, port=8000), ("--model", "org/name", "--port", "8000")),
+        (
+            a_service(runtime="vllm", model={"hub": "org/name"}, port=8000),
+            ("--model", "org/name", "--port", "8000", "--enable-server-load-tracking"),
+        ),
         (
             a_service(runtime="llamacpp", model={"path": "/srv/m.gguf"}, port=8080),
             ("-m", "/srv/m.gguf", "--port", "8080", "--host", "0.0.0.0", "--metrics"),
@@ -54,6 +57,7 @@ def test_vllm_is_watched_over_its_own_endpoints() -> None:
                 form="prometheus",
                 names=("vllm:num_requests_running", "vllm:num_requests_waiting"),
             ),
+            BusyProbe(url=f"{BASE}/load", form="json", field="server_load", also=True),
         ),
         pause=Call(method="POST", url=f"{BASE}/pause?mode=wait", optional=True),
         resume=Call(method="POST", url=f"{BASE}/resume", optional=True),

@@ -198,6 +198,21 @@ def a_changed_member_is_restarted_and_nothing_else(world: World) -> None:
     assert detailed(world) == 0
 
 
+def a_host_goes_back_by_hand_to_what_it_ran_before(world: World) -> None:
+    settle(world)
+    host = world.hosts[0]
+    first = world.committed(host)
+    world.set_coven(host, "vision")
+    settle(world)
+
+    ran = world.recon("rollback", host, "--yes")
+
+    assert ran.code == 0, explain(ran)
+    assert (world.serves(host, "reasoning"), world.serves(host, "vision")) == (True, False)
+    assert world.committed(host) == first + 2
+    assert routes(world, host) == [("reasoning", "vision", "switch", "desired")]
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     a_fleet_goes_from_nothing_to_declared_and_then_has_nothing_to_do,
     one_changed_line_is_one_switch_and_a_second_apply_does_nothing,
@@ -211,4 +226,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_stranger_on_the_gpu_is_reported_and_refuses_a_switch,
     a_host_that_is_down_makes_the_plan_incomplete_and_the_others_are_planned,
     a_changed_member_is_restarted_and_nothing_else,
+    a_host_goes_back_by_hand_to_what_it_ran_before,
 )

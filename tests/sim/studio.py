@@ -14,6 +14,7 @@ from reconciler.load.fleet import load_fleet
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.observed import HostState
 from reconciler.model.plan import Plan
+from reconciler.model.subject import look_at
 from reconciler.planner import assemble, plan_host
 from reconciler.render import Memo
 from reconciler.sim.fleet import provide, run_launched
@@ -97,14 +98,8 @@ class Studio:
 
     def plan(self) -> Plan:
         rendered, state = Memo(fleet(), {}).host(self.host), self.observe()
-        made = plan_host(
-            rendered,
-            self.host,
-            state,
-            diff_host(rendered, self.host, state),
-            fleet=fleet().name,
-            ignored=ignored_facts(state),
-        )
+        subject = look_at(rendered, self.host, state)
+        made = plan_host(subject, diff_host(subject), fleet=fleet().name, ignored=ignored_facts(state))
         bodies = {file.body_sha256: file.body for file in rendered.files}
         return assemble(fleet(), [made], bodies, source=Source(commit=None, dirty=False), now=0.0)
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reconciler.agent.busy import busy_of
+from reconciler.agent.busy import Busy, busy_of
 from reconciler.agent.machine import Response
 from reconciler.model.desired import Service
 from reconciler.render.runtimes import launch_argv, probes_of
@@ -109,11 +109,13 @@ def test_a_server_launched_as_recon_renders_it_answers_what_recon_asks(runtime: 
     in_flight = [probe.model_dump() for probe in probes.in_flight]
 
     assert machine.http("GET", probes.health, 3.0).status == 200
-    assert busy_of(machine, in_flight) == 0
+    assert busy_of(machine, in_flight) == Busy(0)
     requests(machine, "a", 30.0, 3)
-    assert [busy_of(machine, [probe]) for probe in in_flight] == [3] * len(in_flight)
-    machine.sleep(31.0)
-    assert busy_of(machine, in_flight) == 0
+    assert busy_of(machine, in_flight) == Busy(3)
+    machine.sleep(10.0)
+    assert [busy_of(machine, [{**probe, "also": False}]) for probe in in_flight] == [Busy(3)] * len(in_flight)
+    machine.sleep(21.0)
+    assert busy_of(machine, in_flight) == Busy(0)
     assert machine.http("POST", probes.warm.call.url, 3.0, b"{}").status == 200
 
 
@@ -123,7 +125,8 @@ def test_vllm_answers_as_itself() -> None:
 
     assert json.loads(get(machine, "/v1/models").body)["data"][0]["id"] == "/srv/models/a"
     assert get(machine, "/pause?mode=wait", "POST").status == 404
-    assert get(machine, "/load").status == 404
+    requests(machine, "a", 30.0)
+    assert json.loads(get(machine, "/load").body) == {"server_load": 0}
     assert get(machine, "/nothing").status == 404
 
 
@@ -179,7 +182,7 @@ def test_a_generic_server_tells_how_busy_it_is_in_the_form_that_was_declared(
     requests(machine, "a", 10.0, 2)
 
     assert get(machine, "/healthz").status == 200
-    assert busy_of(machine, [{**probe, "url": f"{BASE}/busy"}]) == busy
+    assert busy_of(machine, [{**probe, "url": f"{BASE}/busy"}]) == Busy(busy)
 
 
 def test_a_request_that_is_in_flight_at_the_end_is_written_down_as_cut() -> None:

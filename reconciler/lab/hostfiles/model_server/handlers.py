@@ -184,6 +184,8 @@ class Vllm(Handler):
 
     def show_metrics(self) -> None:
         running, waiting = self.lab.figures()
+        if self.lab.engine.paused:
+            waiting = 0  # the gauges move when the engine steps: what comes in while it is paused is not seen
         label = '{engine="0",model_name="%s"}' % self.lab.model_id()
         self.metrics(
             [

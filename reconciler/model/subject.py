@@ -1,0 +1,64 @@
+"""One host as diff and planner look at it: what is declared, what it said, and what every rule looks up in them.
+
+Looked up here, once per host: the rules are many, and so are the hosts of a big fleet.
+
+Pure. Must not: compare what is declared with what is there, or decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model import live
+from reconciler.model.desired import Host
+from reconciler.model.observed import HostState, Known, ManagedFile, Manifest, Unit
+from reconciler.model.rendered import RenderedHost
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A host in front of diff and planner. Made by `look_at` alone, so that its parts fit each other."""
+
+    rendered: RenderedHost
+    host: Host
+    state: HostState
+    units: Mapping[str, Unit]
+    """By name; none when they are unknown (a guard refuses before that matters)."""
+    running: Mapping[str, tuple[str, ...]]
+    """For every slot the covens whose gate is up: none, one, or (what must never be) more."""
+    files: tuple[ManagedFile, ...]
+    """None when they are unknown (a guard refuses before that matters)."""
+    committed: Manifest
+    """Of the committed generation; an empty one when there is none or it cannot be read."""
+    declared_units: frozenset[str]
+    """Of the covens and residents that git declares."""
+    committed_units: frozenset[str]
+    """Of the covens of the committed generation."""
+    our_units: frozenset[str]
+    """All that may hold GPU memory: declared, committed, resident or shared."""
+
+    def is_up(self, unit: str) -> bool:
+        """Say whether a unit runs or is about to."""
+        return unit in self.units and self.units[unit].active in live.UP
+
+
+def look_at(rendered: RenderedHost, host: Host, state: HostState) -> Subject:
+    """Put together what is known of one host."""
+    committed = live.committed_manifest(state)
+    declared_units = rendered.member_units().union(member.unit for member in rendered.residents)
+    committed_units = frozenset(unit for group in committed.groups for unit in group.units)
+    residents = [member.unit for member in committed.residents]
+    shared = [service.unit for service in host.shared]
+    return Subject(
+        rendered=rendered,
+        host=host,
+        state=state,
+        units=live.units_by_name(state),
+        running=live.live_covens(host, state),
+        files=state.files.value if isinstance(state.files, Known) else (),
+        committed=committed,
+        declared_units=declared_units,
+        committed_units=committed_units,
+        our_units=declared_units.union(committed_units, residents, shared),
+    )
