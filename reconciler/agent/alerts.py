@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 from . import files, places
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, read_record, write_record
+from .record import RecordError, make_way, read_record, write_record
 
 KEEP = 20
 
@@ -32,10 +32,11 @@ def raise_alert(machine: Machine, *, by: str, code: str, about: str, text: str, 
         "generation": _committed(machine),
     }
     with contextlib.suppress(OSError, RecordError):
+        machine.mkdir(places.STATE)
+        make_way(machine, places.ALERTS)
         known = standing(machine)
         if any((each["code"], each["about"]) == (code, about) for each in known):
             return
-        machine.mkdir(places.STATE)
         write_record(machine, places.ALERTS, {"alerts": [*known, alert][-KEEP:]})
     machine.log_error(f"recon alert [{code}] {about}: {alert['text']}")
 

@@ -42,8 +42,15 @@ UNEXPECTED = "REC7199"
 _DIED = "the executor ended before the transaction did (killed, or out of memory)"
 
 
-def execute(machine: Machine, txid: str) -> Dict[str, Any]:
-    """Run a transaction to its end and return the outcome; one that has ended is not run again."""
+def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, Any]:
+    """Run a transaction to its end and return the outcome; one that has ended is not run again.
+
+    Args:
+        machine: the host.
+        txid: the transaction, whose intent is on the host.
+        recover: an executor of it is gone; then this one only brings the host to an end, also when the other had not
+            come to write its first line.
+    """
     directory = places.transaction(txid)
     earlier = read_outcome(machine, txid)
     if earlier is not None:
@@ -51,6 +58,8 @@ def execute(machine: Machine, txid: str) -> Dict[str, Any]:
         return earlier
     try:
         intent = read_record(machine, directory + "/intent.json")
+        if intent.get("txid") != txid:
+            raise RecordError("it is of another transaction")
     except (OSError, RecordError) as error:
         # Nothing in it is believed, not even the host's name.
         reason = f"the intent cannot be read: {error}"
@@ -59,15 +68,13 @@ def execute(machine: Machine, txid: str) -> Dict[str, Any]:
     machine.mkdir(places.RUN)
     try:
         with machine.lock(places.LOCK):
-            return conclude(run, _transact(run))
+            return conclude(run, _resume(run) if recover or run.journal.resumed else _transact(run))
     except BusyError:
         text = "another executor holds the host's lock"
         return conclude(run, End("locked", text, "REC7110", "recon status"))
 
 
 def _transact(run: Run) -> End:
-    if run.journal.resumed:
-        return _resume(run)
     try:
         step_claim.claim(run)
         interrupted.settle(run)
@@ -161,6 +168,7 @@ def _resume(run: Run) -> End:
 
 def _recover(run: Run) -> End:
     """End what another executor left: the committed symlink, systemd and the GPU say what is true."""
+    run.note(f"{_DIED}; looking at what is there")
     undo = step_undo.read_undo(run.machine, run.txid)
     if undo is not None:
         run.new_generation, run.old_generation = undo["generation"], undo["from"]

@@ -12,7 +12,7 @@ import importlib.util
 import marshal
 from typing import Any, Dict, List, Optional
 
-from . import places
+from . import mark, places
 from .machine import Machine
 from .wire import RequestError
 
@@ -25,7 +25,7 @@ _CHECKED_HASH = (0b11).to_bytes(4, "little")
 def install(machine: Machine, digest: str, bundle: Optional[Dict[str, str]]) -> str:
     """Make sure the agent of a digest is installed and return its directory."""
     place = f"{places.AGENTS}/{digest}"
-    if machine.stat(place + "/.ok") is not None and bundle is None:
+    if bundle is None and mark.is_complete(machine, digest):
         return place
     if bundle is None:
         raise RequestError("REC7119", "the agent is not installed and was not sent", place, "recon apply again")
@@ -38,7 +38,7 @@ def install(machine: Machine, digest: str, bundle: Optional[Dict[str, str]]) -> 
         machine.write(f"{place}/{name}", data)
         machine.write(_cache_path(f"{place}/{name}"), byte_code(data, f"{place}/{name}"))
     # Last: what has no mark is not complete and is never run.
-    machine.write(place + "/.ok", digest.encode() + b"\n")
+    machine.write(place + "/.ok", mark.content(digest))
     _prune(machine, digest)
     return place
 
@@ -67,8 +67,8 @@ def _prune(machine: Machine, current: str) -> None:
     ages: List[Any] = []
     for name in machine.listdir(places.AGENTS):
         path = f"{places.AGENTS}/{name}"
-        mark = machine.stat(path + "/.ok") if path != places.CURRENT_AGENT else None
-        if name != current and mark is not None:
-            ages.append((mark.mtime_ns, name))
+        found = machine.stat(path + "/.ok") if path != places.CURRENT_AGENT else None
+        if name != current and found is not None:
+            ages.append((found.mtime_ns, name))
     for _, name in sorted(ages)[: max(0, len(ages) - (KEEP - 1))]:
         machine.remove_tree(f"{places.AGENTS}/{name}")

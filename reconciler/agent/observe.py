@@ -13,12 +13,15 @@ from . import (
     cdi,
     claims,
     covens,
+    damage,
     durations,
     fact,
     files,
+    fingerprint,
     gpu,
     health,
     images,
+    lease,
     memory,
     places,
     running,
@@ -27,7 +30,6 @@ from . import (
     versions,
     watch_fact,
 )
-from .fingerprint import fingerprint
 from .machine import Machine
 from .plain import clean
 from .systemd import SystemdError, UnitState
@@ -97,8 +99,11 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "timings": durations.recall(machine),
         "watchdog": watch_fact.watchdog(machine, local["generation"]),
         "notes": seen.notes,
+        "epoch": local["epoch"],
+        "damaged": damage.survey(machine),
     }
-    state["fingerprint"] = fingerprint(state)
+    state["fingerprint_parts"] = fingerprint.parts(state)
+    state["fingerprint"] = fingerprint.total(state["fingerprint_parts"])
     state["agent"] = {"digest": ctx.get("digest", ""), "mode": ctx["mode"], "probes_ms": timings}
     state["agent"]["elapsed_ms"] = _ms(machine, began)
     return state
@@ -132,6 +137,7 @@ def _local(machine: Machine, expect: Dict[str, str]) -> Dict[str, fact.Fact]:
         "boot_targets": fact.attempt(lambda: stray.boot_targets(machine)),
         "lease": fact.attempt(lambda: claims.lease(machine)),
         "hold": fact.attempt(lambda: claims.hold(machine)),
+        "epoch": fact.attempt(lambda: lease.current(machine)),
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Dict, List, Optional, Set
 
 from . import places
+from .fence import Fenced
 from .journal import Journal
 from .lease import Lease, LeaseError
 from .machine import Machine
@@ -42,10 +43,10 @@ class Run:
     """The state of one executor run. Steps read and write it; nothing of it outlives the process but the journal."""
 
     def __init__(self, machine: Machine, intent: Dict[str, Any], journal: Journal) -> None:
-        self.machine = machine
+        self.machine = Fenced(machine)
         self.intent = intent
         self.journal = journal
-        self.lease: Optional[Lease] = None
+        self._lease: Optional[Lease] = None
         self.state: Dict[str, Any] = {}
         self.old_generation: Optional[int] = None
         self.new_generation: Optional[int] = None
@@ -72,6 +73,16 @@ class Run:
         return str(self.intent["txid"])
 
     @property
+    def lease(self) -> Optional[Lease]:
+        """Return the claim, None before there is one."""
+        return self._lease
+
+    @lease.setter
+    def lease(self, lease: Optional[Lease]) -> None:
+        self._lease = lease
+        self.machine.hold(lease)
+
+    @property
     def is_disturbed(self) -> bool:
         """Say whether anything that runs, or systemd's view of it, may differ from before."""
         return bool(self.touched or self.orphans or self.residents or self.on_trial)
@@ -87,7 +98,8 @@ class Run:
     def step(self, name: str, text: str, slot: Optional[str] = None, *, guarded: bool = True) -> Iterator[None]:
         """Announce a step, prove the claim, time what happens inside, and say how it ended.
 
-        A step back (`guarded=False`) is a safety deed: it may finish even when the claim is no longer ours.
+        A step back (`guarded=False`) is a safety deed: it, and the steps inside it, may finish even when the claim is
+        no longer ours. In every other step the machine itself asks for the claim before each change (`fence`).
         """
         before, self._now = self._now, (name, slot)
         began = self.machine.monotonic()
@@ -95,9 +107,10 @@ class Run:
         try:
             if guarded:
                 self.prove_claim()
-            self._enter(name, guarded)
-            self.journal.say(name, "begin", text, slot)
-            yield
+            with contextlib.nullcontext() if guarded else self.machine.lowered():
+                self._enter(name, guarded)
+                self.journal.say(name, "begin", text, slot)
+                yield
         except Exception as error:
             with contextlib.suppress(OSError):
                 self.journal.say(name, "failed", str(error) or type(error).__name__, slot)
@@ -124,10 +137,8 @@ class Run:
 
     def prove_claim(self) -> None:
         """Stop when somebody else has claimed the host since; called right before what cannot be undone."""
-        if self.lease is None:
-            raise HaltError("REC7113", "the host was never claimed")
         try:
-            self.lease.check()
+            self.machine.prove()
         except LeaseError as error:
             raise HaltError("REC7113", str(error), fix="recon status") from error
 

@@ -13,10 +13,9 @@ name. Shared services are not even looked at here.
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import alerts, claims, files, places, systemd, watch_deeds, watch_judge, watch_memory
+from . import alerts, claims, files, history, places, systemd, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
 from .machine import BusyError, Machine
 from .plain import clean
@@ -211,7 +210,7 @@ def _tend(machine: Machine, site: _Site, shown: Dict[str, systemd.UnitState], lo
             return _do(machine, site, looks, book, deed)
     except BusyError:
         return "left alone: somebody has the host's lock"
-    except (_ApartError, systemd.SystemdError) as error:
+    except (_ApartError, LeaseError, systemd.SystemdError) as error:
         return f"left alone: {error}"
 
 
@@ -284,8 +283,8 @@ def _do(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book, deed: 
 def _tell(machine: Machine, line: Dict[str, Any]) -> None:
     why = f": {line['why']}" if line["why"] else ""
     machine.log_error(f"recon watchdog {line['deed']}{why}")
-    with contextlib.suppress(OSError):
-        machine.append(places.HISTORY, (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode())
+    with contextlib.suppress(OSError, RecordError):
+        history.append(machine, line)
 
 
 def _summary(looks: Dict[str, Any], book: Book) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from . import alerts, places
 from .machine import Machine
-from .record import RecordError, read_record, write_record
+from .record import RecordError, read_record, set_aside, write_record
 
 EVERYTHING = "*"
 """The name under which it holds off from the whole host."""
@@ -66,7 +66,7 @@ def open_book(machine: Machine, generation: int, boot_id: str) -> Book:
 
 def _quarantine(machine: Machine, generation: int, boot_id: str, why: str) -> Book:
     # It may have said "hold off": to count from zero again would be a guess.
-    machine.write(places.WATCHDOG + ".corrupt", machine.read(places.WATCHDOG))
+    set_aside(machine, places.WATCHDOG)
     book = Book(machine, generation, boot_id)
     book.held_off[EVERYTHING] = f"its record cannot be read: {why}"
     book.save()

@@ -35,15 +35,20 @@ class Charge(NamedTuple):
 
 
 def open_run(machine: Machine, host: str, boot_id: str) -> Run:
-    """Claim the host for a deed; the caller holds the lock."""
-    if machine.stat(places.WATCHDOG_JOURNAL) is not None:
-        data = machine.read(places.WATCHDOG_JOURNAL, 2 * _JOURNAL_LIMIT)
-        if len(data) > _JOURNAL_LIMIT:
-            machine.write(places.WATCHDOG_JOURNAL, data[-_JOURNAL_LIMIT // 4 :].partition(b"\n")[2])
+    """Claim the host for a deed, under the epoch it is at: no plan gets stale. The caller holds the lock."""
+    _turn_over(machine)
     intent = {"txid": TXID, "host": host, "moves": [], "residents": [], "quadlets": []}
     run = Run(machine, intent, Journal(machine, places.WATCHDOG_JOURNAL))
-    run.lease = lease.take(machine, owner=OWNER, txid=TXID, boot_id=boot_id)
+    run.lease = lease.borrow(machine, owner=OWNER, txid=TXID, boot_id=boot_id)
     return run
+
+
+def _turn_over(machine: Machine) -> None:
+    """Begin the journal anew when it is long; the one before is kept beside it."""
+    found = machine.stat(places.WATCHDOG_JOURNAL)
+    if found is not None and found.size > _JOURNAL_LIMIT:
+        machine.write(places.WATCHDOG_JOURNAL + ".1", machine.read(places.WATCHDOG_JOURNAL, 2 * _JOURNAL_LIMIT))
+        machine.remove(places.WATCHDOG_JOURNAL)
 
 
 def close_run(run: Run) -> None:

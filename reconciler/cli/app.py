@@ -21,6 +21,7 @@ from reconciler.cli import (
     common,
     init,
     lab,
+    lock,
     plan,
     render,
     rollback,
@@ -81,6 +82,7 @@ app.command("rollback")(rollback.rollback)
 app.command("status")(status.status)
 app.command("alerts")(alerts.alerts)
 app.command("schema")(schema.schema)
+app.add_typer(lock.app, name="lock")
 app.add_typer(lab.app, name="lab")
 app.add_typer(sim.app, name="sim")
 

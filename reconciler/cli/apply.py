@@ -74,7 +74,7 @@ def show_and_carry_out(repository: Repository, made: Plan, *, yes: bool, as_json
     if made.applyable and not yes:
         ask(made)
     # A host that is given its order counts by how that ends, not by what its plan could not see.
-    planned = exit_code(plan for plan in made.hosts if not plan.order)
+    planned = exit_code(plan for plan in made.hosts if not plan.order and not plan.joins)
     common.finish(carry_out(repository, made, planned, owner=owner(), as_json=as_json))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from pydantic import Field
+
 from reconciler.model.base import Wire
 
 
@@ -191,6 +193,8 @@ class Intent(Wire):
     restart_residents: tuple[str, ...]
     shared: tuple[str, ...]
     """Units of somebody else that may come and go on the GPUs without making the plan stale."""
+    fingerprint_parts: dict[str, str] = Field(default_factory=dict)
+    """What the fingerprint is made of, so that the host can say what moved."""
     stop_units: tuple[str, ...]
     """Running units of ours that the new generation no longer has, and that no move stops."""
     watchdog: WatchdogSpec | None = None

@@ -229,6 +229,9 @@ class Lease(Wire):
     boot_id: str
     step: str
     since: float
+    renewed: float
+    ttl_s: float
+    """Seconds since boot of the last sign of life, and for how long from then on the next one may be missing."""
 
 
 class Hold(Wire):
@@ -241,11 +244,23 @@ class Hold(Wire):
 
 
 class Executor(Wire):
-    """Whether a transition runs now, and how the last one ended (the outcome record, see `model.outcome`)."""
+    """Whether a transition runs now, and how the last one ended (the outcome record, see `model.outcome`).
+
+    `target` is what the running one makes of the host (`model.digest.target_digest`).
+    """
 
     active: bool
     txid: str | None
     last: Fact[dict[str, Any]]
+    target: str | None = None
+
+
+class Damage(Wire):
+    """A state file of recon that is not as it was written."""
+
+    path: str
+    code: str
+    reason: str
 
 
 class Alert(Wire):
@@ -299,6 +314,11 @@ class HostState(Wire):
     hold: Fact[Hold | None]
     executor: Executor
     fingerprint: str
+    fingerprint_parts: dict[str, str] = Field(default_factory=dict)
+    """A short sum for each fact in the fingerprint, by its name, so that it can be said what moved."""
+    epoch: Fact[int] = NotApplicable(na="not asked")
+    """The number of the newest claim; what `recon lock force-release` wants to hear."""
+    damaged: tuple[Damage, ...] = ()
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
     watchdog: Fact[WatchdogState] = NotApplicable(na="not told")

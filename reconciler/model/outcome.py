@@ -81,6 +81,10 @@ class Outcome(Wire):
     steps_s: dict[str, float]
     logs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     attempts: tuple[Attempts, ...] = ()
+    epoch: int | None = None
+    """The number of the claim under which it ran; None when it never had one, or the controller wrote this."""
+    events: int | None = None
+    """How many lines its journal has: one that was cut later is noticed."""
 
 
 _EXIT: dict[str, ExitCode] = {

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from reconciler.model.base import Wire
 from reconciler.model.desired import Source
 from reconciler.model.intent import Group, Member, SlotMove, WatchdogSpec
@@ -149,6 +151,10 @@ class HostPlan(Wire):
     unknowns: tuple[str, ...] = ()
     """What could not be read and so was not compared; nothing of it may be called fine."""
     order: Order | None = None
+    joins: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The transaction that runs there and already does what is declared; `apply` follows it instead of waiting."""
+    observed_parts: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """What `observed_fingerprint` is made of, so that a host which moved can say what did."""
 
 
 class WayBack(Wire):

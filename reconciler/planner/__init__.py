@@ -12,9 +12,9 @@ from reconciler.model import live
 from reconciler.model.base import format_duration
 from reconciler.model.change import Change
 from reconciler.model.desired import Fleet, Host, Source
-from reconciler.model.digest import plan_digest
+from reconciler.model.digest import plan_digest, target_digest
 from reconciler.model.intent import Group
-from reconciler.model.observed import Known, Unknown, Unreachable
+from reconciler.model.observed import HostState, Known, Unknown, Unreachable
 from reconciler.model.plan import HostPlan, HostStatus, Plan, PlannedChange, Refusal, Summary
 from reconciler.model.rendered import RenderedHost
 from reconciler.model.subject import Subject
@@ -27,7 +27,7 @@ WATCHDOG_SILENT_S = 600.0
 WATCHDOG_SILENT_LOOKS = 10
 """A look that restarts something takes as long as the stop and the release of memory; past this it is no look."""
 
-HOLDING = frozenset({"REC8012", "REC8013"})
+HOLDING = frozenset({"REC8012", "REC8013", "REC7150"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
 
 
@@ -54,6 +54,7 @@ def plan_host(subject: Subject, changes: tuple[Change, ...], *, fleet: str, igno
     refused = refusals(
         Case(owner=f"{fleet}/{host.name}", subject=subject, changes=changes, moves=moves, budgets=budgets)
     )
+    order = None if refused else host_order(subject, changes, moves)
     return HostPlan(
         host=host.name,
         status=_status(refused),
@@ -68,8 +69,17 @@ def plan_host(subject: Subject, changes: tuple[Change, ...], *, fleet: str, igno
         ignored=ignored,
         warnings=tuple(_warnings(subject)),
         unknowns=tuple(_unknowns(subject)),
-        order=None if refused else host_order(subject, changes, moves),
+        order=order,
+        joins=_joined(subject.rendered, state),
+        observed_parts=state.fingerprint_parts if order else {},
     )
+
+
+def _joined(rendered: RenderedHost, state: HostState) -> str | None:
+    """Return the transaction that runs on the host when it makes of it exactly what is declared."""
+    executor = state.executor
+    same = executor.active and executor.target is not None and executor.target == target_digest(rendered)
+    return executor.txid if same else None
 
 
 def _wanted(rendered: RenderedHost, slot: str) -> Group | None:
@@ -98,6 +108,8 @@ def _warnings(subject: Subject) -> Iterable[str]:
     yield from _watchdog_warnings(subject)
     if subject.host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
+    for damage in state.damaged:
+        yield f"[{damage.code}] {damage.path}: {damage.reason}"
     yield from state.notes
 
 

@@ -106,15 +106,15 @@ def run_launched(machine: SimMachine) -> None:
     """
     while machine.state.launched:
         unit, _, txid = machine.state.launched.pop(0).partition(" ")
-        code = _execute(machine, unit, txid)
-        _execute(machine, unit, txid)
+        code = _execute(machine, unit, txid, "execute")
+        _execute(machine, unit, txid, "recover")
         machine.manager.finish_transient(unit, code)
 
 
-def _execute(machine: SimMachine, unit: str, txid: str) -> int:
+def _execute(machine: SimMachine, unit: str, txid: str, verb: str) -> int:
     context = {"digest": _DIGEST, "mode": "simulated", "bundle": None}
     try:
-        dispatch.handle(machine, "execute", {"txid": txid}, context)
+        dispatch.handle(machine, verb, {"txid": txid}, context)
     except KilledError:
         machine.revive()
         return 137

@@ -90,7 +90,8 @@ class Systemctl:
             raise UnknownArgvError(f"systemd-run: {list(argv)}")
         self._manager.units.forget_unused()
         try:
-            self._manager.start_transient(unit, command, collect="--collect" in options)
+            says = next(iter(options.get("--description", [])), unit)
+            self._manager.start_transient(unit, command, collect="--collect" in options, description=says)
         except RefusedError as refused:
             return Completed(1, b"", f"Failed to start transient service unit: {refused}\n".encode())
         return Completed(0, b"", f"Running as unit: {unit}\n".encode())

@@ -81,13 +81,16 @@ class Manager:
         if run.active == "failed":
             run.active, run.sub = "inactive", "dead"
 
-    def start_transient(self, name: str, argv: list[str], *, collect: bool) -> None:
+    def start_transient(self, name: str, argv: list[str], *, collect: bool, description: str = "") -> None:
         """Make and start a service that has no file; RefusedError when there is one of that name."""
         if self.units.get(name).load != "not-found" or self.run_of(name).active in _RUNNING:
             raise RefusedError(f"Unit {name} was already loaded or has a fragment file.")
         fragment = f"/run/systemd/transient/{name}"
         self._state.loaded[name] = UnitFile(
-            name=name, load="loaded", fragment=fragment, sections={"Service": [("Type", "exec")]}
+            name=name,
+            load="loaded",
+            fragment=fragment,
+            sections={"Unit": [("Description", description or name)], "Service": [("Type", "exec")]},
         )
         run = Run(collect=collect, invocation=self._clock.ident(32, name))
         run.main_pid = self._process(name, argv[0].rpartition("/")[2], argv, {})

@@ -163,6 +163,16 @@ class Bench:
         self.provide(document)
         return document
 
+    def intent_anyway(self, *live: str | None) -> dict[str, Any]:
+        """Return an intent as if nobody held the host; what holds it stays where it is."""
+        files = self.machine.state.files
+        kept = {path: files.pop(path) for path in (places.LEASE, places.HOLD) if path in files}
+        try:
+            intent = self.intent(*live)
+        finally:
+            files.update(kept)
+        return self.looked_at(intent)
+
     def question(self) -> dict[str, Any]:
         """Return what a plan asks the host."""
         return {"memory": "auto", "shared": [{"unit": unit, "health": None} for unit in self.shared]}

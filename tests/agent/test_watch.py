@@ -686,3 +686,20 @@ def test_a_watchdog_that_ends_before_any_of_its_changes_leaves_a_host_that_serve
         assert other.serving() == SERVING, where
         assert other.machine.stat(places.LEASE) is None or how is KilledError, where
         assert other.run("vision").state == "applied", where
+
+
+def test_a_claim_that_is_taken_by_force_stops_the_watchdog_before_its_next_change(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    def hook(when: str, what: str) -> None:
+        host.note(when, what)
+        if (when, what) == ("after", STOP) and host.seen.count(STOP) == 1:
+            lease.advance(host.machine)
+
+    host.machine.hook = hook
+    host.seen.clear()
+    while STOP not in host.seen:
+        host.machine.clock.advance(1.0)
+
+    assert START not in host.seen
+    assert "is over" in host.told().said

@@ -8,12 +8,14 @@ import pytest
 
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import Fleet, Host, Policy, Service, Slot, Source
+from reconciler.model.digest import target_digest
 from reconciler.model.observed import (
     Executor,
     Gpu,
     Hold,
     HostState,
     Known,
+    Lease,
     ManagedFile,
     NotApplicable,
     Unit,
@@ -263,6 +265,7 @@ def test_a_coven_over_budget_is_refused_with_the_sum() -> None:
         ({"generation": unknown("symlink points outside")}, "REC8008"),
         ({"hold": Known(value=Hold(owner="ada", reason="hardware test", since=1.0, until=None))}, "REC8012"),
         ({"executor": Executor(active=True, txid="t1", last=NotApplicable(na="-"))}, "REC8013"),
+        ({"lease": unknown("torn"), "epoch": Known(value=7)}, "REC7150"),
     ],
 )
 def test_what_is_unknown_or_held_refuses_and_gives_no_order(over: dict[str, Any], code: str) -> None:
@@ -270,7 +273,30 @@ def test_what_is_unknown_or_held_refuses_and_gives_no_order(over: dict[str, Any]
 
     assert code in codes(planned)
     assert planned.order is None
-    assert planned.status == ("locked" if code in {"REC8012", "REC8013"} else "refused")
+    assert planned.status == ("locked" if code in {"REC7150", "REC8012", "REC8013"} else "refused")
+
+
+def test_who_runs_a_transition_is_told_with_its_age_and_step() -> None:
+    now = a_state().identity.boottime_s
+    lease = Lease(epoch=7, owner="ada", txid="t1", boot_id="b", step="drain", since=now - 75, renewed=now, ttl_s=60.0)
+    running = Executor(active=True, txid="t1", last=NotApplicable(na="-"))
+    told = plan(WANTS_REASONING, a_state(executor=running, lease=Known(value=lease))).refusals[0].detail
+    begun = plan(WANTS_REASONING, a_state(executor=running)).refusals[0].detail
+
+    assert told == "ada runs transaction t1 for 1m15s, step drain"
+    assert begun == "transaction t1, just begun"
+
+
+def test_a_transition_that_already_does_what_is_declared_is_joined_and_no_other() -> None:
+    same = target_digest(WANTS_REASONING)
+    running = [
+        Executor(active=active, txid="t1", last=NotApplicable(na="-"), target=target)
+        for active, target in ((True, same), (True, "another"), (True, None), (False, same))
+    ]
+    found = [plan(WANTS_REASONING, a_state(executor=executor)) for executor in running]
+
+    assert [planned.joins for planned in found] == ["t1", None, None, None]
+    assert [planned.order is None for planned in found] == [True, True, True, False]
 
 
 def test_unified_hosts_are_budgeted_by_all_memory() -> None:
