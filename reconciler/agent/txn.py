@@ -103,14 +103,14 @@ class Run:
                 self.prove_claim()
             with contextlib.nullcontext() if guarded else self.machine.lowered():
                 self._enter(name, guarded)
-                self.journal.say(name, "begin", text, slot)
+                self._say(name, "begin", text, slot)
                 yield
         except Exception as error:
             with contextlib.suppress(OSError):
                 self.journal.say(name, "failed", str(error) or type(error).__name__, slot)
             raise
         else:
-            self.journal.say(name, "done", text, slot)
+            self._say(name, "done", text, slot, optional=not guarded)
         finally:
             took = self.machine.monotonic() - began
             self.steps_s[name] = round(self.steps_s.get(name, 0.0) + took, 3)
@@ -119,7 +119,15 @@ class Run:
     def note(self, text: str, status: str = "progress") -> None:
         """Add a line to the journal inside the step that runs."""
         name, slot = self._now
-        self.journal.say(name, status, text, slot)
+        self._say(name, status, text, slot)
+
+    def _say(self, step: str, status: str, text: str, slot: Optional[str], *, optional: bool = False) -> None:
+        """Write a line of the journal. What is not announced must not be done; but for the way back, which has to be."""
+        try:
+            self.journal.say(step, status, text, slot)
+        except OSError:
+            if not (optional or self.machine.is_lowered):
+                raise
 
     def progress(self, text: str) -> None:
         """Note how a wait is going: what is new at most every five seconds, what is not only every thirty."""
