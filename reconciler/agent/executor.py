@@ -79,6 +79,7 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
 def _transact(run: Run) -> End:
     try:
         step_claim.claim(run)
+        run.take_room()
         interrupted.settle(run)
         if step_stage.is_nothing_to_do(run):
             return End("nothing", "the host already is what the plan says")
@@ -132,6 +133,7 @@ def _back(run: Run, halt: HaltError) -> End:
     for unit in halt.units:
         run.logs[unit] = running.last_lines(run.machine, unit, run.started_at)
     disturbed = run.is_disturbed
+    run.give_room()
     try:
         if disturbed:
             step_rollback.rollback(run)

@@ -16,6 +16,8 @@ from .lease import Lease, LeaseError
 from .machine import Machine
 
 _NEWS_S = 5.0
+_ROOM = "room"
+_ROOM_BYTES = 256 << 10
 _SAME_S = 30.0
 
 
@@ -88,6 +90,15 @@ class Run:
             raise RuntimeError("no generation was staged")
         return places.generation(self.new_generation)
 
+    def take_room(self) -> None:
+        """Keep room for the end of this transaction: a disk that fills up meanwhile must not leave it without one."""
+        self.machine.write(f"{places.transaction(self.txid)}/{_ROOM}", b"\0" * _ROOM_BYTES, 0o600)
+
+    def give_room(self) -> None:
+        """Free the room that was kept; to be called before the way back and before the outcome is written."""
+        with contextlib.suppress(OSError):
+            self.machine.remove(f"{places.transaction(self.txid)}/{_ROOM}")
+
     @contextlib.contextmanager
     def step(self, name: str, text: str, slot: Optional[str] = None, *, guarded: bool = True) -> Iterator[None]:
         """Announce a step, prove the claim, time what happens inside, and say how it ended.
@@ -122,7 +133,7 @@ class Run:
         self._say(name, status, text, slot)
 
     def _say(self, step: str, status: str, text: str, slot: Optional[str], *, optional: bool = False) -> None:
-        """Write a line of the journal. What is not announced must not be done; but for the way back, which has to be."""
+        """Write a line of the journal. What is not announced must not be done, except for the way back."""
         try:
             self.journal.say(step, status, text, slot)
         except OSError:
