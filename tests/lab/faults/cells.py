@@ -170,12 +170,14 @@ def _as_ended(found: str, step: str) -> str:
 
 
 def somebody_else_applies(arena: Arena, step: str, new: str) -> str:
-    """A second recon is refused and told who has the host, while the first goes on to its end."""
+    """A second recon that wants something else is told who has the host, while the first goes on to its end."""
     before = arena.standing()
     armed(arena, step, new, "stop")
     with arena.applying() as process:
         arena.wait_fired()
+        arena.want(OTHER[new])
         second = arena.apply()
+        arena.want(new)
         arena.go_on()
         out, _ = process.communicate(timeout=90)
     first = _as_ended(letter(arena, Ran(process.returncode, out.decode(), ""), before, new), step)
