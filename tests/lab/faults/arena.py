@@ -88,6 +88,8 @@ class Arena:
         """Heal the host, let it be what git says, and return the coven that serves."""
         self.disarm()
         self.machine.heal()
+        self.go_on()
+        self.wait_idle()
         ran = self.apply()
         assert ran.code == 0, f"the host does not settle: {ran.out}{ran.err}"
         standing = self.standing()
@@ -192,13 +194,19 @@ class Arena:
     def wait_end(self) -> Standing:
         """Wait until no executor runs and the newest transaction has its outcome."""
 
-        def ended() -> Standing | None:
-            shown = self.machine.run(["systemctl", "is-active", "recon-executor.service"], check=False).stdout
-            standing = self.standing()
-            over = shown.strip() in {b"inactive", b"failed", b"unknown"} and standing.state is not None
-            return standing if over else None
+        self.wait_idle()
+        standing = self.standing()
+        assert standing.state is not None, standing
+        return standing
 
-        return wait_for(ended, "the transition never ended")
+    def wait_idle(self) -> None:
+        """Wait until no executor runs."""
+
+        def idle() -> bool | None:
+            shown = self.machine.run(["systemctl", "is-active", "recon-executor.service"], check=False).stdout
+            return shown.strip() in {b"inactive", b"failed", b"unknown"} or None
+
+        wait_for(idle, "the executor never ended")
 
     def wait_serving(self) -> Standing:
         """Wait until the host serves what it has committed, as it must after a boot."""
