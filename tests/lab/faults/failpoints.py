@@ -14,7 +14,8 @@ journal `append PATH step=S status=T`. Words:
     call          `argv` is run there, and its end awaited
     clock         the wall clock is `seconds` off from there on
 
-Each fires once. What was named is told in `/run/lab/changes`.
+Each fires once; `then` is another of the same form, armed beside the first. What was named is told in
+`/run/lab/changes`.
 
 Standard library only. Must not: change what the executor does where no fault is asked for.
 """
@@ -81,8 +82,25 @@ def named(method, args):
     return name
 
 
+class Points:
+    """The faults of this run."""
+
+    def __init__(self, spec):
+        self.points = [Point(each) for each in (spec, spec.get("then")) if each]
+
+    @property
+    def offset(self):
+        return sum(point.offset for point in self.points)
+
+    def strike(self, when, name):
+        """Let every fault fire whose change this is."""
+        for point in self.points:
+            if point.reached(when, name):
+                point.fire(name)
+
+
 def wrapped(machine, point, completed):
-    """Return the machine with the fault in its calls."""
+    """Return the machine with the faults in its calls."""
     trace = open(PLACE + "/changes", "a", encoding="utf-8")
 
     def tell(name):
@@ -93,11 +111,9 @@ def wrapped(machine, point, completed):
         def run(*args, **kwargs):
             name = named(method, args)
             tell(name)
-            if point.reached("before", name):
-                point.fire(name)
+            point.strike("before", name)
             done = call(*args, **kwargs)
-            if point.reached("after", name):
-                point.fire(name)
+            point.strike("after", name)
             return done
 
         return run
@@ -109,14 +125,12 @@ def wrapped(machine, point, completed):
                 return call(argv, *args, **kwargs)
             name = "run " + " ".join(words)
             tell(name)
-            if point.reached("before", name):
-                try:
-                    point.fire(name)
-                except OSError as error:
-                    return completed(1, b"", str(error).encode())
+            try:
+                point.strike("before", name)
+            except OSError as error:
+                return completed(1, b"", str(error).encode())
             done = call(argv, *args, **kwargs)
-            if point.reached("after", name):
-                point.fire(name)
+            point.strike("after", name)
             return done
 
         return run
@@ -132,7 +146,7 @@ def wrapped(machine, point, completed):
 def main(argv):
     place, words = argv[2], argv[3:]
     with open(PLACE + "/failpoint.json", encoding="utf-8") as stream:
-        point = Point(json.load(stream))
+        point = Points(json.load(stream))
     os.rename(PLACE + "/failpoint.json", PLACE + "/failpoint.used")
     sys.path.insert(0, place)
     sys.argv = [place + "/__main__.py", *words]
