@@ -77,6 +77,7 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
 def _transact(run: Run) -> End:
     try:
         step_claim.claim(run)
+        run.take_room()
         interrupted.settle(run)
         if step_stage.is_nothing_to_do(run):
             return End("nothing", "the host already is what the plan says")
@@ -117,6 +118,7 @@ def _back(run: Run, halt: HaltError) -> End:
     disturbed = run.is_disturbed
     touched = [move for move in run.intent["moves"] if move["slot"] in run.touched]
     runs_again = not touched or any(stopping(move) for move in touched)
+    run.give_room()
     try:
         if disturbed:
             step_rollback.rollback(run)

@@ -57,6 +57,7 @@ def proceed(host: str) -> str:
 
 def conclude(run: Run, end: End) -> Dict[str, Any]:
     """Write the outcome, then the history, give the claim back, and drop the books of long ago."""
+    run.give_room()
     outcome: Dict[str, Any] = {
         **_described(run.machine, run.intent, end),
         "txid": run.txid,
