@@ -17,7 +17,7 @@ from reconciler.model.base import Duration, Frozen, Name, Size
 ALL_GPUS = "all"
 """The name of the one slot a host has when it declares none; it holds every GPU."""
 
-RuntimeName = Literal["vllm", "llamacpp", "generic", "none"]
+RuntimeName = Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
 OnTimeout = Literal["abort", "force"]
 MemoryClass = Literal["auto", "discrete", "unified", "gh200"]
 

@@ -23,11 +23,12 @@ class BusyProbe(Wire):
 
     `prometheus`: the sum over all samples of every name in `names`; every name must be there.
     `json`: `field` is a dotted path to a number or a list (its length).
+    `json_sum`: the sum of `names` (numbers or lists) over the object at `field`, or over all of a list there.
     `json_true`: the count of objects in the top-level list whose `field` is true.
     """
 
     url: str
-    form: Literal["prometheus", "json", "json_true"]
+    form: Literal["prometheus", "json", "json_true", "json_sum"]
     names: tuple[str, ...] = ()
     field: str = ""
     also: bool = False

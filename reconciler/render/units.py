@@ -25,7 +25,7 @@ from reconciler.model.desired import ALL_GPUS, Platform, Service
 from reconciler.model.rendered import FileKind, RenderedFile
 from reconciler.render import encode, gating, template
 from reconciler.render.defaults import BOOT, GATE, SERVICE, TARGET
-from reconciler.render.runtimes import launch_argv
+from reconciler.render.runtimes import launch_argv, launch_env
 
 BOOT_TARGET = "recon-boot.target"
 
@@ -149,6 +149,7 @@ def digest(text: str) -> str:
 
 def _service_values(place: Place, service: Service) -> dict[str, Any]:
     field = f"covens.{place.coven}.services.{place.service}" if place.gate else f"residents.{place.service}"
+    env = launch_env(service)
     return {
         "description": encode.unit_value(
             f"recon: {place.service} of {place.coven}" if place.gate else f"recon: resident {place.service}",
@@ -162,9 +163,7 @@ def _service_values(place: Place, service: Service) -> dict[str, Any]:
         "devices": tuple(encode.word(gpu, field=f"{field}.gpu") for gpu in place.gpus) if service.gpu else (),
         "shm_size": encode.podman_size(service.shm) if service.shm else "",
         "volumes": tuple(encode.volume(mount, field=f"{field}.volumes") for mount in mounts_of(service)),
-        "environment": tuple(
-            encode.assignment(key, service.env[key], field=f"{field}.env.{key}") for key in sorted(service.env)
-        ),
+        "environment": tuple(encode.assignment(key, env[key], field=f"{field}.env.{key}") for key in sorted(env)),
         "exec": encode.words(launch_argv(service), field=f"{field}.args"),
         **_limits(place, service),
         **_times(service),

@@ -68,7 +68,9 @@ class Podman:
         deaf = fault_of(
             self._state, "ignores-sigterm", container.unit, container.server.port if container.server else None
         )
-        delay, code = (container.stop_timeout, _KILLED) if deaf else (STOP_S, _TERMINATED)
+        takes = float("inf") if deaf else STOP_S + self.servers.finishing_s(container)
+        killed = takes > container.stop_timeout
+        delay, code = (container.stop_timeout, _KILLED) if killed else (takes, _TERMINATED)
         self._clock.schedule(delay, "podman.stopped", container=container.id, code=code)
 
     def of_unit(self, unit: str) -> Container | None:

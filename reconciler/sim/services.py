@@ -9,13 +9,14 @@ Must not: know a unit's state, or start and stop itself; the container does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from reconciler.agent.machine import Response
 from reconciler.sim.clock import Clock
 from reconciler.sim.faults import fault_of
 from reconciler.sim.gpu import GpuMemory
+from reconciler.sim.runtimes import ANSWERS, Asked, grace_s, option
 from reconciler.sim.state import Container, GiB, Request, Server, ServiceFacts, SimState
 
 BYTES_PER_S = 2.2 * GiB
@@ -91,6 +92,14 @@ class Servers:
         old = self._clock.now - FIRST_STEP_S
         return 0 if server.paused else sum(request.start <= old for request in server.requests)
 
+    def finishing_s(self, container: Container) -> float:
+        """Return how long a server goes on after SIGTERM to finish what is in flight, as far as it does that."""
+        server = container.server
+        if server is None or not self.in_flight(server):
+            return 0.0
+        longest = max(request.end for request in server.requests if request.start <= self._clock.now)
+        return min(grace_s(container), longest - self._clock.now)
+
     def matching(self, pattern: str) -> list[Server]:
         """Return the servers of units that match a pattern, or on a `:port`."""
         return [
@@ -119,6 +128,20 @@ class Servers:
             return self._vllm(container, server, method, path, query, timeout_s)
         if server.runtime == "llamacpp":
             return self._llamacpp(container, server, method, path)
+        if server.runtime in ANSWERS:
+            return ANSWERS[server.runtime](
+                Asked(
+                    method=method,
+                    path=path,
+                    query=query,
+                    body=body,
+                    command=container.command,
+                    server=server,
+                    busy=self.in_flight(server),
+                    model=self._model(container, server),
+                    generate=lambda reply: self._generate(server, reply),
+                )
+            )
         return self._generic(container, server, method, path, body)
 
     def _late(self, container: Container, server: Server, path: str, timeout_s: float) -> Response:
@@ -247,27 +270,28 @@ def server_of(container: Container, facts: ServiceFacts | None) -> Server:
     words = container.command
     program = f"{container.image} {' '.join(words[:2])}".lower()
     labelled = container.labels.get("io.recon.memory", "")
-    port_word = _option(words, "--port") or container.env.get("PORT", "")
+    port_word = option(words, "--port") or container.env.get("PORT", "")
     port = int(port_word) if port_word.isdigit() else (facts.port if facts else None)
     memory = int(labelled) if labelled.isdigit() else (facts.memory if facts else 0)
     if "vllm" in program:
-        model = _option(words, "--served-model-name") or _option(words, "--model")
+        model = option(words, "--served-model-name", "--model")
         if not model and "serve" in words:
             model = next(iter(words[words.index("serve") + 1 :]), "")
         return Server(runtime="vllm", port=port or 8000, model=model, memory=memory)
+    if "sglang" in program:
+        model = option(words, "--served-model-name", "--model-path", "--model")
+        return Server(runtime="sglang", port=port or 30000, model=model, memory=memory)
+    if "ollama" in program:
+        told = container.env.get("OLLAMA_HOST", "").rpartition(":")[2]
+        return Server(runtime="ollama", port=int(told) if told.isdigit() else 11434, model="", memory=memory)
+    if "comfyui" in program:
+        return Server(runtime="comfyui", port=port or 8188, model="", memory=memory)
+    if "text-generation" in program:
+        return Server(runtime="tgi", port=port or 80, model=option(words, "--model-id"), memory=memory)
     if "llama" in program:
-        model = _option(words, "--alias") or _option(words, "-m") or _option(words, "-hf") or _option(words, "--model")
+        model = option(words, "--alias", "-m", "-hf", "--model")
         return Server(runtime="llamacpp", port=port or 8080, model=model, memory=memory)
     return Server(runtime="generic" if port else "none", port=port, model="", memory=memory)
-
-
-def _option(words: Sequence[str], name: str) -> str:
-    for index, word in enumerate(words):
-        if word == name and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(name + "="):
-            return word[len(name) + 1 :]
-    return ""
 
 
 def _json(body: object, status: int = 200) -> Response:

@@ -128,7 +128,7 @@ class Request(Part):
 class Server(Part):
     """A model server inside a container."""
 
-    runtime: Literal["vllm", "llamacpp", "generic", "none"]
+    runtime: Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
     port: int | None
     model: str
     memory: int
