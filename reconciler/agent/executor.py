@@ -13,9 +13,12 @@ Must not: do a step itself, or leave without an outcome.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict
 
 from . import (
+    admission,
+    hooks,
     interrupted,
     places,
     running,
@@ -63,6 +66,8 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
     except (OSError, RecordError) as error:
         # Nothing in it is believed, not even the host's name.
         reason = f"the intent cannot be read: {error}"
+        with contextlib.suppress(OSError, HaltError):
+            _end_left_over(machine)
         return conclude_for(machine, txid, End("refused", reason, "REC7115"))
     run = Run(machine, intent, Journal(machine, directory + "/journal.jsonl"))
     machine.mkdir(places.RUN)
@@ -76,6 +81,8 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
 
 def _transact(run: Run) -> End:
     try:
+        with run.machine.lowered():
+            _end_left_over(run.machine)
         step_claim.claim(run)
         run.take_room()
         interrupted.settle(run)
@@ -102,6 +109,8 @@ def _forward(run: Run) -> None:
         if move["old"] is not None:
             step_stop.stop_move(run, move)
     step_stop.stop_units(run, orphans, known)
+    admission.admit(run)
+    hooks.before_stop(run, "after_stop", moves)
     for move in moves:
         if starting(move):
             step_bring_up.bring_up(run, move)
@@ -124,6 +133,8 @@ def _back(run: Run, halt: HaltError) -> End:
             step_rollback.rollback(run)
         else:
             step_drain.resume(run)
+            admission.admit(run)
+            hooks.on_the_way_back(run, [move for move in run.intent["moves"] if stopping(move)])
             step_undo.unstage(run)
     except Exception as error:  # whatever it was: nothing more is tried, a person is told
         then = _as_halt(error, run)
@@ -157,6 +168,8 @@ def _finish(run: Run) -> End:
 def _resume(run: Run) -> End:
     """End what another executor left, or say what keeps it from an end."""
     try:
+        with run.machine.lowered():
+            _end_left_over(run.machine)
         return _recover(run)
     except Exception as error:  # whatever it was: what is committed and what was replaced tell how it stands
         halt = _as_halt(error, run)
@@ -183,6 +196,15 @@ def _recover(run: Run) -> End:
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
     return _back(run, HaltError("REC7116", _DIED))
+
+
+def _end_left_over(machine: Machine) -> None:
+    """End what an executor that was killed may have left beside units: a hook that runs, a port that is closed.
+
+    Before there is a claim, for it may never come to one; with the host's lock, so there is no other executor.
+    """
+    hooks.end_left(machine)
+    admission.reopen(machine)
 
 
 def _as_halt(error: Exception, run: Run) -> HaltError:

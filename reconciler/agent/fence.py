@@ -30,6 +30,7 @@ _LOOKS = (
     ("journalctl",),
     ("systemd-analyze", "verify"),
     ("nvidia-smi", "-q"),
+    ("nft", "-c"),
     ("podman-system-generator", "--dryrun"),
 )
 

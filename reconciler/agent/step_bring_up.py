@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import step_memory, step_start, step_stop, step_trial, systemd
+from . import hooks, step_memory, step_start, step_stop, step_trial, systemd
 from .txn import HaltError, Run, starting, stopping, units_of
 
 
@@ -31,11 +31,13 @@ class Side(NamedTuple):
 def bring_up(run: Run, move: Dict[str, Any]) -> None:
     """Bring up the new side of a move; HaltError when it does not come up in its attempts."""
     members, slot = starting(move), move["slot"]
+    hooks.around_start(run, "before_start", move)
     step_memory.verify_memory(run, move, units_of(stopping(move)))
     step_trial.begin_trial(run, members, slot)
     run.touched.add(slot)
     group = move["new"] if move["kind"] == "switch" else None
     until_up(run, Side(move["new"]["coven"], slot, members, group, step_memory.need_of(move)))
+    hooks.around_start(run, "after_warm", move)
 
 
 def bring_back(run: Run, move: Dict[str, Any]) -> None:

@@ -79,6 +79,8 @@ SUMMARIES = {
     "REC2040": "model cannot be given to this runtime in this way",
     "REC2041": "argument that hides the work in flight",
     "REC2042": "stop timeout shorter than what the server promises",
+    "REC2043": "admission that the service does not have",
+    "REC2044": "bad hook",
     "REC2060": "the watchdog would look too often or too seldom",
     "REC2061": "the watchdog would forget its restarts too soon",
     "REC2062": "the reset command is no absolute path",

@@ -53,6 +53,7 @@ def _coven(name: str, coven: CovenFile, defaults: Defaults) -> Coven:
         description=coven.description,
         services=coven.services,
         drain=coven.drain or defaults.drain,
+        hooks=coven.hooks,
     )
 
 

@@ -16,8 +16,9 @@ from reconciler.errors import Where
 from reconciler.load.codes import shown
 from reconciler.load.effective import covens_named_by, slots_of
 from reconciler.load.explain import name_hint, name_rule, nearest
+from reconciler.load.hooks import check_hooks
 from reconciler.load.report import Report
-from reconciler.load.services import check_drain, check_services, check_texts, repeated
+from reconciler.load.services import check_admission, check_drain, check_services, check_texts, repeated
 from reconciler.load.values import (
     Finding,
     check_address,
@@ -84,6 +85,12 @@ def check_coven(name: str, coven: CovenFile, known: Known, report: Report) -> No
     check_texts(report)
     check_drain(coven.drain, ("drain",), report)
     check_services(coven.services, "services", known.policy, report)
+    check_hooks(coven.hooks, report)
+    for key, service in coven.services.items():
+        if service.drain is not None:
+            check_admission(service, service.drain, ("services", key, "drain"), report)
+        elif coven.drain is not None:
+            check_admission(service, coven.drain, ("drain",), report)
     known.memory[name] = sum(service.memory for service in coven.services.values())
     known.ports[name] = {service.port: key for key, service in coven.services.items() if service.port is not None}
     for key in coven.services:

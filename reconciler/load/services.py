@@ -50,7 +50,20 @@ def check_services(services: Mapping[str, Service], base: str, policy: Policy, r
 def check_drain(drain: Drain | None, path: Path, report: Report) -> None:
     """Check that a drain ends on the day it begins."""
     if drain is not None:
-        report.at_value((*path, "timeout"), _too_long(drain.timeout, MAX_WAIT_S))
+        report.at_value((*path, "timeout"), too_long(drain.timeout, MAX_WAIT_S))
+
+
+def check_admission(service: Service, drain: Drain, path: Path, report: Report) -> None:
+    """Check that what keeps new requests out is there."""
+    runtime = RUNTIMES[service.runtime]
+    pauses = runtime.pause is not None or (service.http is not None and service.http.pause is not None)
+    if drain.admission == "pause" and not pauses:
+        fix = "write 'admission: firewall', or leave it out"
+        detail = f"runtime {service.runtime} has no pause"
+        report.at_value((*path, "admission"), Finding("REC2043", detail, fix))
+    elif drain.admission == "firewall" and service.port is None:
+        detail = "a firewall works on a port, and a service without one is drained by it"
+        report.at_value((*path, "admission"), Finding("REC2043", detail, "give it a port, or leave admission out"))
 
 
 def check_texts(report: Report) -> None:
@@ -182,8 +195,8 @@ def _check_surroundings(service: Service, path: Path, policy: Policy, report: Re
 
 def _check_times(service: Service, path: Path, report: Report) -> None:
     check_drain(service.drain, (*path, "drain"), report)
-    report.at_value((*path, "warm", "timeout"), _too_long(service.warm.timeout, MAX_WAIT_S))
-    report.at_value((*path, "stop", "timeout"), _too_long(service.stop.timeout, MAX_STOP_S))
+    report.at_value((*path, "warm", "timeout"), too_long(service.warm.timeout, MAX_WAIT_S))
+    report.at_value((*path, "stop", "timeout"), too_long(service.stop.timeout, MAX_STOP_S))
     _check_stop(service, path, report)
 
 
@@ -201,7 +214,8 @@ def _check_stop(service: Service, path: Path, report: Report) -> None:
         report.at_key(path, finding)
 
 
-def _too_long(seconds: float, most: float) -> Finding | None:
+def too_long(seconds: float, most: float) -> Finding | None:
+    """Judge a time that a transition may have to wait."""
     if seconds <= most:
         return None
     detail = f"{format_duration(seconds)} is more than a transition may wait here, {format_duration(most)}"

@@ -19,6 +19,8 @@ ALL_GPUS = "all"
 
 RuntimeName = Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
 OnTimeout = Literal["abort", "force"]
+Admission = Literal["auto", "firewall", "pause", "none"]
+HookName = Literal["before_drain", "drain", "after_stop", "before_start", "after_warm", "on_rollback"]
 MemoryClass = Literal["auto", "discrete", "unified", "gh200"]
 
 
@@ -30,6 +32,44 @@ class Drain(Frozen):
         default="abort",
         description="`abort` keeps the old coven serving; `force` cuts what is left, shown in the plan.",
     )
+    admission: Admission = Field(
+        default="auto",
+        description="What keeps new requests out: `auto` seals with the runtime's own pause where there is one (a"
+        " `before_drain` hook comes first); `firewall` refuses new connections to the port while it drains;"
+        " `pause` insists on the runtime's pause; `none` does nothing.",
+    )
+
+
+class HookHttp(Frozen):
+    """An HTTP call to somebody else, such as a gateway; 2xx is success."""
+
+    method: Literal["GET", "POST"] = "POST"
+    url: str = Field(pattern=r"^https?://", description="Called from the host.")
+    body: str | None = Field(default=None, description="Sent as application/json when present.")
+
+
+class Hook(Frozen):
+    """A program on the host, or an HTTP call, at one point of a transition: exactly one of `argv` and `http`."""
+
+    argv: tuple[str, ...] = Field(
+        default=(), description="Program by its absolute path, and its words; no shell. Only root may change it."
+    )
+    http: HookHttp | None = None
+    timeout: Duration = Field(description="How long it may take; at most 1h.")
+    on_timeout: Literal["abort", "continue"] = Field(
+        description="When it fails or takes too long: `abort` ends or takes back the transition, `continue` goes on."
+    )
+
+
+class Hooks(Frozen):
+    """What is called on the way from one coven to another; all may be called again after a crash."""
+
+    before_drain: Hook | None = Field(default=None, description="Before the drain: stop admission at a gateway.")
+    drain: Hook | None = Field(default=None, description="Returns when nothing is in flight any more.")
+    after_stop: Hook | None = Field(default=None, description="When the coven has stopped.")
+    before_start: Hook | None = Field(default=None, description="Before the coven starts.")
+    after_warm: Hook | None = Field(default=None, description="When it serves, before the commit.")
+    on_rollback: Hook | None = Field(default=None, description="On every way back: admit requests again.")
 
 
 class Ssh(Frozen):
@@ -260,6 +300,7 @@ class CovenFile(Frozen):
     description: str | None = None
     services: dict[Name, Service] = Field(min_length=1)
     drain: Drain | None = Field(default=None, description="Overrides the fleet's.")
+    hooks: Hooks = Hooks()
 
 
 class Policy(Frozen):
@@ -312,6 +353,7 @@ class Coven(Frozen):
     description: str | None
     services: dict[str, Service]
     drain: Drain
+    hooks: Hooks = Hooks()
 
     def drain_of(self, service: str) -> Drain:
         """Return how a service drains: its own word, else the coven's."""

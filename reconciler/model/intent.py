@@ -1,7 +1,8 @@
 """What a host is told to do: the document `apply` hands over, complete, so that the host can finish alone.
 
 Everything the agent needs is in here as data (addresses to poll, names of metrics, deadlines), so the agent knows no
-runtime by name and needs no other file of the repository. All times are seconds, all sizes bytes.
+runtime by name and needs no other file of the repository. All times are seconds, all sizes bytes. What most covens do
+not have is left out where it is not, so that a host's record from before there was such a thing still compares equal.
 
 Must not: hold anything the host could work out differently from what was reviewed.
 """
@@ -9,6 +10,7 @@ Must not: hold anything the host could work out differently from what was review
 from __future__ import annotations
 
 import hashlib
+import operator
 from typing import Literal
 
 from pydantic import Field
@@ -55,10 +57,24 @@ class WarmUp(Wire):
     timeout_s: float
 
 
+class HookCall(Wire):
+    """What is called at one point of a transition: a program of the host by its words, or an HTTP address.
+
+    `on_timeout` also says what happens when it fails.
+    """
+
+    event: Literal["before_drain", "drain", "after_stop", "before_start", "after_warm", "on_rollback"]
+    argv: tuple[str, ...] = ()
+    call: Call | None = None
+    timeout_s: float
+    on_timeout: Literal["abort", "continue"]
+
+
 class Member(Wire):
     """One service of a coven as the agent sees it: a unit, and how to talk to it.
 
     `in_flight` empty means that the work of this service cannot be seen and is cut when it stops (the plan said so).
+    `firewall`: new connections to its port are refused while it drains. `must_pause`: no stop without its own pause.
     """
 
     service: str
@@ -77,6 +93,8 @@ class Member(Wire):
     stop_timeout_s: float
     drain_timeout_s: float
     on_timeout: Literal["abort", "force"]
+    firewall: bool = Field(default=False, exclude_if=operator.not_)
+    must_pause: bool = Field(default=False, exclude_if=operator.not_)
     image: str
     mounts: tuple[str, ...]
     argv: tuple[str, ...]
@@ -91,7 +109,7 @@ says the same, and must not look as if git had changed."""
 
 
 class Group(Wire):
-    """A coven on a slot: its units and members, in start order.
+    """A coven on a slot: its units and members, in start order, and what is called when it comes and goes.
 
     `digest` is a SHA-256 over the rest, so that a host's record of it is compared in one step.
     """
@@ -100,12 +118,15 @@ class Group(Wire):
     gate: str
     target: str
     members: tuple[Member, ...]
+    hooks: tuple[HookCall, ...] = Field(default=(), exclude_if=operator.not_)
     digest: str = ""
 
     @classmethod
-    def of(cls, coven: str, gate: str, target: str, members: tuple[Member, ...]) -> Group:
+    def of(
+        cls, coven: str, gate: str, target: str, members: tuple[Member, ...], hooks: tuple[HookCall, ...] = ()
+    ) -> Group:
         """Make a group with its digest."""
-        bare = cls(coven=coven, gate=gate, target=target, members=members)
+        bare = cls(coven=coven, gate=gate, target=target, members=members, hooks=hooks)
         unsaid = {
             number: {name for name in _LATER if getattr(member, name) == Member.model_fields[name].default}
             for number, member in enumerate(members)

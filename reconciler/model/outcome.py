@@ -20,6 +20,8 @@ State = Literal["applied", "nothing", "refused", "stale", "locked", "aborted", "
 STEPS = (
     "claim",
     "stage",
+    "hook",
+    "admission",
     "drain",
     "stop",
     "verify_memory",

@@ -16,6 +16,7 @@ from reconciler.model.intent import Group, Member
 from reconciler.model.rendered import RenderedFile, RenderedHost
 from reconciler.render import units
 from reconciler.render.defaults import with_builtin
+from reconciler.render.hooks import hook_calls
 from reconciler.render.runtimes import launch_argv, probes_of
 from reconciler.render.watchdog import TIMER, spec_of, watchdog_files
 
@@ -93,7 +94,8 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         piece = memo.coven(memo.fleet.covens[name], slot, host.platform)
         others = tuple(other for other in sorted(host.may_run) if other != name)
         files += [units.gate_file(slot.name, name, others, memo.templates), *piece.files]
-        groups[name] = Group.of(name, units.gate_name(slot.name, name), units.target_name(name), piece.members)
+        calls = hook_calls(memo.fleet.covens[name].hooks)
+        groups[name] = Group.of(name, units.gate_name(slot.name, name), units.target_name(name), piece.members, calls)
     residents = [
         _resident(name, service, host.platform, memo.templates) for name, service in sorted(host.residents.items())
     ]
@@ -166,6 +168,7 @@ def _resident(name: str, service: Service, platform: Platform, templates: Mappin
 
 def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFile) -> Member:
     probes = probes_of(service)
+    seals = drain.admission != "none"
     return Member(
         service=place.service,
         unit=place.unit,
@@ -175,14 +178,16 @@ def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFi
         port=service.port,
         health=probes.health,
         in_flight=probes.in_flight,
-        pause=probes.pause,
-        resume=probes.resume,
+        pause=probes.pause if seals else None,
+        resume=probes.resume if seals else None,
         warm=probes.warm,
         warm_timeout_s=service.warm.timeout,
         attempts=service.warm.attempts,
         stop_timeout_s=service.stop.timeout,
         drain_timeout_s=drain.timeout,
         on_timeout=drain.on_timeout,
+        firewall=drain.admission == "firewall" and service.port is not None,
+        must_pause=drain.admission == "pause" and probes.pause is not None,
         image=service.image,
         mounts=tuple(mount.split(":", 1)[0] for mount in units.mounts_of(service)),
         argv=launch_argv(service),

@@ -12,6 +12,7 @@ Kinds, with what `match` and `value` mean (`match` is a pattern of unit names, o
     slow-release        unit     its GPU memory comes back after so many seconds
     wrong-model         unit     it serves another model, `text`
     no-metrics          unit     its metrics address answers 500
+    nft                 -        nft is not there, or fails with exit status value
     nvml                -        NVML answers this error code
     gpu-lost            GPU uuid the GPU fell off the bus
     down                -        the host does not answer
@@ -36,6 +37,7 @@ KINDS = (
     "slow-release",
     "wrong-model",
     "no-metrics",
+    "nft",
     "nvml",
     "gpu-lost",
     "down",

@@ -143,6 +143,8 @@ def provide(machine: SimMachine, args: dict[str, Any]) -> None:
     if not isinstance(intent, dict):
         return
     groups = [*intent.get("groups", ()), *(move.get("new") or {} for move in intent.get("moves", ()))]
+    for hook in [hook for group in groups for hook in group.get("hooks", ()) if hook["argv"]]:
+        _provide_program(machine, hook["argv"][0])
     members = [member for group in groups for member in group.get("members", ())]
     for member in [*members, *intent.get("residents", ())]:
         _provide_member(machine, member)
@@ -159,6 +161,14 @@ def _provide_member(machine: SimMachine, member: dict[str, Any]) -> None:
     for path in member["mounts"]:
         if path not in machine.state.paths_missing:
             machine.files.make_dirs(path)
+
+
+def _provide_program(machine: SimMachine, path: str) -> None:
+    """Put a hook's program on the host; it ends well at once, unless somebody put another one there."""
+    if path in machine.state.paths_missing or machine.files.stat(path) is not None:
+        return
+    machine.files.make_dirs(path.rpartition("/")[0])
+    machine.files.put(path, Node.of(b"#!/bin/sh\nexit 0\n", 0o755))
 
 
 def _provide_shared(machine: SimMachine, unit: str, health: str | None) -> None:

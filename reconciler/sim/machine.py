@@ -21,10 +21,12 @@ from reconciler.agent.machine import BusyError, Completed, Machine, Response, St
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
 from reconciler.sim.files import Files, error
+from reconciler.sim.firewall import Firewall
 from reconciler.sim.gpu import GpuMemory
 from reconciler.sim.podman import Podman, UnknownArgvError
 from reconciler.sim.procfs import Kernel
 from reconciler.sim.quadlet import generate
+from reconciler.sim.scopes import Scopes
 from reconciler.sim.state import Kind, Node, SimState
 from reconciler.sim.systemctl import Systemctl
 from reconciler.sim.systemd import Manager
@@ -64,6 +66,8 @@ class SimMachine(Machine):
         self.podman = Podman(state, self.clock, self.gpu)
         self.manager = Manager(state, self.clock, self.files, self.podman)
         self._kernel = Kernel(state, self.gpu)
+        self._firewall = Firewall(state, self.clock, self.podman.servers.opened)
+        self._scopes = Scopes(state, self.clock, self.files)
         self._systemctl = Systemctl(state, self.clock, self.files, self.manager)
         self._held: set[str] = set()
         self._spent: float | None = None
@@ -103,7 +107,7 @@ class SimMachine(Machine):
         self.clock.drop()
         self.podman.clear()
         self.gpu.clear()
-        for part in (state.processes, state.holdings, state.launched, state.locked):
+        for part in (state.processes, state.holdings, state.launched, state.locked, state.closed):
             part.clear()
         self.revive()
         self.files.drop_tree("/run")
@@ -184,20 +188,22 @@ class SimMachine(Machine):
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None
     ) -> Completed:
         words = list(argv)
-        if stdin:
+        if stdin and words[0] != "nft":
             raise UnknownArgvError(f"nothing the simulator knows reads its input: {words}")
         self._spend(_COSTS.get(words[0].rpartition("/")[2], 0.01))
         try:
             if self._only_looks(words):
-                return self._answer(words, timeout_s, env or {})
+                return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
             with self._changing("run " + " ".join(words)):
-                return self._answer(words, timeout_s, env or {})
+                return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
         except UnknownArgvError as unknown:
             self.unknown.append(str(unknown))
             raise
 
     def _answer(self, words: list[str], timeout_s: float, env: dict[str, str]) -> Completed:
         program = words[0]
+        if self._scopes.knows(words):
+            return self._scopes.answer(words)
         if program == "systemctl":
             return self._systemctl.systemctl(words, timeout_s)
         if program == "podman":
@@ -217,7 +223,7 @@ class SimMachine(Machine):
             return any(word in _READ_ONLY for word in words)
         if words[0] == "podman":
             return words[1] != "pull"
-        return words[0] != "systemd-run"
+        return words[0] != "systemd-run" and words[:2] != ["nft", "-f"]
 
     def _generator(self, env: dict[str, str]) -> Completed:
         directories = env.get("QUADLET_UNIT_DIRS", "")

@@ -74,6 +74,7 @@ class Servers:
         server = container.server
         if server is None:
             return
+        self._refuse(server)
         for request in server.requests:
             if request.start <= self._clock.now < request.end:
                 self._state.cut.append(f"{container.unit or container.name} at {self._clock.now:.3f}")
@@ -83,9 +84,25 @@ class Servers:
 
     def in_flight(self, server: Server) -> int:
         """Return how many requests a server is working on."""
+        self._refuse(server)
         now = self._clock.now
         server.requests[:] = [request for request in server.requests if request.end > now]
         return sum(request.start <= now for request in server.requests)
+
+    def opened(self, port: int, since: float) -> None:
+        """Take note that a port is open again: what began while it was closed never got in."""
+        for server in self.matching(f":{port}"):
+            self._refuse(server, since)
+
+    def _refuse(self, server: Server, since: float | None = None) -> None:
+        """Take away what began while the port was closed to it, and write it down."""
+        closed = self._state.closed.get(server.port or 0)
+        begin = closed.since if closed is not None else since
+        if begin is None:
+            return
+        late = [request for request in server.requests if begin < request.start <= self._clock.now]
+        self._state.refused += [f":{server.port} at {request.start:.3f}" for request in late]
+        server.requests[:] = [request for request in server.requests if request not in late]
 
     def _stepped(self, server: Server) -> int:
         """Return what vLLM's gauges show: a request after its first step, and none while no steps are made."""
@@ -126,23 +143,32 @@ class Servers:
             return Response(500, b"Internal Server Error")
         if server.runtime == "vllm":
             return self._vllm(container, server, method, path, query, timeout_s)
+        return self._answer(container, server, method, path, query, body)
+
+    def _answer(
+        self, container: Container, server: Server, method: str, path: str, query: str, body: bytes | None
+    ) -> Response:
+        if server.runtime in ANSWERS:
+            return self._other(container, server, method, path, query, body)
         if server.runtime == "llamacpp":
             return self._llamacpp(container, server, method, path)
-        if server.runtime in ANSWERS:
-            return ANSWERS[server.runtime](
-                Asked(
-                    method=method,
-                    path=path,
-                    query=query,
-                    body=body,
-                    command=container.command,
-                    server=server,
-                    busy=self.in_flight(server),
-                    model=self._model(container, server),
-                    generate=lambda reply: self._generate(server, reply),
-                )
-            )
         return self._generic(container, server, method, path, body)
+
+    def _other(
+        self, container: Container, server: Server, method: str, path: str, query: str, body: bytes | None
+    ) -> Response:
+        asked = Asked(
+            method=method,
+            path=path,
+            query=query,
+            body=body,
+            command=container.command,
+            server=server,
+            busy=self.in_flight(server),
+            model=self._model(container, server),
+            generate=lambda reply: self._generate(server, reply),
+        )
+        return ANSWERS[server.runtime](asked)
 
     def _late(self, container: Container, server: Server, path: str, timeout_s: float) -> Response:
         """Answer as a server that is stuck, or one whose event loop has no time: its figures may still come."""

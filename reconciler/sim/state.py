@@ -181,6 +181,13 @@ class Holding(Part):
     owner: str
 
 
+class Closed(Part):
+    """A port that refuses new connections."""
+
+    since: float
+    until: float
+
+
 class ServiceFacts(Part):
     """What a host cannot see in a unit file but a real server would need or show: memory, and generic endpoints."""
 
@@ -240,3 +247,6 @@ class SimState(Part):
     shared_seen: list[str] = []
     launched: list[str] = []
     cut: list[str] = []
+    refused: list[str] = []
+    closed: dict[int, Closed] = {}
+    hooks: list[str] = []

@@ -18,6 +18,7 @@ from reconciler.model.desired import (
     Coven,
     Drain,
     Fleet,
+    Hooks,
     Host,
     MemorySpec,
     Platform,
@@ -67,8 +68,8 @@ def a_service(runtime: str, port: int | None, **over: Any) -> Service:
     return Service.model_validate(values | over)
 
 
-def a_coven(name: str, **services: Service) -> Coven:
-    return Coven(name=name, description=None, services=services, drain=Drain())
+def a_coven(name: str, *, hooks: Hooks | None = None, **services: Service) -> Coven:
+    return Coven(name=name, description=None, services=services, drain=Drain(), hooks=hooks or Hooks())
 
 
 REASONING = a_coven(
@@ -192,6 +193,11 @@ class Bench:
             )
             for path in member["mounts"]:
                 self.machine.files.make_dirs(path)
+
+    def program(self, path: str, text: str) -> None:
+        """Put a hook's program on the host."""
+        self.machine.files.make_dirs(path.rpartition("/")[0])
+        self.machine.files.put(path, Node.of(f"#!/bin/sh\n{text}\n".encode(), 0o755))
 
     def submit(self, intent: dict[str, Any]) -> str:
         """Write an intent as `apply` does and return its transaction."""
