@@ -141,6 +141,10 @@ class Fenced(Machine):
         self._prove_for(path)
         self._inner.write(path, data, mode)
 
+    def poke(self, path: str, data: bytes) -> None:
+        self._prove_for(path)
+        self._inner.poke(path, data)
+
     def append(self, path: str, data: bytes) -> None:
         self._prove_for(path)
         self._inner.append(path, data)

@@ -70,6 +70,10 @@ class Machine:
         """Replace a file durably: temporary beside it, write, fsync, rename, fsync of the directory."""
         raise NotImplementedError
 
+    def poke(self, path: str, data: bytes) -> None:
+        """Write to a file of the kernel, in /proc or /sys, as it stands there; no error is swallowed."""
+        raise NotImplementedError
+
     def append(self, path: str, data: bytes) -> None:
         """Append to a file and fsync it; the file is made when absent."""
         raise NotImplementedError

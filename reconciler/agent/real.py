@@ -79,6 +79,13 @@ class RealMachine(Machine):
             raise
         _sync_directory(os.path.dirname(path))
 
+    def poke(self, path: str, data: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _write_all(fd, data)
+        finally:
+            os.close(fd)
+
     def append(self, path: str, data: bytes) -> None:
         is_new = not os.path.lexists(path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

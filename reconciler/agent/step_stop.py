@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import files, systemd
+from .holders import in_group
 from .txn import HaltError, Run, stopping, units_of
 
 MARGIN_S = 15.0
@@ -100,6 +101,11 @@ def wait_gone(run: Run, groups: Dict[str, str], timeout_s: float) -> None:
             return
         if machine.monotonic() >= ends:
             text = f"not gone after {timeout_s:g} s: {', '.join(left)}"
+            named = [
+                name for path in sorted({path for path in groups.values() if path}) for name in in_group(machine, path)
+            ]
+            if named:
+                text = f"{text}; {', '.join(named)}"
             raise HaltError("REC7102", text, fix=f"recon status --host {run.intent['host']}")
         machine.sleep(pause_s)
         pause_s = min(_POLL_S[1], pause_s * 1.5)

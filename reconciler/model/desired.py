@@ -195,6 +195,10 @@ class MemorySpec(Frozen):
         default=None,
         description="How long memory of ended processes may take to be free; else 60s, and 4m on unified hosts.",
     )
+    drop_caches: bool = Field(
+        default=False,
+        description="Unified hosts only: drop the page cache before a start when only that makes its room free.",
+    )
 
 
 class Platform(Frozen):

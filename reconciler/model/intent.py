@@ -140,7 +140,7 @@ class SlotMove(Wire):
 
     `switch`: old to another coven (either may be None: start or stop). Memory: every GPU of the slot must have
     `need_bytes_per_gpu` free before anything of `new` starts; on unified hosts MemAvailable must cover
-    `need_bytes + reserve_bytes`.
+    `need_bytes + reserve_bytes`. `drop_caches`: the page cache is dropped first where MemFree does not and would.
     """
 
     slot: str
@@ -154,6 +154,7 @@ class SlotMove(Wire):
     reserve_bytes: int
     memory_class: Literal["discrete", "unified", "gh200"]
     memory_timeout_s: float
+    drop_caches: bool = Field(default=False, exclude_if=operator.not_)
     steps: tuple[str, ...]
 
 

@@ -24,6 +24,7 @@ STEPS = (
     "admission",
     "drain",
     "stop",
+    "drop_caches",
     "verify_memory",
     "trial",
     "start",

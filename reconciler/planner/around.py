@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.model.base import format_duration
-from reconciler.model.intent import Group, HookCall, Member
+from reconciler.model.base import format_duration, format_size
+from reconciler.model.intent import Group, HookCall, Member, SlotMove
 from reconciler.model.plan import PlanStep
 
 _ABORTS = {"before_drain", "drain"}
@@ -45,6 +45,17 @@ def admission_steps(stopping: tuple[Member, ...]) -> Iterator[PlanStep]:
             text=f"refuse new connections to {ports} by nftables, until it has stopped or on every way back",
             deadline_s=30.0,
             on_failure="abort: the old coven goes on serving",
+        )
+
+
+def cache_steps(move: SlotMove) -> Iterator[PlanStep]:
+    """Yield the line about the page cache, where it may be dropped."""
+    if move.drop_caches:
+        wanted = format_size(move.need_bytes + move.reserve_bytes)
+        yield PlanStep(
+            step="drop_caches",
+            text=f"drop the page cache, if less than {wanted} is free without it and enough would be",
+            on_failure="go on",
         )
 
 

@@ -65,6 +65,7 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         reserve_bytes=reserve_of(host, state),
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
+        drop_caches=host.memory.drop_caches and memory_class == "unified",
         steps=tuple(_step_words(old, new)),
     )
 
@@ -198,6 +199,7 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         yield from around.hook_steps(move.old, "after_stop")
     if starting:
         yield from around.hook_steps(move.new, "before_start")
+        yield from around.cache_steps(move)
         yield PlanStep(
             step="verify_memory",
             text="see that the memory is really free, three times",

@@ -9,6 +9,7 @@ Kinds, with what `match` and `value` mean (`match` is a pattern of unit names, o
     unhealthy           unit     its health address answers 500
     slow-load           unit     loading takes so many seconds
     ignores-sigterm     unit     it is killed when its stop timeout is over
+    unkillable          unit     its process stays, stuck in the kernel (state `text`, D), and so does its memory
     slow-release        unit     its GPU memory comes back after so many seconds
     wrong-model         unit     it serves another model, `text`
     no-metrics          unit     its metrics address answers 500
@@ -34,6 +35,7 @@ KINDS = (
     "unhealthy",
     "slow-load",
     "ignores-sigterm",
+    "unkillable",
     "slow-release",
     "wrong-model",
     "no-metrics",

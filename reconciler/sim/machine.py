@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from reconciler.agent.machine import BusyError, Completed, Machine, Response, Stat
+from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
 from reconciler.sim.files import Files, error
@@ -162,6 +163,12 @@ class SimMachine(Machine):
         with self._changing(f"write {path}"):
             self._need_space(path, len(data))
             self.files.put(path, Node.of(data, mode))
+
+    def poke(self, path: str, data: bytes) -> None:
+        with self._changing(f"poke {path}"):
+            if path != DROP_CACHES or data.strip() not in (b"1", b"2", b"3"):
+                raise error(errno.ENOENT, path)
+            self.state.page_cache = 0
 
     def append(self, path: str, data: bytes) -> None:
         with self._changing(f"append {path}"):

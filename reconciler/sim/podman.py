@@ -88,7 +88,10 @@ class Podman:
         container.status, container.exit_code = "exited", code
         self._clock.note(f"container {container.name} ended with {code}")
         self.servers.end(container)
-        for pid in (container.pid, container.conmon):
+        stuck = fault_of(self._state, "unkillable", container.unit)
+        if stuck is not None and container.pid in self._state.processes:
+            self._state.processes[container.pid].state = stuck.text or "D"
+        for pid in (container.conmon, *([] if stuck else [container.pid])):
             self._state.processes.pop(pid, None)
         self._forget(container)
         if container.unit and self.on_exit is not None:

@@ -80,7 +80,8 @@ class Servers:
                 self._state.cut.append(f"{container.unit or container.name} at {self._clock.now:.3f}")
                 self._clock.note(f"cut a request of {container.name}")
         server.requests.clear()
-        self._gpu.release(container.pid)
+        if fault_of(self._state, "unkillable", container.unit) is None:
+            self._gpu.release(container.pid)
 
     def in_flight(self, server: Server) -> int:
         """Return how many requests a server is working on."""

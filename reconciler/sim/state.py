@@ -222,6 +222,7 @@ class SimState(Part):
     mtime: int = 0
     disk_free: int = 800 * GiB
     host_memory_used: int = 0
+    page_cache: int | None = None
     podman: str = "5.4.2"
     systemd: int = 257
     driver: str = "580.95.05"

@@ -40,7 +40,7 @@ from reconciler.render.headers import with_header
 from reconciler.render.host import render_host
 from reconciler.sim.machine import SimMachine
 from reconciler.sim.services import add_requests
-from reconciler.sim.state import Node, ServiceFacts, SimState
+from reconciler.sim.state import Kind, Node, ServiceFacts, SimState
 
 CONTEXT = {"digest": "simulated", "mode": "simulated", "bundle": None}
 DIGEST = "sha256:" + "a" * 64
@@ -89,9 +89,12 @@ class Bench:
         *covens: Coven,
         residents: dict[str, Service] | None = None,
         slots: dict[str, tuple[str, ...] | Literal["all"]] | None = None,
+        kind: Kind = "h200",
+        memory: MemorySpec | None = None,
     ) -> None:
+        self.memory = memory or MemorySpec()
         self.slots = slots or {ALL_GPUS: "all"}
-        self.machine = SimMachine.new("h-1", "h200", gpus=len(self.slots))
+        self.machine = SimMachine.new("h-1", kind, gpus=len(self.slots))
         self.covens = {coven.name: coven for coven in covens or (REASONING, VISION)}
         self.residents = residents or {}
         self.shared: tuple[str, ...] = ()
@@ -111,7 +114,7 @@ class Bench:
             host_key=None,
             ssh=Ssh(),
             reserve=None,
-            memory=MemorySpec(),
+            memory=self.memory,
             platform=Platform(),
             slots=tuple(
                 Slot(name=name, gpus=gpus, coven=coven)

@@ -208,6 +208,7 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("look-alike letters", {BOX: "address: spаrk-1.example.net\n"}, "REC3011", f"{BOX}:1:10", "xn--"),
     ("jump host that ends with a dot", {BOX: HOST + "ssh: {jump: me@jump.example.net.}\n"}, "REC3011", f"{BOX}:3:13", "dot"),
     ("command as one text", {WRITING: service("args: --max-model-len 32768")}, "REC3012", f"{WRITING}:6:11", 'use a list: [--max-model-len, "32768"]'),
+    ("page cache of a discrete host", {BOX: HOST + "memory: {kind: discrete, drop_caches: true}\n"}, "REC2045", f"{BOX}:3:39", "remove it"),
     # runtimes
     ("path for ollama", {WRITING: service("model: {path: /srv/models/x}", runtime="ollama")}, "REC2040", f"{WRITING}:6:5", "hub: org/name"),
     ("model for comfyui", {WRITING: service("model: {path: /srv/models/x}", runtime="comfyui")}, "REC2040", f"{WRITING}:6:5", "volumes"),

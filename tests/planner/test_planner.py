@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Fleet, Host, Policy, Service, Slot, Source
+from reconciler.model.desired import Fleet, Host, MemorySpec, Policy, Service, Slot, Source
 from reconciler.model.digest import target_digest
 from reconciler.model.intent import Call, HookCall
 from reconciler.model.observed import (
@@ -565,3 +565,16 @@ def test_the_plan_shows_every_hook_and_the_firewall_where_they_stand() -> None:
         *("start", "warm", "hook", "commit", "finish", "hook"),
     ]
     assert "work of asr cannot be seen and is waited for by the drain hook alone" in planned.transitions[0].cuts_off
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("unified", 1), ("discrete", 0)])
+def test_dropping_the_page_cache_is_a_line_of_the_plan_on_unified_hosts(kind: Any, shown: int) -> None:
+    state = a_state_running(a_rendered(REASONING, VISION, live={"all": "reasoning"})).model_copy(
+        update={"memory_class": Known(value=kind)}
+    )
+
+    planned = plan(WANTS_VISION, state, memory=MemorySpec(drop_caches=True), reserve=GIB)
+
+    steps = [step for step in planned.transitions[0].steps if step.step == "drop_caches"]
+    text = "drop the page cache, if less than 41GiB is free without it and enough would be"
+    assert [(step.text, step.on_failure) for step in steps] == [(text, "go on")] * shown
