@@ -1,7 +1,7 @@
 """The file tree of a simulated host: paths, symlinks, owners and modes, in memory.
 
-Nodes are kept by their absolute path; a link anywhere in a path is followed as the kernel does. All changes go
-through `put` and `drop`.
+Nodes are kept by their absolute path; a link anywhere in a path is followed as the kernel does. `put`, `make_dirs` and
+`drop` are for what others do to the host, and are on the disk at once; what the agent does goes through `pages`.
 
 Must not: know units, containers or what a path is for.
 """
@@ -143,6 +143,38 @@ class Files:
         real = self.resolve(path)
         prefix = real.rstrip("/") + "/"
         return sorted(name for name, node in self._nodes.items() if name.startswith(prefix) and node.kind != "dir")
+
+    # -- by resolved path -------------------------------------------------------------------------------------------
+
+    def at(self, real: str) -> Node | None:
+        """Return what is at a path that has no link in it, or None."""
+        return self._nodes.get(real)
+
+    def place(self, real: str, node: Node | None) -> None:
+        """Put a node at a path that has no link in it, as it is; None takes away what is there."""
+        if node is not None:
+            self._nodes[real] = node
+            self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
+        elif real in self._nodes:
+            self._unset(real)
+
+    def tree(self, real: str) -> list[str]:
+        """Return a path and all paths below it, those in a directory before the directory."""
+        prefix = real.rstrip("/") + "/"
+        return sorted((name for name in self._nodes if name == real or name.startswith(prefix)), reverse=True)
+
+    def drop_below(self, real: str) -> None:
+        """Take away what lies below a path where no directory is any more."""
+        for below in self.tree(real):
+            self._unset(below)
+
+    def touch(self, node: Node) -> None:
+        """Give a node a time of change that nothing had before."""
+        node.mtime = self._tick()
+
+    def touched(self) -> int:
+        """Return a time of change that nothing has."""
+        return self._tick()
 
     def _at(self, path: str, *, last: bool) -> Node | None:
         try:

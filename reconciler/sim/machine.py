@@ -1,7 +1,8 @@
 """A simulated machine behind the agent's seam: what `agent.machine.Machine` promises, in memory and in virtual time.
 
 Every call that changes the machine passes `_changing`, which tells a hook before and after: there a test can let the
-power go. A command the simulator does not know raises, so that no test can pass on an answer nobody gave.
+power go. What changes the disk is the agent's own code over the calls of the system, and `on_call` is told before each
+of those. A command the simulator does not know raises, so that no test can pass on an answer nobody gave.
 
 Must not: decide anything the agent decides.
 """
@@ -17,13 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from reconciler.agent.machine import BusyError, Completed, Machine, Response, Stat
+from reconciler.agent.durable import DurableMachine
+from reconciler.agent.machine import BusyError, Completed, Response, Stat
 from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
+from reconciler.sim.disk import SimSystem
 from reconciler.sim.files import Files, error
 from reconciler.sim.firewall import Firewall
 from reconciler.sim.gpu import GpuMemory
+from reconciler.sim.pages import Luck
 from reconciler.sim.podman import Podman, UnknownArgvError
 from reconciler.sim.procfs import Kernel
 from reconciler.sim.quadlet import generate
@@ -54,15 +58,18 @@ class KilledError(StoppedError):
     """The program was killed in the middle of a call, the machine runs on. `revive` lets another one begin."""
 
 
-class SimMachine(Machine):
-    """One simulated host. `state` is all there is to it."""
+class SimMachine(DurableMachine):
+    """One simulated host. `state` is all there is to it, but for what was not synced yet."""
 
     def __init__(self, state: SimState) -> None:
         self.state = state
         self.hook: Hook | None = None
+        self.on_call: Callable[[str], None] | None = None
         self.unknown: list[str] = []
         self.clock = Clock(state)
         self.files = Files(state.files, self.clock.tick)
+        self.disk = SimSystem(state, self.files, self._announce)
+        super().__init__(self.disk)
         self.gpu = GpuMemory(state, self.clock)
         self.podman = Podman(state, self.clock, self.gpu)
         self.manager = Manager(state, self.clock, self.files, self.podman)
@@ -101,10 +108,12 @@ class SimMachine(Machine):
         """Let a new program use the machine after the one before was killed."""
         self._stopped = None
         self._held.clear()
+        self.disk.end_program()
 
-    def reboot(self, *, down_s: float = 20.0) -> None:
-        """Lose power and come up again: processes, GPU memory and /run are gone."""
+    def reboot(self, *, down_s: float = 20.0, luck: Luck | None = None) -> None:
+        """Lose power and come up again: processes, GPU memory, /run and what luck takes of the unsynced are gone."""
         state = self.state
+        self.disk.pages.cut(luck or self.disk.luck().random)
         self.clock.drop()
         self.podman.clear()
         self.gpu.clear()
@@ -153,16 +162,15 @@ class SimMachine(Machine):
         return self.state.disk_free
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        node = self.files.stat(path)
-        if node is not None and node.kind == "dir":
+        if self.disk.isdir(path):
+            super().mkdir(path, mode)
             return
         with self._changing(f"mkdir {path}"):
-            self.files.make_dirs(path, mode)
+            super().mkdir(path, mode)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         with self._changing(f"write {path}"):
-            self._need_space(path, len(data))
-            self.files.put(path, Node.of(data, mode))
+            super().write(path, data, mode)
 
     def poke(self, path: str, data: bytes) -> None:
         with self._changing(f"poke {path}"):
@@ -172,22 +180,19 @@ class SimMachine(Machine):
 
     def append(self, path: str, data: bytes) -> None:
         with self._changing(f"append {path}"):
-            self._need_space(path, len(data))
-            node = self.files.stat(path)
-            old = node.data if node is not None else b""
-            self.files.put(path, Node.of(old + data, node.mode if node is not None else 0o644), follow=True)
+            super().append(path, data)
 
     def symlink(self, target: str, path: str) -> None:
         with self._changing(f"symlink {path}"):
-            self.files.put(path, Node(kind="link", target=target, mode=0o777))
+            super().symlink(target, path)
 
     def remove(self, path: str) -> None:
         with self._changing(f"remove {path}"):
-            self.files.drop(path)
+            super().remove(path)
 
     def remove_tree(self, path: str) -> None:
         with self._changing(f"remove_tree {path}"):
-            self.files.drop_tree(path)
+            super().remove_tree(path)
 
     # -- programs ---------------------------------------------------------------------------------------------------
 
@@ -313,16 +318,23 @@ class SimMachine(Machine):
         else:
             self._spent += seconds
 
-    def _need_space(self, path: str, size: int) -> None:
-        if size > self.state.disk_free:
-            raise error(errno.ENOSPC, path)
-
     @contextlib.contextmanager
     def _changing(self, what: str) -> Iterator[None]:
         self._call_hook("before", what)
         self.clock.note(what)
         yield
         self._call_hook("after", what)
+
+    def _announce(self, call: str) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+        if self.on_call is None:
+            return
+        try:
+            self.on_call(call)
+        except StoppedError as stopped:
+            self._stopped = stopped
+            raise
 
     def _call_hook(self, when: Literal["before", "after"], what: str) -> None:
         if self._stopped is not None:

@@ -40,10 +40,16 @@ class Node(Part):
     @classmethod
     def of(cls, data: bytes, mode: int = 0o644, uid: int = 0) -> Node:
         """Make a file of these bytes."""
+        node = cls(kind="file", mode=mode, uid=uid)
+        node.hold(data)
+        return node
+
+    def hold(self, data: bytes) -> None:
+        """Give a file other bytes."""
         try:
-            return cls(kind="file", text=data.decode("utf-8"), mode=mode, uid=uid)
+            self.text, self.base64 = data.decode("utf-8"), None
         except UnicodeDecodeError:
-            return cls(kind="file", base64=base64.b64encode(data).decode("ascii"), mode=mode, uid=uid)
+            self.text, self.base64 = None, base64.b64encode(data).decode("ascii")
 
     @property
     def data(self) -> bytes:
