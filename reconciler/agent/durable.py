@@ -112,8 +112,10 @@ class DurableMachine(Machine):
             self._sync_directory(os.path.dirname(path))
 
     def symlink(self, target: str, path: str) -> None:
+        # Not beside the path: Quadlet follows every link to a directory that it finds beside the committed one, hidden
+        # or not, and would make units of what a cut between the two calls leaves there.
         directory, name = os.path.split(path)
-        temporary = self._temporary(directory, name)
+        temporary = self._temporary(os.path.dirname(directory), name)
         self.system.symlink(target, temporary)
         try:
             self.system.rename(temporary, path)
