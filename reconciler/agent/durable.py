@@ -8,7 +8,7 @@ Must not: hold any decision, or sync again what failed to sync: the pages count 
 
 import contextlib
 import os
-from typing import Optional
+from typing import Optional, Set
 
 from .machine import Machine
 
@@ -65,21 +65,24 @@ class System:
 
 
 class DurableMachine(Machine):
-    """The part of a machine that changes its disk. See `machine.Machine` for what each call promises."""
+    """The part of a machine that changes its disk. See `machine.Machine` for what each call promises.
+
+    What is found as it should be is synced too: whoever made it so may have died before it was on the disk.
+    """
 
     def __init__(self, system: Optional[System] = None) -> None:
         self.system = system or System()
+        self._appended: Set[str] = set()
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        if self.system.isdir(path):
-            return
         parent = os.path.dirname(path)
-        self.mkdir(parent)
-        try:
-            self.system.mkdir(path, mode)
-        except FileExistsError:
-            if not self.system.isdir(path):
-                raise
+        if not self.system.isdir(path):
+            self.mkdir(parent)
+            try:
+                self.system.mkdir(path, mode)
+            except FileExistsError:
+                if not self.system.isdir(path):
+                    raise
         self._sync_directory(parent)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
@@ -101,19 +104,22 @@ class DurableMachine(Machine):
         self._sync_directory(directory)
 
     def append(self, path: str, data: bytes) -> None:
-        is_new = not self.system.lexists(path)
+        is_first = path not in self._appended or not self.system.lexists(path)
         fd = self.system.open(path, _MORE, 0o644)
         try:
             self._write_all(fd, data)
             self.system.fsync(fd)
         finally:
             self.system.close(fd)
-        if is_new:
+        if is_first:
             self._sync_directory(os.path.dirname(path))
+            self._appended.add(path)
 
     def symlink(self, target: str, path: str) -> None:
+        # Not beside the path: Quadlet follows every link to a directory that it finds beside the committed one, hidden
+        # or not, and would make units of what a cut between the two calls leaves there.
         directory, name = os.path.split(path)
-        temporary = self._temporary(directory, name)
+        temporary = self._temporary(os.path.dirname(directory), name)
         self.system.symlink(target, temporary)
         try:
             self.system.rename(temporary, path)
@@ -127,14 +133,20 @@ class DurableMachine(Machine):
         try:
             self.system.unlink(path)
         except (FileNotFoundError, NotADirectoryError):
+            self._sync_removed(path)
             return
         self._sync_directory(os.path.dirname(path))
 
     def remove_tree(self, path: str) -> None:
         if not self.system.lexists(path):
+            self._sync_removed(path)
             return
         self.system.rmtree(path)
         self._sync_directory(os.path.dirname(path))
+
+    def _sync_removed(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._sync_directory(os.path.dirname(path))
 
     def _sync_directory(self, path: str) -> None:
         fd = self.system.open(path or ".", _DIRECTORY)

@@ -108,6 +108,7 @@ class SimMachine(DurableMachine):
         """Let a new program use the machine after the one before was killed."""
         self._stopped = None
         self._held.clear()
+        self._appended.clear()
         self.disk.end_program()
 
     def reboot(self, *, down_s: float = 20.0, luck: Luck | None = None) -> None:

@@ -1,6 +1,7 @@
 """What `machine.Machine` promises of the disk, tried at every call of the system that a change of it is made of.
 
-A change that is cut leaves what was or what shall be; one that returned is there after a power cut whatever luck says.
+A change that is cut leaves what was or what shall be; one that returned is there after a power cut whatever luck says;
+one whose program was killed is there when it is made again.
 
 Must not: know which calls a change is made of.
 """
@@ -156,7 +157,7 @@ def broken_promises(deed: Deed) -> list[str]:
     calls = _begin(deed).calls_of(deed)
     found: list[str] = []
     for number, luck in itertools.product(range(1, calls + 1), LUCKS):
-        found += _when_cut(deed, number, luck())
+        found += _when_cut(deed, number, luck()) + _when_killed(deed, number, luck())
     for luck in LUCKS:
         found += _when_done(deed, luck())
         for failing in range(1, 6):
@@ -190,6 +191,17 @@ def _when_cut(deed: Deed, number: int, luck: Luck) -> list[str]:
     _stop(disk, deed, number)
     disk.cut(luck)
     return [] if deed.is_legal(disk.view()) else [f"{deed.name}: cut, it leaves what neither was nor shall be"]
+
+
+def _when_killed(deed: Deed, number: int, luck: Luck) -> list[str]:
+    disk = _begin(deed)
+    _stop(disk, deed, number)
+    disk.begin_program()
+    deed.make(disk.machine)
+    disk.cut(luck)
+    return (
+        [] if deed.is_new(disk.view()) else [f"{deed.name}: made again after a kill, it does not survive a power cut"]
+    )
 
 
 def _when_done(deed: Deed, luck: Luck) -> list[str]:

@@ -59,11 +59,35 @@ def _append_unsynced(machine: DurableMachine, path: str, data: bytes) -> None:
     machine._sync_directory(posixpath.dirname(path))
 
 
+def _append_syncing_only_what_it_made(machine: DurableMachine, path: str, data: bytes) -> None:
+    is_new = not machine.system.lexists(path)
+    fd = machine.system.open(path, durable._MORE, 0o644)
+    machine._write_all(fd, data)
+    machine.system.fsync(fd)
+    machine.system.close(fd)
+    if is_new:
+        machine._sync_directory(posixpath.dirname(path))
+
+
 def _link_after_removing(machine: DurableMachine, target: str, path: str) -> None:
     with contextlib.suppress(OSError):
         machine.system.unlink(path)
     machine.system.symlink(target, path)
     machine._sync_directory(posixpath.dirname(path))
+
+
+def _mkdir_believing(machine: DurableMachine, path: str, mode: int = 0o755) -> None:
+    if machine.system.isdir(path):
+        return
+    machine.mkdir(posixpath.dirname(path))
+    machine.system.mkdir(path, mode)
+    machine._sync_directory(posixpath.dirname(path))
+
+
+def _remove_believing(machine: DurableMachine, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        machine.system.unlink(path)
+        machine._sync_directory(posixpath.dirname(path))
 
 
 PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -72,7 +96,10 @@ PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {
     "a file is renamed before it is synced": ("write", _write_unsynced),
     "a sync that failed is tried again": ("write", _write_syncing_again),
     "what is appended is not synced": ("append", _append_unsynced),
+    "a journal that is there is believed to be on the disk": ("append", _append_syncing_only_what_it_made),
     "a link is removed before it is made anew": ("symlink", _link_after_removing),
+    "a directory that is there is believed to be on the disk": ("mkdir", _mkdir_believing),
+    "a file that is gone is believed to be gone from the disk": ("remove", _remove_believing),
 }
 
 
