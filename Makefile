@@ -6,7 +6,7 @@ BIN := .venv/bin
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: setup lab-deps check sim test demo lab real bench clean
+.PHONY: setup lab-deps check sim test faults kills demo lab real races bench clean
 
 setup:            ## make .venv with .venv/bin/recon, from requirements.lock by hash
 	@$(PYTHON) scripts/setup.py
@@ -29,11 +29,21 @@ test: lab-deps    ## check, ten thousand random histories, then the tests on rea
 	$(MAKE) sim SEEDS=10000
 	$(BIN)/pytest -q -n 2 --dist worksteal -m lab
 
+faults: lab-deps  ## every cell of the fault matrix on real hosts; writes docs/reference/faults.md
+	RECON_FAULTS=all RECON_FAULTS_RECORD=docs/reference/faults.json $(BIN)/pytest -q -n 2 -m lab tests/lab/faults
+	$(BIN)/python -m tests.lab.faults.page
+
+kills: lab-deps   ## random instants on a real host: make kills N=20 SEED=1
+	$(BIN)/python -m tests.lab.faults.kills --kills $(or $(N),20) --seed $(or $(SEED),1)
+
 demo: setup       ## the main job on simulated hosts
 	@$(BIN)/python scripts/demo.py
 
 lab: lab-deps     ## the main job on two real hosts of this computer
 	@$(BIN)/python scripts/lab_tour.py
+
+races: lab-deps   ## 16 controllers race for one real host: make races N=1000
+	@$(BIN)/python -m tests.lab.races $(or $(N),1000)
 
 real: lab-deps    ## a real llama-server from PyPI on a real host of this computer; not part of test
 	@$(BIN)/python scripts/real_llamacpp.py

@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.errors import Problem, UsageError
+from reconciler.errors import Problem, RefusedError, UsageError
 from reconciler.load.fleet import collection_paused, load_fleet, load_templates
 from reconciler.load.source import load_source, undeclared
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.observed import Observation, Unreachable
-from reconciler.model.plan import HostPlan, Plan
+from reconciler.model.plan import HostPlan, Plan, WayBack
 from reconciler.model.rendered import RenderedHost
 from reconciler.model.subject import look_at
 from reconciler.planner import assemble, plan_host, plan_unreachable
+from reconciler.planner.way_back import said_of
 from reconciler.render import Memo
 
 if TYPE_CHECKING:
     from reconciler.apply.events import HostEvent
+    from reconciler.apply.release import Released
+    from reconciler.hosts.generation import GenerationReply
     from reconciler.model.outcome import Outcome
 
 
@@ -149,6 +152,103 @@ def make_plan(
     return repository, plan_fleet(repository, hosts, rendered, answers, now=now)
 
 
+def make_way_back(
+    root: Path,
+    name: str,
+    number: int | None,
+    *,
+    now: float,
+    on_done: Callable[[str, Observation], None] | None = None,
+) -> tuple[Repository, Plan]:
+    """Plan a host's way back to one of its generations: all of `recon rollback` before the question.
+
+    Raises:
+        UsageError: not exactly one host is meant.
+        RefusedError: that generation cannot be gone back to.
+        HostError: the host has no such generation, or did not answer.
+    """
+    from reconciler.hosts.connect import connector
+    from reconciler.hosts.generation import ask_generation, rendered_of
+
+    repository = open_repository(root)
+    host = _only(select_hosts(repository.fleet, [name]), name)
+    connect = connector(repository.fleet, root)
+    try:
+        reply = ask_generation(host, connect, number)
+    finally:
+        connect.close()
+    then = _as_it_was(host, reply)
+    rendered = {host.name: rendered_of(then, reply)}
+    answers = observe_hosts(repository, (then,), rendered, on_done=on_done)
+    plan = _toward(repository, then, rendered[host.name], answers[host.name], reply, now=now)
+    return repository, plan
+
+
+def _only(hosts: tuple[Host, ...], name: str) -> Host:
+    if len(hosts) == 1:
+        return hosts[0]
+    detail = f"'{name}' matches {', '.join(host.name for host in hosts)}"
+    raise UsageError(Problem("REC7018", "a way back is one host's", detail, "recon rollback HOST"))
+
+
+def _as_it_was(host: Host, reply: GenerationReply) -> Host:
+    """Return a host as git has it, with the covens it had in a generation."""
+    live = reply.manifest.live
+    if reply.number == reply.committed:
+        detail = f"generation {reply.number} is the committed one of {host.name}"
+        raise RefusedError(Problem("REC7036", "that is where the host is", detail, f"recon apply --host {host.name}"))
+    if set(live) != {slot.name for slot in host.slots}:
+        now = ", ".join(slot.name for slot in host.slots)
+        detail = f"generation {reply.number} has slots {', '.join(sorted(live))}, git says {now}"
+        fix = f"revert the commit that changed the slots, then recon apply --host {host.name}"
+        raise RefusedError(Problem("REC7036", "the host had other slots then", detail, fix))
+    slots = tuple(slot.model_copy(update={"coven": live[slot.name]}) for slot in host.slots)
+    return host.model_copy(update={"slots": slots, "may_run": tuple(group.coven for group in reply.manifest.groups)})
+
+
+def _toward(
+    repository: Repository,
+    host: Host,
+    rendered: RenderedHost,
+    answer: Observation,
+    reply: GenerationReply,
+    *,
+    now: float,
+) -> Plan:
+    fleet, written = repository.fleet, reply.manifest
+    if isinstance(answer, Unreachable):
+        planned = plan_unreachable(host, answer)
+    else:
+        subject = look_at(rendered, host, answer)
+        changes = said_of(diff_host(subject), reply.number)
+        planned = plan_host(subject, changes, fleet=fleet.name, ignored=ignored_facts(answer))
+    planned = planned.model_copy(update={"origin": f"generation {reply.number}"})
+    plan = assemble(
+        fleet,
+        [planned],
+        {file.body_sha256: file.body for file in rendered.files},
+        source=Source.of_label(written.source_commit),
+        now=now,
+        targeted=(host.name,),
+        warnings=tuple(_git_goes_on(fleet.hosts[host.name], host)),
+    )
+    way_back = WayBack(
+        host=host.name,
+        generation=reply.number,
+        from_generation=reply.committed,
+        source_commit=written.source_commit,
+        applied_by=written.owner,
+    )
+    return plan.model_copy(update={"way_back": way_back})
+
+
+def _git_goes_on(declared: Host, then: Host) -> Iterable[str]:
+    """Yield what the next apply would do about a way back: git is not changed by it."""
+    moved = [slot.coven or "nothing" for slot, was in zip(declared.slots, then.slots, strict=True) if slot != was]
+    what = f"declares {', '.join(moved)} for {declared.name}" if moved else f"is not changed for {declared.name}"
+    yield f"git {what}: the next recon apply goes there again, so revert it in git too"
+
+
 def run_plan(
     repository: Repository,
     plan: Plan,
@@ -179,5 +279,40 @@ def follow_host(
     connect = connector(repository.fleet, repository.root)
     try:
         return attach(host, txid, connect, on_event=on_event, detach=detach)
+    finally:
+        connect.close()
+
+
+def clear_alerts(repository: Repository, hosts: Iterable[Host]) -> dict[str, int]:
+    """Clear the alerts of hosts; return how many each had."""
+    from reconciler.apply.alerts import clear
+    from reconciler.hosts.connect import connector
+
+    connect = connector(repository.fleet, repository.root)
+    try:
+        return {host.name: clear(host, connect) for host in hosts}
+    finally:
+        connect.close()
+
+
+def release_claim(
+    repository: Repository,
+    host: Host,
+    *,
+    epoch: int,
+    reason: str,
+    owner: str,
+    on_wait: Callable[[str | None, str | None], None],
+) -> Released:
+    """Take the claim of an epoch away from whoever has it on one host: all of `recon lock force-release`."""
+    from reconciler.apply.pace import RealPace
+    from reconciler.apply.release import Demand, force_release
+    from reconciler.apply.run import new_run_id
+    from reconciler.hosts.connect import connector
+
+    connect = connector(repository.fleet, repository.root)
+    try:
+        demand = Demand(host=host, epoch=epoch, reason=reason, owner=owner, name=f"release-{new_run_id(RealPace())}")
+        return force_release(demand, connect, on_wait=on_wait)
     finally:
         connect.close()

@@ -3,13 +3,17 @@
 Must not: take a claim, or read one that does not verify as "nobody".
 """
 
+import contextlib
 import json
 from typing import Any, Dict, Optional
 
-from . import fact, files, places
+from . import fact, files, mark, places
+from .executor_unit import running_txid
 from .machine import Machine
 from .plain import clean
 from .record import RecordError, read_record, unseal
+from .systemd import SystemdError
+from .target import target_of
 
 INTERRUPTED = "interrupted by a power cut or reboot; the committed generation booted"
 _RUNNING = ("active", "activating", "reloading", "deactivating")
@@ -28,7 +32,15 @@ def lease(machine: Machine) -> Optional[Dict[str, Any]]:
         "boot_id": clean(_key(body, "boot_id", str)),
         "step": clean(_key(body, "step", str)),
         "since": float(_key(body, "since", (int, float))),
+        "renewed": float(_key(body, "renewed", (int, float))),
+        "ttl_s": float(_key(body, "ttl_s", (int, float))),
     }
+
+
+def unreadable(reason: str, host: str, epoch: int) -> "tuple[str, str, str, str]":
+    """Say REC7150: a claim is there and cannot be read, so it counts as held; what to type takes it away."""
+    fix = f"recon lock force-release {host} --epoch {epoch} --reason TEXT"
+    return "REC7150", "whether somebody has the host cannot be told", reason, fix
 
 
 def hold(machine: Machine) -> Optional[Dict[str, Any]]:
@@ -71,11 +83,24 @@ def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) ->
     active = unit_active in _RUNNING if unit_active is not None else leased.get("value", "unknown") is not None
     newest, last = files.newest_transaction(machine)
     txid = claimed["txid"] if active and claimed else newest
+    if active and unit_active is not None:
+        # A lease may still be that of an executor that died; the unit itself says which transaction it is for.
+        with contextlib.suppress(OSError, SystemdError):
+            txid = running_txid(machine) or txid
     if newest and not active and "unknown" in last and _is_interrupted(machine, newest):
         last = fact.unknown(
             f"transaction {newest} was {INTERRUPTED}; the next apply tidies up: {_plan(machine, newest)}"
         )
-    return {"active": active, "txid": clean(txid) if txid else None, "last": last}
+    target = _target(machine, txid) if active and txid else None
+    return {"active": active, "txid": clean(txid) if txid else None, "last": last, "target": target}
+
+
+def _target(machine: Machine, txid: str) -> Optional[str]:
+    """Return what the transaction that runs makes of the host, None when its order cannot be read."""
+    try:
+        return target_of(read_record(machine, places.transaction(txid) + "/intent.json"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_interrupted(machine: Machine, txid: str) -> bool:
@@ -99,4 +124,4 @@ def is_enrolled(machine: Machine) -> bool:
         installed = machine.listdir(places.AGENTS)
     except FileNotFoundError:
         return False
-    return any(machine.stat(f"{places.AGENTS}/{name}/.ok") is not None for name in installed)
+    return any(mark.is_complete(machine, name) for name in installed)

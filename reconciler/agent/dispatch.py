@@ -14,7 +14,7 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
     Args:
         machine: the host.
-        verb: `observe`, `apply`, `follow` or `execute`.
+        verb: `observe`, `apply`, `follow`, `execute`, `recover`, `release`, `generation`, `watch` or `clear`.
         args: the verb's own arguments.
         ctx: `digest`, `mode` (installed, streamed or simulated) and `bundle` of the agent that runs.
     """
@@ -23,10 +23,26 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
         from . import observe
 
         return observe.observe(machine, args, ctx)
-    if verb == "execute":
+    if verb in ("execute", "recover"):
         from . import executor
 
-        return executor.execute(machine, args["txid"])
+        return executor.execute(machine, args["txid"], recover=verb == "recover")
+    if verb == "watch":
+        from . import watch
+
+        return watch.watch(machine)
+    if verb == "clear":
+        from . import alerts
+
+        return alerts.clear(machine)
+    if verb == "release":
+        from . import release
+
+        return release.release(machine, args)
+    if verb == "generation":
+        from . import generations
+
+        return generations.describe(machine, args.get("number"), str(args.get("host", "HOST")))
     from . import launch
 
     if verb == "apply":

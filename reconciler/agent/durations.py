@@ -10,7 +10,7 @@ from typing import Any, Dict
 
 from . import places
 from .machine import Machine
-from .record import RecordError, read_record, write_record
+from .record import RecordError, make_way, read_record, write_record
 
 _WITHOUT_SERVICE = ("stop", "verify_memory", "trial", "start", "warm")
 
@@ -24,6 +24,7 @@ def remember(machine: Machine, intent: Dict[str, Any], steps_s: Dict[str, float]
     known[started[0]] = round(sum(steps_s.get(step, 0.0) for step in _WITHOUT_SERVICE), 1)
     # A full disk costs an estimate, nothing else.
     with contextlib.suppress(OSError):
+        make_way(machine, places.TIMINGS)
         write_record(machine, places.TIMINGS, known)
 
 

@@ -54,10 +54,10 @@ def managed_files(machine: Machine, expect: Optional[Dict[str, str]] = None) -> 
     """
     found: Dict[str, str] = {}
     for tier, link in (("committed", places.COMMITTED), ("trial", places.TRIAL)):
-        for name in _names(machine, link):
+        for name in names_in(machine, link):
             if name.endswith(stray.QUADLETS):
                 found[f"{link}/{name}"] = tier
-    for name in _names(machine, places.NATIVE):
+    for name in names_in(machine, places.NATIVE):
         if name.startswith("recon-") and not name.endswith(stray.DIRECTORIES):
             found[f"{places.NATIVE}/{name}"] = "native"
     has_trial = machine.stat(places.TRIAL) is not None
@@ -67,7 +67,8 @@ def managed_files(machine: Machine, expect: Optional[Dict[str, str]] = None) -> 
     return [_describe(machine, path, found[path], expect or {}) for path in sorted(found)]
 
 
-def _names(machine: Machine, directory: str) -> List[str]:
+def names_in(machine: Machine, directory: str) -> List[str]:
+    """Return the names in a directory, none when it is not there."""
     try:
         return machine.listdir(directory)
     except FileNotFoundError:
@@ -141,7 +142,11 @@ def _number_in(target: str) -> int:
 
 def manifest(machine: Machine, number: int) -> Dict[str, Any]:
     """Return the manifest of a generation; FileNotFoundError when it was never completed, RecordError when it lies."""
-    return read_record(machine, places.generation(number) + "/manifest.json")
+    path = places.generation(number) + "/manifest.json"
+    found = read_record(machine, path)
+    if found.get("generation", number) != number:
+        raise RecordError(f"{path}: it is of generation {clean(str(found['generation']), 20)}")
+    return found
 
 
 def generation(machine: Machine) -> Optional[Dict[str, Any]]:
@@ -155,7 +160,7 @@ def generation(machine: Machine) -> Optional[Dict[str, Any]]:
         body = fact.value(manifest(machine, number))
     except (OSError, RecordError) as error:
         body = fact.unknown(fact.why(error))
-    return {"number": number, "manifest": body, "boot": _names(machine, places.generation(number) + "/boot.wants")}
+    return {"number": number, "manifest": body, "boot": names_in(machine, places.generation(number) + "/boot.wants")}
 
 
 def live_members(body: Dict[str, Any]) -> List[Dict[str, Any]]:
@@ -168,7 +173,7 @@ def live_members(body: Dict[str, Any]) -> List[Dict[str, Any]]:
 
 def newest_transaction(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
     """Return the newest transaction and its outcome; transaction ids sort by the time they were made."""
-    names = [name for name in _names(machine, places.TRANSACTIONS) if not name.startswith(".")]
+    names = [name for name in names_in(machine, places.TRANSACTIONS) if not name.startswith(".")]
     if not names:
         return None, fact.not_applicable("no transaction was ever run here")
     txid = names[-1]

@@ -16,20 +16,35 @@ _GRAPHICS_ONLY = "G"
 
 def fingerprint(state: Dict[str, Any]) -> str:
     """Return `sha256:<hex>` for an observed state (the dictionary of `model.observed.HostState`)."""
+    return total(parts(state))
+
+
+def total(found: Dict[str, str]) -> str:
+    """Return the one value over the parts."""
+    return "sha256:" + hashlib.sha256(canonical(found)).hexdigest()
+
+
+def parts(state: Dict[str, Any]) -> Dict[str, str]:
+    """Return a short sum for each fact a plan depends on, by a name for people: so it can be said what moved."""
     generation = state["generation"].get("value")
-    covered = {
-        "machine_id": state["identity"]["machine_id"],
-        "boot_id": state["identity"]["boot_id"],
-        "generation": generation["number"] if generation else _word(state["generation"]),
-        "files": [[file["path"], file["body_sha256"], file["tier"]] for file in state["files"].get("value", [])],
-        "files_known": _word(state["files"]),
-        "units": _units(state),
-        "boot": [_word(state["boot_targets"]), sorted(state["boot_targets"].get("value", []))],
-        "holders": _holders(state),
-        "hold": _hold(state),
-        "memory_class": state["memory_class"].get("value", _word(state["memory_class"])),
+    covered: Dict[str, Any] = {
+        "the machine-id": state["identity"]["machine_id"],
+        "the boot": state["identity"]["boot_id"],
+        "the committed generation": generation["number"] if generation else _word(state["generation"]),
+        "the managed files": _word(state["files"]),
+        "the units": _word(state["units"]),
+        "what boots": [_word(state["boot_targets"]), sorted(state["boot_targets"].get("value", []))],
+        "the hold": _hold(state),
+        "the kind of memory": state["memory_class"].get("value", _word(state["memory_class"])),
+        "the claim (somebody else's transaction, or a force-release)": state.get("epoch"),
     }
-    return "sha256:" + hashlib.sha256(canonical(covered)).hexdigest()
+    for file in state["files"].get("value", []):
+        covered[file["path"]] = [file["body_sha256"], file["tier"]]
+    for row in _units(state):
+        covered[row[0]] = row
+    for uuid, row in _holders(state).items():
+        covered[f"who uses {uuid}"] = row
+    return {name: hashlib.sha256(canonical(value)).hexdigest()[:16] for name, value in sorted(covered.items())}
 
 
 def _word(found: Dict[str, Any]) -> str:
@@ -38,10 +53,8 @@ def _word(found: Dict[str, Any]) -> str:
 
 
 def _units(state: Dict[str, Any]) -> List[Any]:
-    if "value" not in state["units"]:
-        return [_word(state["units"])]
     rows = []
-    for unit in state["units"]["value"]:
+    for unit in state["units"].get("value", []):
         condition = _condition(unit)
         # systemd forgets and remembers names that only others mention, as it likes.
         if unit["load"] == "not-found" and condition == "inactive":
@@ -65,24 +78,25 @@ def _condition(unit: Dict[str, Any]) -> str:
     return "up" if unit["active"] in UP else "inactive"
 
 
-def _holders(state: Dict[str, Any]) -> List[Any]:
-    """Return who is on the GPUs and neither of recon, shared nor a desktop: as the planner sees it.
+def _holders(state: Dict[str, Any]) -> Dict[str, List[Any]]:
+    """Return, by GPU, who is on it and neither of recon, shared nor a desktop: as the planner sees it.
 
     Who is gone is nobody (memory is verified before a start anyway).
     """
     if "value" not in state["gpus"]:
-        return [_word(state["gpus"])]
+        return {"the GPUs": [_word(state["gpus"])]}
     shared = {service["unit"] for service in state.get("shared", [])}
-    rows = set()
+    found: Dict[str, List[Any]] = {}
     for gpu in state["gpus"]["value"]:
-        rows.add((gpu["uuid"], _word(gpu["processes"])))
+        row = {_word(gpu["processes"])}
         for process in gpu["processes"].get("value", []):
             unit = process["unit"] or ""
             if process["state"] == "gone" or process["kind"] == _GRAPHICS_ONLY:
                 continue
             if not unit.startswith("recon-") and unit not in shared:
-                rows.add((gpu["uuid"], unit or process["comm"]))
-    return [list(row) for row in sorted(rows)]
+                row.add("by " + (unit or process["comm"]))
+        found[gpu["uuid"]] = sorted(row)
+    return found
 
 
 def _hold(state: Dict[str, Any]) -> Any:

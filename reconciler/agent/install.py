@@ -12,7 +12,7 @@ import importlib.util
 import marshal
 from typing import Any, Dict, List, Optional
 
-from . import places
+from . import mark, places
 from .machine import Machine
 from .wire import RequestError
 
@@ -25,7 +25,7 @@ _CHECKED_HASH = (0b11).to_bytes(4, "little")
 def install(machine: Machine, digest: str, bundle: Optional[Dict[str, str]]) -> str:
     """Make sure the agent of a digest is installed and return its directory."""
     place = f"{places.AGENTS}/{digest}"
-    if machine.stat(place + "/.ok") is not None and bundle is None:
+    if bundle is None and mark.is_complete(machine, digest):
         return place
     if bundle is None:
         raise RequestError("REC7119", "the agent is not installed and was not sent", place, "recon apply again")
@@ -38,9 +38,16 @@ def install(machine: Machine, digest: str, bundle: Optional[Dict[str, str]]) -> 
         machine.write(f"{place}/{name}", data)
         machine.write(_cache_path(f"{place}/{name}"), byte_code(data, f"{place}/{name}"))
     # Last: what has no mark is not complete and is never run.
-    machine.write(place + "/.ok", digest.encode() + b"\n")
+    machine.write(place + "/.ok", mark.content(digest))
     _prune(machine, digest)
     return place
+
+
+def make_current(machine: Machine, place: str) -> None:
+    """Let the watchdog's unit, which names no digest, run this agent from now on; it is one rename."""
+    found = machine.stat(places.CURRENT_AGENT)
+    if found is None or found.kind != "link" or machine.read_link(places.CURRENT_AGENT) != place:
+        machine.symlink(place, places.CURRENT_AGENT)
 
 
 def byte_code(source: bytes, path: str) -> bytes:
@@ -59,8 +66,9 @@ def _prune(machine: Machine, current: str) -> None:
     """Remove agents older than the last three; one that may still run is among those."""
     ages: List[Any] = []
     for name in machine.listdir(places.AGENTS):
-        mark = machine.stat(f"{places.AGENTS}/{name}/.ok")
-        if name != current and mark is not None:
-            ages.append((mark.mtime_ns, name))
+        path = f"{places.AGENTS}/{name}"
+        found = machine.stat(path + "/.ok") if path != places.CURRENT_AGENT else None
+        if name != current and found is not None:
+            ages.append((found.mtime_ns, name))
     for _, name in sorted(ages)[: max(0, len(ages) - (KEEP - 1))]:
         machine.remove_tree(f"{places.AGENTS}/{name}")

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from . import files, outcome, places, step_trial, step_undo, systemd
+from . import files, hooks, outcome, places, step_trial, step_undo, systemd
 from .claims import INTERRUPTED
 from .outcome import End
-from .record import RecordError
-from .txn import Run
+from .record import RecordError, read_record
+from .txn import Run, stopping
 
 _LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
 REPLACED = "its executor ended before it did, and another transaction took its place"
@@ -66,4 +66,14 @@ def _end_of(run: Run, txid: str, reason: str) -> End:
     if undo["from"] == committed and step_undo.put_back(run.machine, undo):
         systemd.daemon_reload(run.machine)
     run.machine.remove_tree(places.generation(number))
+    _tell_hooks(run, txid)
     return End("aborted", reason, "REC7116")
+
+
+def _tell_hooks(run: Run, txid: str) -> None:
+    """Tell the covens that were on their way out: a gateway that was closed for them is still closed."""
+    try:
+        intent = read_record(run.machine, places.transaction(txid) + "/intent.json")
+    except (OSError, RecordError):
+        return
+    hooks.on_the_way_back(run, [move for move in intent["moves"] if stopping(move)])

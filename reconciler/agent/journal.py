@@ -1,20 +1,24 @@
 """The journal of a transaction: one line per event, durable before the effect that it announces.
 
 It says who did what and why. It is never read back to decide anything: what is true is the committed symlink, systemd
-and the GPU. A torn last line, as a power cut leaves it, is no event.
+and the GPU. A torn last line, as a power cut leaves it, is no event; a line that was changed is told, and no event
+either.
 
 Must not: decide, or swallow a failure to write: an effect that cannot be announced must not happen.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any, Dict, List, Optional
 
+from . import lines
+from .lines import Lines
 from .machine import Machine
 from .plain import clean
+from .record import set_aside
 
 _READ_LIMIT = 16 << 20
+_AT = "boottime_s"
 
 
 class Journal:
@@ -23,42 +27,84 @@ class Journal:
     def __init__(self, machine: Machine, path: str) -> None:
         self._machine = machine
         self._path = path
-        earlier = read_events(machine, path, 0)
-        self.resumed = bool(earlier)
-        # A writer that was killed may have left half a line behind; the newline ends it.
-        self._lead = "\n" if machine.stat(path) is not None else ""
+        self._found: Optional[Lines] = read_journal(machine, path)
+        earlier = _events(self._found) if self._found else []
+        # A file that is there was begun by somebody, whatever is left of what was written in it.
+        self.resumed = self._found is not None and bool(earlier or self._found.bad or self._found.torn)
+        self._failed = False
+        self._last = self._found.last if self._found else ""
         self._seq = earlier[-1]["seq"] if earlier else 0
-        # The clock goes on from the last event, so that times never run backwards within one journal.
-        self._zero = machine.monotonic() - (earlier[-1]["t"] if earlier else 0.0)
+        # The clock goes on from the last event, so that times never run backwards within one journal; how long nobody
+        # wrote is in it, as far as the host has not booted in between.
+        self._zero = machine.monotonic() - (earlier[-1]["t"] + self._silence(earlier[-1]) if earlier else 0.0)
+
+    @property
+    def count(self) -> int:
+        """Return the number of the last event."""
+        return int(self._seq)
 
     def say(self, step: str, status: str, text: str, slot: Optional[str] = None) -> None:
         """Append one event and return when it is on disk."""
-        self._seq += 1
+        if self._failed:
+            self._look_again()
+        self._make_whole()
+        self._append(step, status, text, slot)
+
+    def _append(self, step: str, status: str, text: str, slot: Optional[str]) -> None:
         event = {
-            "seq": self._seq,
+            "seq": self._seq + 1,
             "t": round(self._machine.monotonic() - self._zero, 3),
             "step": step,
             "slot": slot,
             "status": status,
             "text": clean(text, 1000),
+            _AT: round(self._machine.boottime(), 3),
         }
-        line = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
-        self._machine.append(self._path, f"{self._lead}{line}\n".encode())
-        self._lead = ""
+        data, digest = lines.line(event, self._last)
+        # A full disk may take half of it: until the whole line is written, nobody knows what is there.
+        self._failed = True
+        self._machine.append(self._path, data)
+        self._seq, self._last, self._failed = self._seq + 1, digest, False
+
+    def _look_again(self) -> None:
+        """Go on from what is really there, after an event could not be written."""
+        self._found, self._failed = read_journal(self._machine, self._path), False
+        if self._found is not None:
+            self._last = self._found.last
+            self._seq = max((event["seq"] for event in _events(self._found)), default=0)
+
+    def _silence(self, last: Dict[str, Any]) -> float:
+        now = self._machine.boottime()
+        return max(0.0, now - float(last.get(_AT, now)))
+
+    def _make_whole(self) -> None:
+        """Before the first line of this writer: cut off half a line, put a damaged journal aside and say so."""
+        found, self._found = self._found, None
+        if found is None or not (found.bad or found.torn):
+            return
+        events = [lines.body_of(raw) for raw in found.good]
+        data, self._last = lines.again(events)
+        aside = set_aside(self._machine, self._path) if found.bad else None
+        self._machine.write(self._path, data)
+        if aside is not None:
+            self._append("resume", "progress", f"the journal was damaged: {found.problem}; kept as {aside}", None)
+
+
+def read_journal(machine: Machine, path: str) -> Optional[Lines]:
+    """Return the lines of a journal, None when there is none."""
+    try:
+        return lines.read_lines(machine.read(path, _READ_LIMIT))
+    except FileNotFoundError:
+        return None
 
 
 def read_events(machine: Machine, path: str, after_seq: int) -> List[Dict[str, Any]]:
     """Return the events after a number, in order; none when there is no journal yet."""
-    try:
-        data = machine.read(path, _READ_LIMIT)
-    except FileNotFoundError:
-        return []
-    events: List[Dict[str, Any]] = []
-    for line in data.split(b"\n"):
-        try:
-            event = json.loads(line.decode("utf-8"))
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("seq"), int) and event["seq"] > after_seq:
-            events.append(event)
-    return events
+    found = read_journal(machine, path)
+    news = [event for event in _events(found) if event["seq"] > after_seq] if found else []
+    return [{key: value for key, value in event.items() if key != _AT} for event in news]
+
+
+def _events(found: Lines) -> List[Dict[str, Any]]:
+    bodies = [lines.body_of(raw) for raw in found.good]
+    return [body for body in bodies if isinstance(body.get("seq"), int)]

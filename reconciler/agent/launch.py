@@ -8,42 +8,48 @@ Must not: do a step of a transition.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Dict, List, Optional
 
-from . import claims, install, places, systemd, versions
+from . import claims, install, lease, places, versions
+from .executor_unit import DESCRIPTION, TXID, is_active, running_txid
 from .journal import read_events
 from .machine import Machine
 from .outcome import read_outcome
 from .plain import clean
-from .record import RecordError, canonical, read_record, write_record
+from .record import RecordError, canonical, make_way, read_record, write_record
+from .target import target_of
 from .wire import RequestError
 
 PYTHON = "/usr/bin/python3"
-_TXID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 _LAUNCH_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 5.0
 _POLL_S = 0.05
 _GATHER_S = 0.15
 _RECHECK_S = 0.5
-# Where systemd puts the executor's processes; it may be told to put them elsewhere, and then it is asked.
-_GROUP = f"/system.slice/{places.EXECUTOR}"
 
 
 def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[str, Any]:
-    """Install the agent, write the intent, start the executor; one that runs already for this transaction is joined."""
+    """Install the agent, write the intent, start the executor; one that runs already for this transaction is joined.
+
+    Who comes second is told who was first, and whether that transaction does what was wanted anyway (`joins`).
+    """
     intent = args.get("intent")
     if not isinstance(intent, dict) or intent.get("protocol") != 1:
         raise RequestError("REC5016", "the agent does not know this request", "apply without intent", "update recon")
     txid = checked(intent.get("txid"))
     if _is_known(machine, txid, intent) or _runs(machine, txid):
         return {"launched": True, "txid": txid}
-    if _is_active(machine):
-        return _busy(machine)
+    if is_active(machine):
+        return _busy(machine, intent)
+    unreadable = _unreadable(machine, intent)
+    if unreadable is not None:
+        return unreadable
     place = _installed(machine, ctx)
+    install.make_current(machine, place)
     versions.remember(machine)
     began = machine.stat(places.transaction(txid)) is not None
     machine.mkdir(places.transaction(txid), 0o700)
+    make_way(machine, places.transaction(txid) + "/intent.json")
     write_record(machine, places.transaction(txid) + "/intent.json", intent, 0o600)
     done = machine.run(launch_argv(place, txid), _LAUNCH_TIMEOUT_S)
     if done.rc == 0:
@@ -51,8 +57,8 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
     if not began:
         # This transaction never was. What an executor of it that died has left stays: it tells how to go back.
         machine.remove_tree(places.transaction(txid))
-    if _is_active(machine):
-        return _busy(machine)  # somebody was faster between our look and systemd's
+    if is_active(machine):
+        return _busy(machine, intent)  # somebody was faster between our look and systemd's
     text = clean(done.err) or f"exit status {done.rc}"
     raise RequestError("REC7117", "the host would not start the executor", text, "systemctl status recon-executor")
 
@@ -61,9 +67,11 @@ def launch_argv(place: str, txid: str) -> List[str]:
     """Return the words that start the executor.
 
     Never with a pipe to this connection: its death would end the transition. ExecStopPost runs however the executor
-    ended; with an outcome written it does nothing, without one it brings the host to an end state.
+    ended; with an outcome written it does nothing, without one it brings the host to an end state. It never begins.
+    KillMode: what a dead executor left running (a pull, a hook) is killed at once, or its successor would wait for it.
     """
     program = [PYTHON, "-I", "-S", place, "execute", txid]
+    after = [*program[:-2], "recover", txid]
     return [
         "systemd-run",
         f"--unit={places.EXECUTOR}",
@@ -71,11 +79,12 @@ def launch_argv(place: str, txid: str) -> List[str]:
         "--no-block",
         "--no-ask-password",
         "--service-type=exec",
-        f"--description=recon transaction {txid}",
+        f"--description={DESCRIPTION}{txid}",
         "--property=StandardOutput=journal",
         "--property=StandardError=journal",
         "--property=TimeoutStopSec=infinity",
-        "--property=ExecStopPost=" + " ".join(program),
+        "--property=KillMode=mixed",
+        "--property=ExecStopPost=" + " ".join(after),
         *program,
     ]
 
@@ -93,7 +102,7 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     rechecked = False
     while True:
         # In this order: an executor that ends between two looks has written its outcome before it went.
-        active = _is_active(machine)
+        active = is_active(machine)
         outcome = read_outcome(machine, txid)
         events = read_events(machine, path, after)
         reply = {"events": events, "outcome": outcome, "active": active}
@@ -115,7 +124,7 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
 
 def checked(txid: Any) -> str:
     """Return a transaction id that is safe in a path and on a command line."""
-    if not isinstance(txid, str) or not _TXID.match(txid):
+    if not isinstance(txid, str) or not TXID.match(txid):
         raise RequestError("REC5016", "the agent does not know this request", "not a transaction id", "update recon")
     return txid
 
@@ -138,24 +147,49 @@ def _is_known(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
 
 
 def _runs(machine: Machine, txid: str) -> bool:
-    lease = _lease(machine)
-    return lease is not None and lease["txid"] == txid and _is_active(machine)
+    return running_txid(machine) == txid and is_active(machine)
 
 
-def _is_active(machine: Machine) -> bool:
-    # A process of its own is proof, and a look at one file; systemctl takes ten milliseconds of two programs.
-    if systemd.is_populated(machine, _GROUP):
-        return True
-    shown = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
-    # Queued counts: systemd-run returns before the unit has begun.
-    return shown is not None and (shown.active not in ("inactive", "failed") or bool(shown.job))
+def _busy(machine: Machine, intent: Dict[str, Any]) -> Dict[str, Any]:
+    """Tell who has the host, since when and what they do; the executor may not have written a word yet."""
+    txid = running_txid(machine)
+    held = _lease(machine)
+    running = _order(machine, txid) if txid else None
+    if held is not None and txid in (None, held["txid"]):
+        told = {**held, "age_s": round(machine.boottime() - held["since"], 1)}
+    elif running is not None:
+        told = {"owner": clean(str(running["owner"])), "txid": txid, "step": "launch", "age_s": 0.0}
+    else:
+        return {"launched": False, "lease": None}
+    answer: Dict[str, Any] = {"launched": False, "lease": told}
+    wanted = _target(intent)
+    if running is not None and wanted is not None and _target(running) == wanted:
+        answer["joins"] = txid
+    return answer
 
 
-def _busy(machine: Machine) -> Dict[str, Any]:
-    lease = _lease(machine)
-    if lease is not None:
-        lease = {**lease, "age_s": round(machine.boottime() - lease["since"], 1)}
-    return {"launched": False, "lease": lease}
+def _unreadable(machine: Machine, intent: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Refuse while there is a lease nobody can read: it may be somebody's, so it is held until a person says not."""
+    try:
+        claims.lease(machine)
+    except (OSError, ValueError) as error:
+        texts = claims.unreadable(str(error), clean(str(intent.get("host", "HOST")), 200), lease.current(machine))
+        return {"launched": False, "lease": None, "problem": dict(zip(("code", "summary", "detail", "fix"), texts))}
+    return None
+
+
+def _order(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
+    try:
+        return read_record(machine, places.transaction(txid) + "/intent.json")
+    except (OSError, RecordError):
+        return None
+
+
+def _target(intent: Dict[str, Any]) -> Optional[str]:
+    try:
+        return target_of(intent)
+    except (KeyError, TypeError):
+        return None
 
 
 def _lease(machine: Machine) -> Optional[Dict[str, Any]]:

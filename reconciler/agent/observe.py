@@ -13,20 +13,23 @@ from . import (
     cdi,
     claims,
     covens,
+    damage,
     durations,
     fact,
     files,
+    fingerprint,
     gpu,
     health,
     images,
+    lease,
     memory,
     places,
     running,
     stray,
     systemd,
     versions,
+    watch_fact,
 )
-from .fingerprint import fingerprint
 from .machine import Machine
 from .plain import clean
 from .systemd import SystemdError, UnitState
@@ -34,6 +37,7 @@ from .systemd import SystemdError, UnitState
 PROTOCOL = 1
 _GPU_SHARE = 0.5
 _GPU_TIMEOUT_S = 10.0
+_COMING_AND_GOING = (places.EXECUTOR, places.WATCHDOG_SERVICE)
 
 Probe = Callable[[], Any]
 
@@ -93,9 +97,13 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "hold": local["hold"],
         "executor": claims.executor(machine, executor_unit, local["lease"]),
         "timings": durations.recall(machine),
+        "watchdog": watch_fact.watchdog(machine, local["generation"]),
         "notes": seen.notes,
+        "epoch": local["epoch"],
+        "damaged": damage.survey(machine),
     }
-    state["fingerprint"] = fingerprint(state)
+    state["fingerprint_parts"] = fingerprint.parts(state)
+    state["fingerprint"] = fingerprint.total(state["fingerprint_parts"])
     state["agent"] = {"digest": ctx.get("digest", ""), "mode": ctx["mode"], "probes_ms": timings}
     state["agent"]["elapsed_ms"] = _ms(machine, began)
     return state
@@ -129,6 +137,7 @@ def _local(machine: Machine, expect: Dict[str, str]) -> Dict[str, fact.Fact]:
         "boot_targets": fact.attempt(lambda: stray.boot_targets(machine)),
         "lease": fact.attempt(lambda: claims.lease(machine)),
         "hold": fact.attempt(lambda: claims.hold(machine)),
+        "epoch": fact.attempt(lambda: lease.current(machine)),
     }
 
 
@@ -200,11 +209,11 @@ def _together(machine: Machine, probes: Dict[str, Probe], timings: Dict[str, flo
 
 
 def _units(machine: Machine, shown: fact.Fact) -> fact.Fact:
-    """Return our units; the executor's own is left out, for it is there only while somebody looks on its behalf."""
+    """Return our units without the two that come and go by themselves: the executor's and the watchdog's service."""
     if "value" not in shown:
         return shown
     ours = [unit for name, unit in sorted(shown["value"].items()) if name.startswith("recon-")]
-    return fact.value([_unit(machine, unit) for unit in ours if unit.name != places.EXECUTOR])
+    return fact.value([_unit(machine, unit) for unit in ours if unit.name not in _COMING_AND_GOING])
 
 
 def _unit(machine: Machine, unit: UnitState) -> Dict[str, Any]:

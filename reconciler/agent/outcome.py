@@ -6,18 +6,16 @@ Must not: decide which end it was.
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import durations, files, places, step_undo, systemd
+from . import alerts, durations, files, history, places, step_undo, systemd
 from .journal import read_events
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, read_record, write_record
+from .record import RecordError, make_way, read_record, write_record
 from .txn import Run
 
 KEEP = 20
-_HISTORY_LIMIT = 64 << 20
 _BLANK = {
     "host": "",
     "owner": "",
@@ -46,9 +44,10 @@ def path_of(txid: str) -> str:
 def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     """Return the outcome of a transaction, None when it has none that verifies."""
     try:
-        return read_record(machine, path_of(txid))
+        found = read_record(machine, path_of(txid))
     except (OSError, RecordError):
         return None
+    return found if found.get("txid", txid) == txid else None
 
 
 def proceed(host: str) -> str:
@@ -58,6 +57,7 @@ def proceed(host: str) -> str:
 
 def conclude(run: Run, end: End) -> Dict[str, Any]:
     """Write the outcome, then the history, give the claim back, and drop the books of long ago."""
+    run.give_room()
     outcome: Dict[str, Any] = {
         **_described(run.machine, run.intent, end),
         "txid": run.txid,
@@ -65,8 +65,15 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
         "elapsed_s": round(run.machine.monotonic() - run.started, 3),
         "steps_s": run.steps_s,
         "logs": run.logs,
+        "attempts": run.attempts,
+        "epoch": run.lease.epoch if run.lease else None,
+        "events": run.journal.count,
     }
+    run.machine.hold(None)  # what follows is book-keeping, and the lease is about to be withdrawn
     _write(run.machine, outcome)
+    if end.state == "held":
+        text, fix = outcome["reason"], outcome["fix"] or proceed(run.intent["host"])
+        alerts.raise_alert(run.machine, by="executor", code=end.code or "REC7190", about=run.txid, text=text, fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError):
@@ -90,6 +97,7 @@ def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
         "elapsed_s": float(events[-1]["t"]) if events else 0.0,
         "steps_s": {},
         "logs": {},
+        "events": int(events[-1]["seq"]) if events else 0,
     }
     _write(machine, outcome)
     return outcome
@@ -103,8 +111,8 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
         undo = step_undo.read_undo(machine, txid)
     line = {key: value for key, value in outcome.items() if key != "logs"}
     line["from_generation"] = undo["from"] if undo else outcome["committed"]
-    if not _is_in_history(machine, txid):
-        machine.append(places.HISTORY, (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode())
+    if not history.has(machine, txid):
+        history.append(machine, line)
     try:
         lease = read_record(machine, places.LEASE)
     except (OSError, RecordError):
@@ -114,6 +122,7 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
 
 
 def _write(machine: Machine, outcome: Dict[str, Any]) -> None:
+    make_way(machine, path_of(outcome["txid"]))
     write_record(machine, path_of(outcome["txid"]), outcome)
     settle(machine, outcome)
 
@@ -132,14 +141,6 @@ def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, 
         "source_commit": intent["source_commit"],
         "plan_digest": intent["plan_digest"],
     }
-
-
-def _is_in_history(machine: Machine, txid: str) -> bool:
-    try:
-        history = machine.read(places.HISTORY, _HISTORY_LIMIT)
-    except FileNotFoundError:
-        return False
-    return f'"txid":{json.dumps(txid)}'.encode() in history
 
 
 def _prune(machine: Machine, running: str) -> None:

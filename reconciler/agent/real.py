@@ -1,8 +1,7 @@
 """This computer, behind the agent's seam: durable files, bounded programs, bounded HTTP, the GPU in a child.
 
-A write is done when it survives a power cut: the data and the directory entry are both synced before a call returns.
-Nothing is ever written through a symlink. What may hang (programs, HTTP, NVML, /proc of a stuck process) has a deadline
-and is left behind when it cannot be stopped.
+How a write survives a power cut is in `durable`. What may hang (programs, HTTP, NVML, /proc of a stuck process) has a
+deadline and is left behind when it cannot be stopped.
 
 Must not: hold any decision.
 """
@@ -12,20 +11,22 @@ import fcntl
 import os
 import re
 import stat as stat_bits
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from . import bounded, gpu_child, programs, web
-from .machine import BusyError, Completed, Machine, Response, Stat
+from .durable import DurableMachine
+from .machine import BusyError, Completed, Response, Stat
 
 _MAY_HANG = re.compile(r"^/proc/(\d+|driver)/")
 _HANG_S = 2.0
 _PIECE = 1 << 20
 
 
-class RealMachine(Machine):
+class RealMachine(DurableMachine):
     """See `machine.Machine` for what each call promises."""
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:
@@ -51,69 +52,12 @@ class RealMachine(Machine):
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 
-    def mkdir(self, path: str, mode: int = 0o755) -> None:
-        if os.path.isdir(path):
-            return
-        parent = os.path.dirname(path)
-        self.mkdir(parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, mode)
-            os.chmod(path, mode)  # a umask of the login must not decide
-        _sync_directory(parent)
-
-    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        temporary = _temporary(path)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def poke(self, path: str, data: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            try:
-                _write_all(fd, data)
-                os.fchmod(fd, mode)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(os.path.dirname(path))
-
-    def append(self, path: str, data: bytes) -> None:
-        is_new = not os.path.lexists(path)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            _write_all(fd, data)
-            os.fsync(fd)
+            self._write_all(fd, data)
         finally:
             os.close(fd)
-        if is_new:
-            _sync_directory(os.path.dirname(path))
-
-    def symlink(self, target: str, path: str) -> None:
-        temporary = _temporary(path)
-        os.symlink(target, temporary)
-        try:
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(os.path.dirname(path))
-
-    def remove(self, path: str) -> None:
-        try:
-            os.unlink(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        _sync_directory(os.path.dirname(path))
-
-    def remove_tree(self, path: str) -> None:
-        import shutil  # slow to import, and an observation never needs it
-
-        if not os.path.lexists(path):
-            return
-        shutil.rmtree(path)
-        _sync_directory(os.path.dirname(path))
 
     def run(
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: Optional[Dict[str, str]] = None
@@ -130,6 +74,11 @@ class RealMachine(Machine):
 
     def begin_gpu_facts(self, timeout_s: float) -> Callable[[], Dict[str, Any]]:
         return gpu_child.begin(timeout_s)
+
+    def log_error(self, text: str) -> None:
+        # Units of ours have their stderr in the journal, and systemd reads the priority off the line.
+        sys.stderr.write(f"<3>{text}\n")
+        sys.stderr.flush()
 
     def lock(self, path: str) -> "AbstractContextManager[None]":
         return _locked(path)
@@ -167,26 +116,6 @@ def _read(path: str, limit: int) -> bytes:
         return b"".join(pieces)
     finally:
         os.close(fd)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _temporary(path: str) -> str:
-    """Name a file beside `path` that neither systemd nor Quadlet reads should a power cut leave it there."""
-    directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}.recon-{os.urandom(6).hex()}")
 
 
 def _kind(mode: int) -> str:

@@ -5,9 +5,9 @@ Must not: change anything; whatever this step finds wrong, the host stays as it 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import lease, observe, places
+from . import claims, lease, observe, places
 from .lease import LeaseError
 from .txn import HaltError, Run, known
 
@@ -19,6 +19,7 @@ def claim(run: Run) -> None:
     with run.step("claim", f"claiming the host for {run.intent['owner']}", guarded=False):
         run.state = look(run)
         _refuse_hold(run.state["hold"])
+        _refuse_unreadable(run)
         take(run)
         run.old_generation = committed_number(run.state)
         if run.state["fingerprint"] != run.intent["fingerprint"]:
@@ -70,8 +71,15 @@ def _refuse_hold(fact: Dict[str, Any]) -> None:
         raise HaltError("REC7111", text, fix=f"ask {hold['owner']} to lift the hold", state="locked")
 
 
+def _refuse_unreadable(run: Run) -> None:
+    reason = run.state["lease"].get("unknown")
+    if reason is not None:
+        code, summary, detail, fix = claims.unreadable(reason, run.intent["host"], lease.current(run.machine))
+        raise HaltError(code, f"{summary}: {detail}", fix=fix, state="locked")
+
+
 def _what_moved(run: Run) -> str:
-    """Name what can be told: the plan's side of the comparison is only its sum."""
+    """Name what moved: by the sums of the single facts, and in words where both sides are known."""
     moved: List[str] = []
     if run.old_generation != run.intent["from_generation"]:
         was, now = run.intent["from_generation"], run.old_generation
@@ -82,6 +90,21 @@ def _what_moved(run: Run) -> str:
             unit = units.get(member["unit"])
             if unit is None or unit["active"] != "active":
                 moved.append(f"{member['unit']} is {unit['active'] if unit else 'gone'}")
+    moved += [f"{name} {how}" for name, how in _parts_moved(run) if not any(text.startswith(name) for text in moved)]
     unread = [name for name in ("gpus", "units", "files") if "unknown" in run.state[name]]
     moved += [f"{name} cannot be read now: {run.state[name]['unknown']}" for name in unread]
     return "; ".join(moved) or "a unit, a managed file, what boots or who uses the GPU changed since"
+
+
+def _parts_moved(run: Run) -> Iterator[Tuple[str, str]]:
+    planned: Dict[str, str] = run.intent.get("fingerprint_parts") or {}
+    found: Dict[str, str] = run.state["fingerprint_parts"] if planned else {}
+    for name in sorted({*planned, *found}):
+        if name == "the committed generation" and run.old_generation != run.intent["from_generation"]:
+            continue
+        if name not in planned:
+            yield name, "is new"
+        elif name not in found:
+            yield name, "is gone"
+        elif planned[name] != found[name]:
+            yield name, "is not as it was"

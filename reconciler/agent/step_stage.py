@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List
 
-from . import files, generator, places, step_undo
+from . import files, generator, history, lease, places, step_undo, watch_timer
 from .preflight import check_before
-from .record import write_record
+from .record import RecordError, read_record, set_aside, write_record
+from .target import described
 from .txn import HaltError, Run
 
 UNITS_DIRECTORY = "units"
@@ -58,19 +59,27 @@ def is_nothing_to_do(run: Run) -> bool:
         manifest = files.manifest(run.machine, run.old_generation)
     except (OSError, ValueError):
         return False
-    same = all(manifest.get(key) == value for key, value in _described(intent).items())
-    return same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
+    same = all(manifest.get(key) == value for key, value in described(intent).items())
+    stands = same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
+    return stands and watch_timer.is_as_wanted(run)
 
 
 def next_generation(run: Run) -> int:
     """Return a number that no generation ever had here, and remember it, so that none has it again."""
-    names = _listdir(run, places.GENERATIONS)
-    numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
-    with contextlib.suppress(FileNotFoundError):
-        text = run.machine.read(places.LAST_GENERATION, 64).strip()
-        numbers.append(int(text) if text.isdigit() else 0)
-    number = max([*numbers, run.old_generation or 0]) + 1
-    run.machine.write(places.LAST_GENERATION, f"{number}\n".encode())
+    machine = run.machine
+    numbers = [*lease.generations(machine), run.old_generation or 0]
+    try:
+        numbers.append(int(read_record(machine, places.LAST_GENERATION)["generation"]))
+    except FileNotFoundError:
+        pass
+    except (RecordError, KeyError, TypeError, ValueError):
+        run.note(
+            f"what {places.LAST_GENERATION} said is not believed; kept as {set_aside(machine, places.LAST_GENERATION)}"
+        )
+    # Asked too, for that file may have been lost or restored: the history says what was committed.
+    numbers += [line["committed"] for line in history.recent(machine) if isinstance(line.get("committed"), int)]
+    number = max(numbers) + 1
+    write_record(machine, places.LAST_GENERATION, {"generation": number})
     return number
 
 
@@ -92,27 +101,19 @@ def _write_generation(run: Run) -> None:
         machine.symlink(f"{places.NATIVE}/{target}", f"{directory}/{BOOT_DIRECTORY}/{target}")
     body: Dict[str, Any] = {
         "generation": run.new_generation,
+        # What a way back by hand goes to: the one committed now, not the one with the next lower number.
+        "previous": run.old_generation,
         "txid": intent["txid"],
         "fleet": intent["fleet"],
         "host": intent["host"],
         "owner": intent["owner"],
         "source_commit": intent["source_commit"],
         "plan_digest": intent["plan_digest"],
+        "epoch": run.lease.epoch if run.lease else 0,
     }
-    body.update(_described(intent))
+    body.update(described(intent))
     # Last: a generation without its manifest is not one.
     write_record(machine, f"{directory}/{MANIFEST}", body)
-
-
-def _described(intent: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what a manifest says about a generation's content."""
-    return {
-        "live": intent["manifest_live"],
-        "groups": intent["groups"],
-        "residents": intent["residents"],
-        "boot": sorted(intent["boot"]),
-        "files": {file["name"]: file["body_sha256"] for file in [*intent["quadlets"], *intent["natives"]]},
-    }
 
 
 def _check_generated(run: Run) -> None:
@@ -138,6 +139,7 @@ def _replace_natives(run: Run) -> None:
     links = {path: target for path, target in _LINKS.items() if link_target(run, path) != target}
     masked = [path for path in (f"{places.NATIVE}/{file['name']}" for file in changed) if _is_link(run, path)]
     undo = {
+        "txid": run.txid,
         "generation": run.new_generation,
         "from": run.old_generation,
         "natives": {file["name"]: native_text(run, file["name"]) for file in changed},

@@ -12,7 +12,8 @@ from typing import Any, Dict, Optional
 
 from . import places, systemd
 from .machine import Machine
-from .record import read_record
+from .plain import clean
+from .record import RecordError, read_record
 from .txn import Run
 
 
@@ -24,9 +25,12 @@ def record_path(txid: str) -> str:
 def read_undo(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     """Return what a transaction replaced, None when it never came that far; an error when the record does not say."""
     try:
-        return read_record(machine, record_path(txid))
+        found = read_record(machine, record_path(txid))
     except FileNotFoundError:
         return None
+    if found.get("txid", txid) != txid:
+        raise RecordError(f"{record_path(txid)}: it is of transaction {clean(str(found['txid']), 80)}")
+    return found
 
 
 def has_undo(machine: Machine, txid: str) -> bool:
@@ -39,9 +43,10 @@ def has_undo(machine: Machine, txid: str) -> bool:
 
 def unstage(run: Run) -> None:
     """Make the host's files what they were before stage; loaded units are made to match when a file was replaced."""
-    if restore_natives(run):
-        systemd.daemon_reload(run.machine)
-    remove_generation(run)
+    with run.machine.lowered():
+        if restore_natives(run):
+            systemd.daemon_reload(run.machine)
+        remove_generation(run)
 
 
 def restore_natives(run: Run) -> bool:

@@ -108,6 +108,14 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def description(machine: Machine, unit: str, timeout_s: float = SHOW_TIMEOUT_S) -> str:
+    """Return what a unit says it is; its own name when it says nothing."""
+    done = machine.run(["systemctl", "show", "--property=Description", "--", unit], timeout_s)
+    if done.rc != 0:
+        raise SystemdError(f"systemctl show: {_said(done)}")
+    return done.out.decode("utf-8", "backslashreplace").strip().partition("=")[2]
+
+
 def version(machine: Machine, timeout_s: float = SHOW_TIMEOUT_S) -> int:
     """Return the version of the systemd that runs (the programs on disk may be newer).
 
@@ -188,6 +196,21 @@ def stop(machine: Machine, units: Sequence[str]) -> None:
         machine.sleep(REFUSED_POLL_S)
         done = machine.run(argv, JOB_TIMEOUT_S)
     _check(argv, done)
+
+
+def restart(machine: Machine, unit: str) -> None:
+    """Queue the restart of a unit that holds no process (a timer)."""
+    _must(machine, ["systemctl", "restart", "--no-block", "--job-mode=fail", unit], JOB_TIMEOUT_S)
+
+
+def kill(machine: Machine, units: Sequence[str]) -> None:
+    """Send SIGKILL to everything in the control groups of units, whatever it is to them."""
+    _must(machine, ["systemctl", "kill", "--kill-whom=all", "--signal=SIGKILL", "--", *units], JOB_TIMEOUT_S)
+
+
+def end(machine: Machine, unit: str) -> None:
+    """Queue the stop of a unit of ours whatever else is queued for it."""
+    _must(machine, ["systemctl", "stop", "--no-block", unit], JOB_TIMEOUT_S)
 
 
 def start_target(machine: Machine, target: str) -> None:

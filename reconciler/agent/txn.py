@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from typing import Any, Dict, List, Optional, Set
 
 from . import places
+from .fence import Fenced
 from .journal import Journal
 from .lease import Lease, LeaseError
 from .machine import Machine
 
 _NEWS_S = 5.0
+_ROOM = "room"
+_ROOM_BYTES = 256 << 10
 _SAME_S = 30.0
 
 
@@ -32,16 +35,20 @@ class HaltError(Exception):
         self.fix = fix
         self.state = state
         self.units: List[str] = []
+        # Whether starting again may help: what came up did not stay, or did not answer as it should.
+        self.again = False
+        # Whether something was given up that did not come up.
+        self.gave_up = False
 
 
 class Run:
     """The state of one executor run. Steps read and write it; nothing of it outlives the process but the journal."""
 
     def __init__(self, machine: Machine, intent: Dict[str, Any], journal: Journal) -> None:
-        self.machine = machine
+        self.machine = Fenced(machine)
         self.intent = intent
         self.journal = journal
-        self.lease: Optional[Lease] = None
+        self._lease: Optional[Lease] = None
         self.state: Dict[str, Any] = {}
         self.old_generation: Optional[int] = None
         self.new_generation: Optional[int] = None
@@ -55,6 +62,8 @@ class Run:
         self.on_trial = False
         self.steps_s: Dict[str, float] = {}
         self.logs: Dict[str, List[str]] = {}
+        # As `model.outcome.Attempts`, one for each thing that was brought up or back.
+        self.attempts: List[Dict[str, Any]] = []
         self.started_at = machine.wall()
         self.started = machine.monotonic()
         self._told = ("", self.started)
@@ -64,6 +73,16 @@ class Run:
     def txid(self) -> str:
         """Return the name of this transaction."""
         return str(self.intent["txid"])
+
+    @property
+    def lease(self) -> Optional[Lease]:
+        """Return the claim, None before there is one."""
+        return self._lease
+
+    @lease.setter
+    def lease(self, lease: Optional[Lease]) -> None:
+        self._lease = lease
+        self.machine.hold(lease)
 
     @property
     def is_disturbed(self) -> bool:
@@ -77,11 +96,21 @@ class Run:
             raise RuntimeError("no generation was staged")
         return places.generation(self.new_generation)
 
+    def take_room(self) -> None:
+        """Keep room for the end of this transaction: a disk that fills up meanwhile must not leave it without one."""
+        self.machine.write(f"{places.transaction(self.txid)}/{_ROOM}", b"\0" * _ROOM_BYTES, 0o600)
+
+    def give_room(self) -> None:
+        """Free the room that was kept; to be called before the way back and before the outcome is written."""
+        with contextlib.suppress(OSError):
+            self.machine.remove(f"{places.transaction(self.txid)}/{_ROOM}")
+
     @contextlib.contextmanager
     def step(self, name: str, text: str, slot: Optional[str] = None, *, guarded: bool = True) -> Iterator[None]:
         """Announce a step, prove the claim, time what happens inside, and say how it ended.
 
-        A step back (`guarded=False`) is a safety deed: it may finish even when the claim is no longer ours.
+        A step back (`guarded=False`) is a safety deed: it, and the steps inside it, may finish even when the claim is
+        no longer ours. In every other step the machine itself asks for the claim before each change (`fence`).
         """
         before, self._now = self._now, (name, slot)
         began = self.machine.monotonic()
@@ -89,15 +118,16 @@ class Run:
         try:
             if guarded:
                 self.prove_claim()
-            self._enter(name, guarded)
-            self.journal.say(name, "begin", text, slot)
-            yield
+            with contextlib.nullcontext() if guarded else self.machine.lowered():
+                self._enter(name, guarded)
+                self._say(name, "begin", text, slot)
+                yield
         except Exception as error:
             with contextlib.suppress(OSError):
                 self.journal.say(name, "failed", str(error) or type(error).__name__, slot)
             raise
         else:
-            self.journal.say(name, "done", text, slot)
+            self._say(name, "done", text, slot, optional=not guarded)
         finally:
             took = self.machine.monotonic() - began
             self.steps_s[name] = round(self.steps_s.get(name, 0.0) + took, 3)
@@ -106,7 +136,15 @@ class Run:
     def note(self, text: str, status: str = "progress") -> None:
         """Add a line to the journal inside the step that runs."""
         name, slot = self._now
-        self.journal.say(name, status, text, slot)
+        self._say(name, status, text, slot)
+
+    def _say(self, step: str, status: str, text: str, slot: Optional[str], *, optional: bool = False) -> None:
+        """Write a line of the journal. What is not announced must not be done, except for the way back."""
+        try:
+            self.journal.say(step, status, text, slot)
+        except OSError:
+            if not (optional or self.machine.is_lowered):
+                raise
 
     def progress(self, text: str) -> None:
         """Note how a wait is going: what is new at most every five seconds, what is not only every thirty."""
@@ -118,10 +156,8 @@ class Run:
 
     def prove_claim(self) -> None:
         """Stop when somebody else has claimed the host since; called right before what cannot be undone."""
-        if self.lease is None:
-            raise HaltError("REC7113", "the host was never claimed")
         try:
-            self.lease.check()
+            self.machine.prove()
         except LeaseError as error:
             raise HaltError("REC7113", str(error), fix="recon status") from error
 

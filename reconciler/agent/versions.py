@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 from . import fact, places
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, read_record, write_record
+from .record import RecordError, make_way, read_record, write_record
 
 _PODMAN = ("/usr/local/bin/podman", "/usr/bin/podman", "/bin/podman")
 _TIMEOUT_S = 10.0
@@ -33,6 +33,7 @@ def remember(machine: Machine) -> None:
     answer = _asked(machine)
     if "value" in answer:
         machine.mkdir(places.RUN)
+        make_way(machine, places.FACTS)
         write_record(machine, places.FACTS, {"podman": {"program": program, "version": answer["value"]}})
 
 

@@ -10,7 +10,7 @@ import json
 from typing import Any, Dict, Mapping
 
 PROTOCOL = 1
-VERBS = ("observe", "apply", "follow", "execute")
+VERBS = ("observe", "apply", "follow", "execute", "recover", "release", "generation", "watch", "clear")
 
 
 class RequestError(Exception):
@@ -55,6 +55,14 @@ def check(verb: Any, args: Any) -> Dict[str, Any]:
         raise RequestError(
             "REC5016", "the agent does not know this request", f"{verb} without arguments", "update recon"
         )
-    if verb in ("follow", "execute") and not isinstance(args.get("txid"), str):
+    if verb in ("follow", "execute", "recover") and not isinstance(args.get("txid"), str):
         raise RequestError("REC5016", "the agent does not know this request", f"{verb} without txid", "update recon")
+    number = args.get("number")
+    if verb == "generation" and not (number is None or (type(number) is int and number > 0)):
+        raise RequestError(
+            "REC5016",
+            "the agent does not know this request",
+            "generation by something else than a number",
+            "update recon",
+        )
     return args

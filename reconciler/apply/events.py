@@ -20,6 +20,15 @@ class HostStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class HostJoined:
+    """A transaction that somebody else began there does what was wanted; it is followed instead. `who` runs it."""
+
+    host: str
+    txid: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostProgress:
     """The host wrote a line into its journal."""
 
@@ -43,4 +52,4 @@ class HostFinished:
     outcome: Outcome
 
 
-HostEvent = HostStarted | HostProgress | HostLost | HostFinished
+HostEvent = HostStarted | HostJoined | HostProgress | HostLost | HostFinished

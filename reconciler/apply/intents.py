@@ -5,6 +5,7 @@ Must not: render, decide, or leave out what the plan says.
 
 from __future__ import annotations
 
+from reconciler import __version__
 from reconciler.errors import Problem, RefusedError, StaleError
 from reconciler.model.digest import plan_digest, sha256_hex
 from reconciler.model.header import header
@@ -16,13 +17,17 @@ def check_plan(plan: Plan, fleet: str) -> None:
     """Refuse a plan that is not, byte for byte, what was reviewed, or that belongs to another fleet.
 
     Raises:
-        StaleError: REC7010, the plan was changed after it was made; REC7031, it is another fleet's.
+        StaleError: REC7010, the plan was changed after it was made; REC7031, it is another fleet's; REC7155, another
+            recon made it.
         RefusedError: REC7016, it says itself that it cannot be applied.
     """
     found = plan_digest(plan)
     if found != plan.plan_digest:
         detail = f"its digest says {plan.plan_digest}, its content makes {found}"
         raise StaleError(Problem("REC7010", "the plan was changed after it was made", detail, "recon plan"))
+    if plan.recon_version != __version__:
+        detail = f"it was made by recon {plan.recon_version}, this is {__version__}, which may read a host differently"
+        raise StaleError(Problem("REC7155", "the plan was made by another version of recon", detail, "recon plan"))
     if plan.fleet != fleet:
         detail = f"the plan is for {plan.fleet}, this repository is {fleet}"
         raise StaleError(Problem("REC7031", "the plan is for another fleet", detail, "recon plan"))
@@ -55,6 +60,7 @@ def build_intent(plan: Plan, host_plan: HostPlan, *, txid: str, owner: str) -> I
         source_commit=plan.source.label,
         plan_digest=plan.plan_digest,
         fingerprint=host_plan.observed_fingerprint,
+        fingerprint_parts=host_plan.observed_parts,
         quadlets=tuple(_file(plan, host_plan.host, ref) for ref in order.quadlets),
         natives=tuple(_file(plan, host_plan.host, ref) for ref in order.natives),
         manifest_live=order.live,

@@ -7,12 +7,15 @@ Must not: call anything applied.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler.errors import Problem
 from reconciler.model.base import format_duration
 from reconciler.model.outcome import Outcome, State
+
+_CODE = re.compile(r"^REC\d{4}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,12 @@ def vanished(host: str, txid: str, *, has_begun: bool) -> Problem:
 def unreadable(host: str, txid: str, why: str) -> Problem:
     """REC5005: what the host says is not what a host says."""
     return Problem("REC5005", "the host's reply is not valid", f"{host}: {why}", attach_command(host, txid))
+
+
+def said(problem: dict[str, Any]) -> Problem:
+    """Return a problem that the host told in its reply."""
+    code, summary, detail, fix = (str(problem.get(key, ""))[:500] for key in ("code", "summary", "detail", "fix"))
+    return Problem(code if _CODE.match(code) else "REC5005", summary, detail, fix)
 
 
 def busy(host: str, lease: dict[str, Any] | None) -> Problem:

@@ -18,11 +18,12 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from reconciler.apply import outcomes
-from reconciler.apply.events import HostEvent, HostFinished, HostStarted
+from reconciler.apply.events import HostEvent, HostFinished, HostJoined, HostStarted
 from reconciler.apply.follow import follow, lost_reporter
 from reconciler.apply.intents import build_intent, check_plan
 from reconciler.apply.line import FINAL, DetachedError, GoneError, Line
@@ -33,10 +34,11 @@ from reconciler.hosts.transport import Connect
 from reconciler.model.desired import Fleet
 from reconciler.model.intent import Intent
 from reconciler.model.outcome import Outcome, State
-from reconciler.model.plan import Plan
+from reconciler.model.plan import HostPlan, Plan
 
 CONCURRENCY = 64
-HAND_OVER_S = 60.0
+HAND_OVER_S = 40.0
+"""Under the 45 s within which a connection that went half-open is to be noticed."""
 HALTING = frozenset({"rolled_back", "held", "unknown"})
 """Endings after which no further transition begins; the other bad ones say nothing about other hosts."""
 _NEVER_SENT = FINAL | {"REC6005", "REC6007"}
@@ -76,6 +78,8 @@ def apply_plan(
 ) -> tuple[Outcome, ...]:
     """Do what a plan says and return how every host with an order ended, in the plan's order.
 
+    A host on which a transaction already does what is wanted is followed to the end of that one.
+
     Args:
         plan: the plan, exactly as it was reviewed.
         fleet: where its hosts are, and how many may be in transition at a time.
@@ -93,7 +97,8 @@ def apply_plan(
     options = options or Options()
     txid = options.run_id or new_run_id(options.pace)
     orders = [_Order(build_intent(plan, host, txid=txid, owner=owner), host.live) for host in plan.hosts if host.order]
-    _refuse_strangers(orders, fleet)
+    joins = [host for host in plan.hosts if host.joins]
+    _refuse_strangers([*(order.host for order in orders), *(host.host for host in joins)], fleet)
     run = _Run(
         fleet, connect, _one_at_a_time(on_event), stop or threading.Event(), detach or threading.Event(), options
     )
@@ -101,16 +106,17 @@ def apply_plan(
     still = [order for order in orders if not order.disturbs]
     with (
         ThreadPoolExecutor(max(1, min(fleet.policy.concurrent_transitions, len(moving)))) as a_few,
-        ThreadPoolExecutor(max(1, min(options.concurrency, len(still)))) as together,
+        ThreadPoolExecutor(max(1, min(options.concurrency, len(still) + len(joins)))) as together,
     ):
         running = {order.host: together.submit(run.one, order) for order in still}
+        running |= {host.host: together.submit(run.join, host) for host in joins}
         running |= {order.host: a_few.submit(run.one, order) for order in moving}
         try:
             wait(running.values())
         except KeyboardInterrupt:
             # Leaving the block waits for the threads, so they are told first; they then end within a poll.
             run.let_go()
-        return tuple(running[order.host].result() for order in orders)
+        return tuple(running[host.host].result() for host in plan.hosts if host.host in running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,20 @@ class _Run:
         self._on_event(HostFinished(order.host, outcome))
         return outcome
 
+    def join(self, plan: HostPlan) -> Outcome:
+        """Follow a transaction that somebody else began to its end."""
+        host, txid = plan.host, plan.joins or ""
+        self._on_event(HostJoined(host, txid, "; ".join(refusal.detail for refusal in plan.refusals)))
+        on_lost = lost_reporter(host, self._on_event)
+        line = Line(self._fleet.hosts[host], self._connect, pace=self._pace, detach=self._detach, on_lost=on_lost)
+        try:
+            task = Task(host=host, txid=txid)
+            outcome = follow(task, line, on_event=self._on_event, pace=self._pace, detach=self._detach)
+        finally:
+            line.close()
+        self._on_event(HostFinished(host, outcome))
+        return outcome
+
     def _why_not(self, order: _Order) -> str | None:
         if self._stop.is_set() or self._detach.is_set():
             return "the run was interrupted before its turn"
@@ -194,15 +214,19 @@ class _Run:
         host = self._fleet.hosts[order.host]
         line = Line(host, self._connect, pace=self._pace, detach=self._detach, on_lost=on_lost)
         try:
-            refusal = self._hand_over(order, line)
-            if refusal:
-                return refusal
-            return follow(order.task, line, on_event=self._on_event, pace=self._pace, detach=self._detach)
+            handed = self._hand_over(order, line)
+            if isinstance(handed, Outcome):
+                return handed
+            return follow(handed, line, on_event=self._on_event, pace=self._pace, detach=self._detach)
         finally:
             line.close()
 
-    def _hand_over(self, order: _Order, line: Line) -> Outcome | None:
-        """Give the host its order; None when it has it. The same order given twice is one order, by its name."""
+    def _hand_over(self, order: _Order, line: Line) -> Outcome | Task:
+        """Give the host its order and return what is to be followed, or how it ended.
+
+        The same order given twice is one order, by its name; and when somebody was faster with another one that wants
+        the very same, theirs is followed.
+        """
         task, started_at, began = order.task, self._pace.wall(), self._pace.monotonic()
 
         def end(state: State, problem: Problem) -> Outcome:
@@ -229,13 +253,22 @@ class _Run:
                 return end("unknown", outcomes.lost_for_good(task.host, task.txid, exc.problems[0]))
             return end("unknown", outcomes.not_reached(task.host, exc.problems[0]))
         except HostError as exc:
-            return None if self._has_begun(task, line) else end("refused", exc.problems[0])
-        if reply.get("launched") is True:
-            return None
+            return task if self._has_begun(task, line) else end("refused", exc.problems[0])
+        return task if reply.get("launched") is True else self._second(task, reply, end, has_left=has_left)
+
+    def _second(
+        self, task: Task, reply: dict[str, Any], end: Callable[[State, Problem], Outcome], *, has_left: bool
+    ) -> Outcome | Task:
+        """Return what becomes of an order that the host did not begin, for it has another one."""
+        if isinstance(reply.get("problem"), dict):
+            return end("locked", outcomes.said(reply["problem"]))
         lease = reply["lease"] if isinstance(reply.get("lease"), dict) else None
         if has_left and (lease is None or lease.get("txid") == task.txid):
             # The order that was sent before the connection broke did get there: it is our own executor that runs.
-            return None
+            return task
+        if isinstance(reply.get("joins"), str):
+            self._on_event(HostJoined(task.host, reply["joins"], outcomes.busy(task.host, lease).detail))
+            return replace(task, txid=reply["joins"])
         return end("locked", outcomes.busy(task.host, lease))
 
     def _has_begun(self, task: Task, line: Line) -> bool:
@@ -251,8 +284,8 @@ class _Run:
         return bool(reply.get("active") or reply.get("outcome") or reply.get("events"))
 
 
-def _refuse_strangers(orders: list[_Order], fleet: Fleet) -> None:
-    missing = [order.host for order in orders if order.host not in fleet.hosts]
+def _refuse_strangers(hosts: list[str], fleet: Fleet) -> None:
+    missing = [host for host in hosts if host not in fleet.hosts]
     if missing:
         detail = f"{', '.join(missing)}: in the plan, not in desired/hosts"
         raise ReconError(Problem("REC7032", "the plan has hosts that the fleet does not have", detail, "recon plan"))

@@ -16,12 +16,15 @@ from typer._click import exceptions as click_exceptions
 
 from reconciler import __version__
 from reconciler.cli import (
+    alerts,
     apply,
     common,
     init,
     lab,
+    lock,
     plan,
     render,
+    rollback,
     schema,
     sim,
     status,
@@ -75,8 +78,11 @@ app.command("validate")(validate.validate)
 app.command("render")(render.render)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
+app.command("rollback")(rollback.rollback)
 app.command("status")(status.status)
+app.command("alerts")(alerts.alerts)
 app.command("schema")(schema.schema)
+app.add_typer(lock.app, name="lock")
 app.add_typer(lab.app, name="lab")
 app.add_typer(sim.app, name="sim")
 

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,6 +16,7 @@ from reconciler.errors import ExitCode, Problem, RefusedError
 
 if TYPE_CHECKING:
     from reconciler.model.plan import HostPlan, Plan
+    from reconciler.workflow import Repository
 
 
 def apply(
@@ -35,33 +36,45 @@ def apply(
 
     Examples: recon apply · recon apply --yes --host spark-1 · recon apply --yes -o json
     """
-    from reconciler.cli.follow import attach_to, carry_out
-
     if attach:
+        from reconciler.cli.follow import attach_to
+
         common.finish(attach_to(attach, host or [], as_json=output is common.Output.json))
-    from reconciler.cli.plan import exit_code
-    from reconciler.views.plan_text import plan_lines
     from reconciler.workflow import make_plan
 
     as_json = output is common.Output.json
+    need_an_answer("recon apply --yes", yes=yes, as_json=as_json)
+    with common.asking() as on_done:
+        repository, made = make_plan(common.SETTINGS.root, host or (), now=time.time(), on_done=on_done)
+    show_and_carry_out(repository, made, yes=yes, as_json=as_json)
+
+
+def need_an_answer(flag: str, *, yes: bool, as_json: bool) -> None:
+    """Refuse to go on where nobody can be asked; `flag` is the command that needs no answer."""
     if not yes and (as_json or not sys.stdin.isatty()):
         raise RefusedError(
             Problem(
                 code="REC7022",
                 summary="there is no terminal to ask on",
                 detail="an apply is never started without an answer",
-                fix="recon apply --yes",
+                fix=flag,
             )
         )
-    with common.asking() as on_done:
-        repository, made = make_plan(common.SETTINGS.root, host or (), now=time.time(), on_done=on_done)
+
+
+def show_and_carry_out(repository: Repository, made: Plan, *, yes: bool, as_json: bool) -> NoReturn:
+    """Show a plan, ask, carry it out, and end the command with how that went."""
+    from reconciler.cli.follow import carry_out
+    from reconciler.cli.plan import exit_code
+    from reconciler.views.plan_text import plan_lines
+
     if not as_json:
         for line in plan_lines(made, common.paint()):
             common.say(line)
     if made.applyable and not yes:
         ask(made)
     # A host that is given its order counts by how that ends, not by what its plan could not see.
-    planned = exit_code(plan for plan in made.hosts if not plan.order)
+    planned = exit_code(plan for plan in made.hosts if not plan.order and not plan.joins)
     common.finish(carry_out(repository, made, planned, owner=owner(), as_json=as_json))
 
 

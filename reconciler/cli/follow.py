@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from reconciler.apply.events import HostEvent, HostFinished, HostLost, HostProgress, HostStarted
+from reconciler.apply.events import HostEvent, HostFinished, HostJoined, HostLost, HostProgress, HostStarted
 from reconciler.cli import common
 from reconciler.errors import ExitCode, Problem, UsageError
 from reconciler.model.outcome import Outcome, exit_code_of
 from reconciler.model.plan import Plan
+from reconciler.views.escape import one_line
 from reconciler.views.run import event_line, json_event, outcome_lines, waiting_line
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Screen:
         if isinstance(event, HostStarted):
             self._running[event.host] = ("starting", time.monotonic())
             common.tell(f"{self._paint(event.host, 'bold')} begins transaction {event.txid}")
+        elif isinstance(event, HostJoined):
+            self._running[event.host] = ("following", time.monotonic())
+            name = self._paint(event.host, "bold")
+            common.tell(f"{name} already does this: following it, {one_line(event.who)}")
         elif isinstance(event, HostProgress):
             if event.event.status == "begin":
                 self._running[event.host] = (event.event.step, time.monotonic())
@@ -95,6 +100,8 @@ def _as_json(event: HostEvent) -> str:
     now = time.time()
     if isinstance(event, HostStarted):
         return json_event("host_start", host=event.host, at=now, txid=event.txid, transitions=event.transitions)
+    if isinstance(event, HostJoined):
+        return json_event("host_join", host=event.host, at=now, txid=event.txid, who=event.who)
     if isinstance(event, HostProgress):
         return json_event("step", host=event.host, at=now, event=event.event.model_dump(mode="json"))
     if isinstance(event, HostLost):
@@ -115,7 +122,7 @@ def carry_out(repository: Repository, made: Plan, planned: ExitCode, *, owner: s
         common.say(json_event("version", host=None, at=time.time(), recon=__version__, format_version="1.0"))
         common.say(json_event("planned", host=None, at=time.time(), plan=made.model_dump(mode="json")))
     outcomes: tuple[Outcome, ...] = ()
-    if made.applyable:
+    if made.applyable or any(plan.joins for plan in made.hosts):
         with Screen(as_json=as_json) as screen, _interruptible(stop, detach, screen):
             outcomes = run_plan(repository, made, owner=owner, on_event=screen.show, stop=stop, detach=detach)
     code = overall(outcomes, planned)

@@ -12,7 +12,7 @@ from reconciler.cli import common
 from reconciler.errors import ExitCode
 
 if TYPE_CHECKING:
-    from reconciler.model.plan import HostPlan
+    from reconciler.model.plan import HostPlan, Plan
 
 
 def plan(
@@ -54,6 +54,15 @@ def plan(
     code = exit_code(made.hosts)
     changed = detailed_exitcode and made.has_changes
     common.finish(ExitCode.CHANGES if changed and code is ExitCode.OK else code)
+
+
+def show(made: Plan, *, as_json: bool) -> ExitCode:
+    """Show a plan and return the exit code that it makes."""
+    from reconciler.views.plan_text import plan_lines
+
+    for line in [made.model_dump_json(indent=1)] if as_json else plan_lines(made, common.paint()):
+        common.say(line)
+    return exit_code(made.hosts)
 
 
 def exit_code(hosts: Iterable[HostPlan]) -> ExitCode:

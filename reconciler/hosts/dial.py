@@ -15,6 +15,9 @@ from reconciler.hosts import ssh_errors
 from reconciler.hosts.ssh_errors import Place
 
 CONNECT_TIMEOUT_S = 10.0
+UNANSWERED_S = 28
+"""How long sent bytes may go unacknowledged before the system ends the connection. With a keepalive every 15 seconds a
+connection whose other end is gone is noticed within 45, also while nobody waits for anything on it."""
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ def dial(place: Place, deadline: Deadline) -> socket.socket:
         try:
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _bound_silence(sock)
         except TimeoutError as exc:
             sock.close()
             raise ssh_errors.timed_out(place, "connecting", deadline.elapsed_s) from exc
@@ -63,6 +67,12 @@ def dial(place: Place, deadline: Deadline) -> socket.socket:
         else:
             return sock
     raise DroppedError(reason)
+
+
+def _bound_silence(sock: socket.socket) -> None:
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it; elsewhere the deadlines of requests must do
+    if option is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, UNANSWERED_S * 1000)
 
 
 def _resolve(place: Place, deadline: Deadline) -> list[Any]:

@@ -76,8 +76,9 @@ def total(files):
 
 
 def read_installed(place):
-    if not os.path.exists(os.path.join(place, ".ok")):
-        return None
+    with open(os.path.join(place, ".ok"), "rb") as mark:
+        if mark.read(256) != os.path.basename(place).encode() + b"\n":
+            return None
     files = {}
     for top, names, found in os.walk(place):
         names[:] = [name for name in names if name != "__pycache__"]

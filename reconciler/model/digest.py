@@ -14,6 +14,7 @@ import json
 from typing import Any
 
 from reconciler.model.plan import HostPlan, Plan
+from reconciler.model.rendered import RenderedHost
 
 _NOT_INTENT = {"estimated_s", "cuts_off", "budget"}
 
@@ -43,6 +44,22 @@ def plan_digest(plan: Plan) -> str:
     for name in sorted(plan.blobs):
         total.update(canonical([name, sha256_hex(plan.blobs[name].encode())]))
     return "sha256:" + total.hexdigest()
+
+
+def target_digest(rendered: RenderedHost) -> str:
+    """Return what a host is to become, in one value: the agent makes the same one from the order it carries out.
+
+    So a transition that already does what is wanted can be told from one that does something else.
+    """
+    described = {
+        "live": rendered.live,
+        "groups": [rendered.groups[name].model_dump(mode="json") for name in sorted(rendered.groups)],
+        "residents": [member.model_dump(mode="json") for member in rendered.residents],
+        "boot": sorted(rendered.boot),
+        "watchdog": rendered.watchdog.model_dump(mode="json") if rendered.watchdog else None,
+        "files": {file.name: file.body_sha256 for file in rendered.files},
+    }
+    return sha256_hex(canonical(described))
 
 
 def _changes(host: HostPlan) -> list[list[str]]:

@@ -229,6 +229,9 @@ class Lease(Wire):
     boot_id: str
     step: str
     since: float
+    renewed: float
+    ttl_s: float
+    """Seconds since boot of the last sign of life, and for how long from then on the next one may be missing."""
 
 
 class Hold(Wire):
@@ -241,11 +244,49 @@ class Hold(Wire):
 
 
 class Executor(Wire):
-    """Whether a transition runs now, and how the last one ended (the outcome record, see `model.outcome`)."""
+    """Whether a transition runs now, and how the last one ended (the outcome record, see `model.outcome`).
+
+    `target` is what the running one makes of the host (`model.digest.target_digest`).
+    """
 
     active: bool
     txid: str | None
     last: Fact[dict[str, Any]]
+    target: str | None = None
+
+
+class Damage(Wire):
+    """A state file of recon that is not as it was written."""
+
+    path: str
+    code: str
+    reason: str
+
+
+class Alert(Wire):
+    """What a person must look at: by whom it was raised, about what, and what to type."""
+
+    by: Literal["watchdog", "executor"]
+    code: str
+    about: str
+    text: str
+    fix: str
+    at: float
+    generation: int | None
+
+
+class WatchdogState(Wire):
+    """What the watchdog saw last and did, and the alerts that stand on the host; all of it moves by itself.
+
+    `looked_s`: seconds since its last look, None when there was none since the host booted.
+    `attempts`: restarts in a row by unit; `held_off`: covens left to a person, and why.
+    """
+
+    looked_s: float | None
+    said: str
+    attempts: dict[str, int]
+    held_off: dict[str, str]
+    alerts: tuple[Alert, ...]
 
 
 class HostState(Wire):
@@ -273,8 +314,14 @@ class HostState(Wire):
     hold: Fact[Hold | None]
     executor: Executor
     fingerprint: str
+    fingerprint_parts: dict[str, str] = Field(default_factory=dict)
+    """A short sum for each fact in the fingerprint, by its name, so that it can be said what moved."""
+    epoch: Fact[int] = NotApplicable(na="not asked")
+    """The number of the newest claim; what `recon lock force-release` wants to hear."""
+    damaged: tuple[Damage, ...] = ()
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
+    watchdog: Fact[WatchdogState] = NotApplicable(na="not told")
     notes: tuple[str, ...] = ()
 
 

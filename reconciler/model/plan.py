@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from reconciler.model.base import Wire
 from reconciler.model.desired import Source
-from reconciler.model.intent import Group, Member, SlotMove
+from reconciler.model.intent import Group, Member, SlotMove, WatchdogSpec
 
 FORMAT_VERSION = "1.0"
 
@@ -124,16 +126,18 @@ class Order(Wire):
     restart_residents: tuple[str, ...]
     stop_units: tuple[str, ...]
     shared: tuple[str, ...]
+    watchdog: WatchdogSpec | None = None
 
 
 class HostPlan(Wire):
-    """What would happen on one host.
+    """What would happen on one host; `origin` says in a word where what is wanted comes from.
 
     Invariants: `order` is there if and only if there is something to do and nothing refuses it.
     """
 
     host: str
     status: HostStatus
+    origin: str = "git"
     reason: str = ""
     observed_fingerprint: str | None
     observed_at: float | None
@@ -147,6 +151,20 @@ class HostPlan(Wire):
     unknowns: tuple[str, ...] = ()
     """What could not be read and so was not compared; nothing of it may be called fine."""
     order: Order | None = None
+    joins: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The transaction that runs there and already does what is declared; `apply` follows it instead of waiting."""
+    observed_parts: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """What `observed_fingerprint` is made of, so that a host which moved can say what did."""
+
+
+class WayBack(Wire):
+    """A plan made from a generation on a host instead of git: which one, and where it came from."""
+
+    host: str
+    generation: int
+    from_generation: int
+    source_commit: str
+    applied_by: str
 
 
 class Summary(Wire):
@@ -177,6 +195,8 @@ class Plan(Wire):
     created_at: float
     source: Source
     targeted: tuple[str, ...] = ()
+    way_back: WayBack | None = None
+    """Set when the plan goes back to a generation that the host has, whatever git says now."""
     complete: bool
     applyable: bool
     hosts: tuple[HostPlan, ...]

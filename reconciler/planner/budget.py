@@ -10,6 +10,7 @@ from reconciler.model.desired import Host
 from reconciler.model.intent import Group
 from reconciler.model.observed import HostState, Known, NotApplicable, Unknown
 from reconciler.model.plan import Budget
+from reconciler.model.subject import Subject
 
 GIB = 2**30
 UNIFIED_RESERVE = 12 * GIB
@@ -17,16 +18,17 @@ UNIFIED_RESERVE = 12 * GIB
 DISCRETE_RESERVE = GIB // 2
 
 
-def budget_of(host: Host, slot: str, group: Group | None, state: HostState) -> Budget:
+def budget_of(subject: Subject, slot: str, group: Group | None) -> Budget:
     """Return the budget of a slot for a coven.
 
     Shared services and residents have no slot, so every slot of the host pays for all of them: too careful on hosts
     with several slots, never too generous.
     """
+    host, state = subject.host, subject.state
     capacity, reason = capacity_of(host, slot, state)
     reserve = reserve_of(host, state)
     shared = sum(service.memory for service in host.shared)
-    residents = sum(service.memory for service in host.residents.values())
+    residents = sum(member.memory for member in subject.rendered.residents)
     return Budget(
         slot=slot,
         capacity=capacity,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from reconciler.model import live
-from reconciler.model.base import format_size
+from reconciler.model.base import format_duration, format_size
 from reconciler.model.change import Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import SlotMove
@@ -107,8 +107,16 @@ def _nobody_holds_it(case: Case) -> Iterator[Refusal]:
         yield Refusal(
             code="REC8013",
             summary=f"a transition runs on {case.host.name}",
-            detail=f"transaction {executor.txid or 'unknown'}",
+            detail=_who_runs(case.state),
             fix=f"recon apply --attach {executor.txid or 'TXID'} --host {case.host.name}",
+        )
+    elif isinstance(case.state.lease, Unknown):
+        epoch = case.state.epoch.value if isinstance(case.state.epoch, Known) else "N"
+        yield Refusal(
+            code="REC7150",
+            summary=f"whether somebody has {case.host.name} cannot be told",
+            detail=f"{case.state.lease.unknown}; what cannot be read counts as held",
+            fix=f"recon lock force-release {case.host.name} --epoch {epoch} --reason TEXT",
         )
     if isinstance(hold, Known) and hold.value and (case.moves or case.changes):
         yield Refusal(
@@ -124,6 +132,15 @@ def _nobody_holds_it(case: Case) -> Iterator[Refusal]:
             detail=hold.unknown,
             fix="look at /etc/recon/hold.json on the host",
         )
+
+
+def _who_runs(state: HostState) -> str:
+    """Say whose transaction runs, for how long, and what it does, as far as the host knows it yet."""
+    lease = state.lease.value if isinstance(state.lease, Known) else None
+    if lease is None or lease.txid != state.executor.txid:
+        return f"transaction {state.executor.txid or 'unknown'}, just begun"
+    age = format_duration(max(0, round(state.identity.boottime_s - lease.since)))
+    return f"{lease.owner} runs transaction {lease.txid} for {age}, step {lease.step}"
 
 
 def _something_is_declared(case: Case) -> Iterator[Refusal]:

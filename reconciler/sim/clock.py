@@ -52,14 +52,15 @@ class Clock:
         end = self.now + max(0.0, duration)
         while self._step(end):
             pass
-        self._state.now = end
+        # What happened meanwhile may have taken its own time.
+        self._state.now = max(self.now, end)
 
     def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Let time pass until a condition holds, at most so long; says whether it does."""
         end = self.now + timeout
         while not condition():
             if not self._step(end):
-                self._state.now = end
+                self._state.now = max(self.now, end)
                 return condition()
         return True
 

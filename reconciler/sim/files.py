@@ -1,7 +1,7 @@
 """The file tree of a simulated host: paths, symlinks, owners and modes, in memory.
 
-Nodes are kept by their absolute path; a link anywhere in a path is followed as the kernel does. All changes go
-through `put` and `drop`.
+Nodes are kept by their absolute path; a link anywhere in a path is followed as the kernel does. `put`, `make_dirs` and
+`drop` are for what others do to the host, and are on the disk at once; what the agent does goes through `pages`.
 
 Must not: know units, containers or what a path is for.
 """
@@ -23,6 +23,10 @@ def error(code: int, path: str) -> OSError:
     return OSError(code, os.strerror(code), path)
 
 
+def _place(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
 class Files:
     """A tree of nodes. Errors are OSError with the number a real system gives."""
 
@@ -36,7 +40,7 @@ class Files:
         self.shape = 0
         """Counts what became of directories and links: while it stands still, there are the same ones."""
         for path in nodes:
-            self._names.setdefault(posixpath.dirname(path), set()).add(posixpath.basename(path))
+            self._names.setdefault(_place(path), set()).add(posixpath.basename(path))
 
     def resolve(self, path: str, *, last: bool = True) -> str:
         """Return the path with every link followed; the last component only when `last`. It need not exist."""
@@ -44,7 +48,7 @@ class Files:
         if known is not None:
             return known
         real = self._resolve(path, last=last)
-        place = posixpath.dirname(real)
+        place = _place(real)
         parent = self._nodes.get(place)
         if parent is not None and parent.kind == "dir":
             self._resolved[path, last] = real
@@ -63,7 +67,7 @@ class Files:
             if part in ("", "."):
                 continue
             if part == "..":
-                done = posixpath.dirname(done)
+                done = _place(done)
                 continue
             here = f"/{part}" if done == "/" else f"{done}/{part}"
             node = self._nodes.get(here)
@@ -124,7 +128,7 @@ class Files:
     def put(self, path: str, node: Node, *, follow: bool = False) -> None:
         """Put a node at a path, in place of a file or link there; its directory must exist."""
         real = self.resolve(path, last=follow)
-        parent = self._nodes.get(posixpath.dirname(real))
+        parent = self._nodes.get(_place(real))
         if parent is None or parent.kind != "dir":
             raise error(errno.ENOENT if parent is None else errno.ENOTDIR, path)
         old = self._nodes.get(real)
@@ -169,6 +173,41 @@ class Files:
         prefix = real.rstrip("/") + "/"
         return sorted(name for name, node in self._nodes.items() if name.startswith(prefix) and node.kind != "dir")
 
+    # -- by resolved path -------------------------------------------------------------------------------------------
+
+    def at(self, real: str) -> Node | None:
+        """Return what is at a path that has no link in it, or None."""
+        return self._nodes.get(real)
+
+    def place(self, real: str, node: Node | None) -> None:
+        """Put a node at a path that has no link in it, as it is; None takes away what is there."""
+        if node is not None:
+            old = self._nodes.get(real)
+            if node.kind != "file" or (old is not None and old.kind != "file"):
+                self._forget(real)
+            self._nodes[real] = node
+            self._names.setdefault(_place(real), set()).add(posixpath.basename(real))
+        elif real in self._nodes:
+            self._unset(real)
+
+    def tree(self, real: str) -> list[str]:
+        """Return a path and all paths below it, those in a directory before the directory."""
+        prefix = real.rstrip("/") + "/"
+        return sorted((name for name in self._nodes if name == real or name.startswith(prefix)), reverse=True)
+
+    def drop_below(self, real: str) -> None:
+        """Take away what lies below a path where no directory is any more."""
+        for below in self.tree(real):
+            self._unset(below)
+
+    def touch(self, node: Node) -> None:
+        """Give a node a time of change that nothing had before."""
+        node.mtime = self._tick()
+
+    def touched(self) -> int:
+        """Return a time of change that nothing has."""
+        return self._tick()
+
     def _at(self, path: str, *, last: bool) -> Node | None:
         try:
             return self._nodes.get(self.resolve(path, last=last))
@@ -176,17 +215,13 @@ class Files:
             return None
 
     def _set(self, real: str, node: Node) -> None:
-        node.mtime = self._tick()
-        old = self._nodes.get(real)
-        if node.kind != "file" or (old is not None and old.kind != "file"):
-            self._forget(real)
-        self._nodes[real] = node
-        self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
+        self.touch(node)
+        self.place(real, node)
 
     def _unset(self, real: str) -> None:
         if self._nodes.pop(real).kind != "file":
             self._forget(real)
-        self._names.get(posixpath.dirname(real), set()).discard(posixpath.basename(real))
+        self._names.get(_place(real), set()).discard(posixpath.basename(real))
         self._names.pop(real, None)
 
     def _forget(self, real: str) -> None:

@@ -1,7 +1,8 @@
 """A simulated machine behind the agent's seam: what `agent.machine.Machine` promises, in memory and in virtual time.
 
 Every call that changes the machine passes `_changing`, which tells a hook before and after: there a test can let the
-power go. A command the simulator does not know raises, so that no test can pass on an answer nobody gave.
+power go. What changes the disk is the agent's own code over the calls of the system, and `on_call` is told before each
+of those. A command the simulator does not know raises, so that no test can pass on an answer nobody gave.
 
 Must not: decide anything the agent decides.
 """
@@ -17,14 +18,20 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from reconciler.agent.machine import BusyError, Completed, Machine, Response, Stat
+from reconciler.agent.durable import DurableMachine
+from reconciler.agent.machine import BusyError, Completed, Response, Stat
+from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
+from reconciler.sim.disk import SimSystem
 from reconciler.sim.files import Files, error
+from reconciler.sim.firewall import Firewall
 from reconciler.sim.gpu import GpuMemory
+from reconciler.sim.pages import Luck
 from reconciler.sim.podman import Podman, UnknownArgvError
 from reconciler.sim.procfs import Kernel
 from reconciler.sim.quadlet import generate
+from reconciler.sim.scopes import Scopes
 from reconciler.sim.state import Kind, Node, SimState
 from reconciler.sim.systemctl import Systemctl
 from reconciler.sim.systemd import Manager
@@ -51,19 +58,24 @@ class KilledError(StoppedError):
     """The program was killed in the middle of a call, the machine runs on. `revive` lets another one begin."""
 
 
-class SimMachine(Machine):
-    """One simulated host. `state` is all there is to it."""
+class SimMachine(DurableMachine):
+    """One simulated host. `state` is all there is to it, but for what was not synced yet."""
 
     def __init__(self, state: SimState) -> None:
         self.state = state
         self.hook: Hook | None = None
+        self.on_call: Callable[[str], None] | None = None
         self.unknown: list[str] = []
         self.clock = Clock(state)
         self.files = Files(state.files, self.clock.tick)
+        self.disk = SimSystem(state, self.files, self._announce)
+        super().__init__(self.disk)
         self.gpu = GpuMemory(state, self.clock)
         self.podman = Podman(state, self.clock, self.gpu)
         self.manager = Manager(state, self.clock, self.files, self.podman)
         self._kernel = Kernel(state, self.gpu)
+        self._firewall = Firewall(state, self.clock, self.podman.servers.opened)
+        self._scopes = Scopes(state, self.clock, self.files)
         self._systemctl = Systemctl(state, self.clock, self.files, self.manager)
         self._held: set[str] = set()
         self._spent: float | None = None
@@ -96,14 +108,17 @@ class SimMachine(Machine):
         """Let a new program use the machine after the one before was killed."""
         self._stopped = None
         self._held.clear()
+        self._appended.clear()
+        self.disk.end_program()
 
-    def reboot(self, *, down_s: float = 20.0) -> None:
-        """Lose power and come up again: processes, GPU memory and /run are gone."""
+    def reboot(self, *, down_s: float = 20.0, luck: Luck | None = None) -> None:
+        """Lose power and come up again: processes, GPU memory, /run and what luck takes of the unsynced are gone."""
         state = self.state
+        self.disk.pages.cut(luck or self.disk.luck().random)
         self.clock.drop()
         self.podman.clear()
         self.gpu.clear()
-        for part in (state.processes, state.holdings, state.launched, state.locked):
+        for part in (state.processes, state.holdings, state.launched, state.locked, state.closed):
             part.clear()
         self.revive()
         self.files.drop_tree("/run")
@@ -148,35 +163,37 @@ class SimMachine(Machine):
         return self.state.disk_free
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        node = self.files.stat(path)
-        if node is not None and node.kind == "dir":
+        if self.disk.isdir(path):
+            super().mkdir(path, mode)
             return
         with self._changing(f"mkdir {path}"):
-            self.files.make_dirs(path, mode)
+            super().mkdir(path, mode)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         with self._changing(f"write {path}"):
-            self._need_space(path, len(data))
-            self.files.put(path, Node.of(data, mode))
+            super().write(path, data, mode)
+
+    def poke(self, path: str, data: bytes) -> None:
+        with self._changing(f"poke {path}"):
+            if path != DROP_CACHES or data.strip() not in (b"1", b"2", b"3"):
+                raise error(errno.ENOENT, path)
+            self.state.page_cache = 0
 
     def append(self, path: str, data: bytes) -> None:
         with self._changing(f"append {path}"):
-            self._need_space(path, len(data))
-            node = self.files.stat(path)
-            old = node.data if node is not None else b""
-            self.files.put(path, Node.of(old + data, node.mode if node is not None else 0o644), follow=True)
+            super().append(path, data)
 
     def symlink(self, target: str, path: str) -> None:
         with self._changing(f"symlink {path}"):
-            self.files.put(path, Node(kind="link", target=target, mode=0o777))
+            super().symlink(target, path)
 
     def remove(self, path: str) -> None:
         with self._changing(f"remove {path}"):
-            self.files.drop(path)
+            super().remove(path)
 
     def remove_tree(self, path: str) -> None:
         with self._changing(f"remove_tree {path}"):
-            self.files.drop_tree(path)
+            super().remove_tree(path)
 
     # -- programs ---------------------------------------------------------------------------------------------------
 
@@ -184,20 +201,22 @@ class SimMachine(Machine):
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None
     ) -> Completed:
         words = list(argv)
-        if stdin:
+        if stdin and words[0] != "nft":
             raise UnknownArgvError(f"nothing the simulator knows reads its input: {words}")
         self._spend(_COSTS.get(words[0].rpartition("/")[2], 0.01))
         try:
             if self._only_looks(words):
-                return self._answer(words, timeout_s, env or {})
+                return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
             with self._changing("run " + " ".join(words)):
-                return self._answer(words, timeout_s, env or {})
+                return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
         except UnknownArgvError as unknown:
             self.unknown.append(str(unknown))
             raise
 
     def _answer(self, words: list[str], timeout_s: float, env: dict[str, str]) -> Completed:
         program = words[0]
+        if self._scopes.knows(words):
+            return self._scopes.answer(words)
         if program == "systemctl":
             return self._systemctl.systemctl(words, timeout_s)
         if program == "podman":
@@ -217,7 +236,7 @@ class SimMachine(Machine):
             return any(word in _READ_ONLY for word in words)
         if words[0] == "podman":
             return words[1] != "pull"
-        return words[0] != "systemd-run"
+        return words[0] != "systemd-run" and words[:2] != ["nft", "-f"]
 
     def _generator(self, env: dict[str, str]) -> Completed:
         directories = env.get("QUADLET_UNIT_DIRS", "")
@@ -242,6 +261,9 @@ class SimMachine(Machine):
     def gpu_facts(self, timeout_s: float) -> dict[str, Any]:
         self._spend(min(0.05, timeout_s))
         return self.gpu.facts()
+
+    def log_error(self, text: str) -> None:
+        self.clock.log("recon", f"<3>{text}")
 
     def lock(self, path: str) -> AbstractContextManager[None]:
         return self._lock(path)
@@ -301,16 +323,23 @@ class SimMachine(Machine):
         else:
             self._spent += seconds
 
-    def _need_space(self, path: str, size: int) -> None:
-        if size > self.state.disk_free:
-            raise error(errno.ENOSPC, path)
-
     @contextlib.contextmanager
     def _changing(self, what: str) -> Iterator[None]:
         self._call_hook("before", what)
         self.clock.note(what)
         yield
         self._call_hook("after", what)
+
+    def _announce(self, call: str) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+        if self.on_call is None:
+            return
+        try:
+            self.on_call(call)
+        except StoppedError as stopped:
+            self._stopped = stopped
+            raise
 
     def _call_hook(self, when: Literal["before", "after"], what: str) -> None:
         if self._stopped is not None:

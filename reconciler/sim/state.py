@@ -40,10 +40,16 @@ class Node(Part):
     @classmethod
     def of(cls, data: bytes, mode: int = 0o644, uid: int = 0) -> Node:
         """Make a file of these bytes."""
+        node = cls(kind="file", mode=mode, uid=uid)
+        node.hold(data)
+        return node
+
+    def hold(self, data: bytes) -> None:
+        """Give a file other bytes."""
         try:
-            return cls(kind="file", text=data.decode("utf-8"), mode=mode, uid=uid)
+            self.text, self.base64 = data.decode("utf-8"), None
         except UnicodeDecodeError:
-            return cls(kind="file", base64=base64.b64encode(data).decode("ascii"), mode=mode, uid=uid)
+            self.text, self.base64 = None, base64.b64encode(data).decode("ascii")
 
     @property
     def data(self) -> bytes:
@@ -128,7 +134,7 @@ class Request(Part):
 class Server(Part):
     """A model server inside a container."""
 
-    runtime: Literal["vllm", "llamacpp", "generic", "none"]
+    runtime: Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
     port: int | None
     model: str
     memory: int
@@ -181,6 +187,13 @@ class Holding(Part):
     owner: str
 
 
+class Closed(Part):
+    """A port that refuses new connections."""
+
+    since: float
+    until: float
+
+
 class ServiceFacts(Part):
     """What a host cannot see in a unit file but a real server would need or show: memory, and generic endpoints."""
 
@@ -215,6 +228,7 @@ class SimState(Part):
     mtime: int = 0
     disk_free: int = 800 * GiB
     host_memory_used: int = 0
+    page_cache: int | None = None
     podman: str = "5.4.2"
     systemd: int = 257
     driver: str = "580.95.05"
@@ -240,3 +254,6 @@ class SimState(Part):
     shared_seen: list[str] = []
     launched: list[str] = []
     cut: list[str] = []
+    refused: list[str] = []
+    closed: dict[int, Closed] = {}
+    hooks: list[str] = []

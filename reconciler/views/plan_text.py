@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 
 from reconciler.model.base import count, format_duration, format_size
-from reconciler.model.plan import Budget, HostPlan, Plan, PlannedChange, Transition
+from reconciler.model.plan import Budget, Cause, HostPlan, Plan, PlannedChange, Transition, WayBack
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
 
@@ -23,14 +23,14 @@ _SIGNS = {
     "enable": ("~", "yellow"),
     "report": ("!", "red"),
 }
-CAUSES = {"desired": "git", "drift": "drift", "both": "git and drift"}
-"""Whose move it was, in the words of people."""
 _DISRUPTION = {"switch": "magenta", "restart": "yellow", "start": "green", "stop": "red", "none": "dim"}
 
 
 def plan_lines(plan: Plan, paint: Paint, *, diffs: bool = False) -> Iterator[str]:
     """Yield the lines of a plan: hosts with something to say first, then the rest in one line each."""
     yield _title(plan, paint)
+    if plan.way_back:
+        yield _way_back(plan.way_back, paint)
     yield ""
     busy = [host for host in plan.hosts if not _is_quiet(host)]
     quiet = [host for host in plan.hosts if _is_quiet(host)]
@@ -44,6 +44,11 @@ def plan_lines(plan: Plan, paint: Paint, *, diffs: bool = False) -> Iterator[str
     for warning in plan.warnings:
         yield paint(f"warning: {one_line(warning)}", "yellow")
     yield from _summary(plan, paint)
+
+
+def _whose(host: HostPlan) -> dict[Cause, str]:
+    """Return whose move a difference of each cause was, in the words of people."""
+    return {"desired": host.origin, "drift": "drift", "both": f"{host.origin} and drift"}
 
 
 def _is_quiet(host: HostPlan) -> bool:
@@ -65,6 +70,14 @@ def _title(plan: Plan, paint: Paint) -> str:
     return f"{paint(f'Fleet {plan.fleet}', 'bold')} · {count(len(plan.hosts), 'host')} · {commit}{tree}{only}"
 
 
+def _way_back(way: WayBack, paint: Paint) -> str:
+    text = (
+        f"Back to generation {way.generation} of {way.host}: commit {way.source_commit[:12]}, "
+        f"applied by {way.applied_by}; {way.from_generation} is committed now"
+    )
+    return paint(one_line(text), "magenta")
+
+
 def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
     """Yield what would happen on one host."""
     if host.status == "unreachable":
@@ -72,31 +85,33 @@ def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
         return
     word = "" if host.status == "ok" else paint(host.status, "red", "bold")
     yield f"{paint(host.host, 'bold')}  {paint(f'now {_live(host)}', 'dim')}  {word}".rstrip()
+    whose = _whose(host)
     for refusal in host.refusals:
         yield f"  {paint('✗', 'red')} {paint(f'[{refusal.code}]', 'red')} {one_line(refusal.summary)}"
         yield f"    why:  {one_line(refusal.detail)}"
         yield f"    hint: {paint(one_line(refusal.fix), 'cyan')}"
     for transition in host.transitions:
-        yield from _transition(transition, paint, steps=not host.refusals)
+        yield from _transition(transition, paint, whose=whose[transition.cause], steps=not host.refusals)
     # What a transition does about covens and members stands above, with its reason.
     changes = [change for change in host.changes if change.kind not in {"coven", "member"}]
     if changes:
         yield f"  {paint('changes', 'bold')}"
     for group in _grouped(changes, apart=diffs):
-        yield from _change(group[0], paint, diffs=diffs) if len(group) == 1 else _many(group, paint)
+        said = whose[group[0].cause]
+        yield from _change(group[0], paint, said, diffs=diffs) if len(group) == 1 else _many(group, paint, said)
     for unknown in host.unknowns:
         yield f"  {paint('? unknown', 'red')} {one_line(unknown)}"
     for warning in host.warnings:
         yield f"  {paint('!', 'yellow')} {one_line(warning)}"
 
 
-def _transition(move: Transition, paint: Paint, *, steps: bool) -> Iterator[str]:
+def _transition(move: Transition, paint: Paint, *, whose: str, steps: bool) -> Iterator[str]:
     route = f"{move.from_coven or 'nothing'} → {move.to_coven or 'nothing'}"
     if move.disruption == "restart":
         route = f"{move.to_coven}: {', '.join(move.members)}"
     yield (
         f"  {paint(move.disruption, _DISRUPTION[move.disruption], 'bold')} slot {move.slot}  "
-        f"{paint(route, 'bold')}  {paint(f'({CAUSES[move.cause]})', 'dim')}"
+        f"{paint(route, 'bold')}  {paint(f'({whose})', 'dim')}"
     )
     yield f"    why:       {one_line(move.reason)}"
     yield f"    cuts off:  {one_line(move.cuts_off)}"
@@ -143,10 +158,10 @@ _MANY = {
 }
 
 
-def _many(group: list[PlannedChange], paint: Paint) -> Iterator[str]:
+def _many(group: list[PlannedChange], paint: Paint, whose: str) -> Iterator[str]:
     sign, color = _sign(group[0])
     what = _MANY.get(group[0].action_reason, group[0].action_reason)
-    yield f"    {paint(sign, color)} {len(group)} files {what} {paint(f'({CAUSES[group[0].cause]})', 'dim')}"
+    yield f"    {paint(sign, color)} {len(group)} files {what} {paint(f'({whose})', 'dim')}"
     names = ", ".join(change.name for change in group)
     for line in textwrap.wrap(one_line(names), 100, break_on_hyphens=False):
         yield f"        {paint(line, 'dim')}"
@@ -158,10 +173,10 @@ def _sign(change: PlannedChange) -> tuple[str, str]:
     return _SIGNS.get(change.actions[0] if change.actions else "report", ("~", "yellow"))
 
 
-def _change(change: PlannedChange, paint: Paint, *, diffs: bool) -> Iterator[str]:
+def _change(change: PlannedChange, paint: Paint, whose: str, *, diffs: bool) -> Iterator[str]:
     sign, color = _sign(change)
     name = f"{change.kind}/{change.name}"
-    yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({CAUSES[change.cause]})', 'dim')}"
+    yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({whose})', 'dim')}"
     if diffs:
         for line in change.diff:
             yield "        " + paint(one_line(line), *_diff_style(line))
@@ -178,7 +193,8 @@ def _diff_style(line: str) -> tuple[str, ...]:
 def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
     total = plan.summary
     if not plan.has_changes and plan.complete and not total.refused:
-        yield paint("No changes. Every host runs what is declared.", "green", "bold")
+        said = "It runs what that generation was." if plan.way_back else "Every host runs what is declared."
+        yield paint(f"No changes. {said}", "green", "bold")
     else:
         yield (
             f"{paint('Plan:', 'bold')} {total.switch} to switch, {total.start} to start, {total.stop} to stop, "

@@ -11,11 +11,23 @@ from typing import Any
 from reconciler.model import live
 from reconciler.model.base import format_duration, format_size
 from reconciler.model.desired import Fleet, Host
-from reconciler.model.observed import Gpu, HostState, Known, NotApplicable, Observation, Unit, Unknown, Unreachable
+from reconciler.model.observed import (
+    Gpu,
+    HostState,
+    Known,
+    Lease,
+    NotApplicable,
+    Observation,
+    Unit,
+    Unknown,
+    Unreachable,
+)
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
 from reconciler.views.table import table
 
+ALL_IS_WELL = "all is well"
+"""What the watchdog of a host says when there is nothing to say."""
 _HEAD = ("HOST", "SLOT", "RUNS", "DECLARED", "SERVICES", "MEMORY USED", "GENERATION", "LAST")
 
 
@@ -46,6 +58,7 @@ def status_lines(
             yield f"{paint(host.name, 'bold')}: {paint('unreachable', 'red')} [{answer.code}] {one_line(answer.reason)}"
         else:
             yield from _notes(host, answer, paint)
+            yield from _watchdog(host, answer, paint, details=details)
             if details:
                 yield from _details(host, answer, paint)
 
@@ -132,11 +145,7 @@ def _last(state: HostState, paint: Paint) -> str:
 
 def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
     name = paint(host.name, "bold")
-    lease = state.lease.value if isinstance(state.lease, Known) else None
-    if state.executor.active:
-        doing = f", step {lease.step}, by {one_line(lease.owner)}" if lease else ""
-        yield f"{name}: {paint('transition running', 'magenta')} {state.executor.txid}{doing}; it ends by itself"
-        yield f"  follow it: {paint(f'recon apply --attach {state.executor.txid} --host {host.name}', 'cyan')}"
+    yield from _claim_notes(host, state, paint)
     if isinstance(state.hold, Known) and state.hold.value:
         hold = state.hold.value
         yield f"{name}: {paint('held', 'yellow')} by {one_line(hold.owner)}: {one_line(hold.reason)}"
@@ -158,8 +167,57 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
         yield f"{name}: {one_line(last.unknown)}; look with recon plan --host {host.name}"
     if isinstance(state.gpus, Unknown):
         yield f"{name}: {paint('GPUs unknown', 'red')}: {one_line(state.gpus.unknown)}"
+    for damage in state.damaged:
+        yield f"{name}: {paint('damaged', 'red')} [{damage.code}] {one_line(damage.path)}: {one_line(damage.reason)}"
     for note in state.notes:
         yield f"{name}: {one_line(note)}"
+
+
+def _watchdog(host: Host, state: HostState, paint: Paint, *, details: bool) -> Iterator[str]:
+    """Say which alerts stand on the host, and what its watchdog saw last when all is not well or somebody asks."""
+    name = paint(host.name, "bold")
+    if isinstance(state.watchdog, Unknown):
+        yield f"{name}: {paint('watchdog unknown', 'red')}: {one_line(state.watchdog.unknown)}"
+    if not isinstance(state.watchdog, Known):
+        return
+    seen = state.watchdog.value
+    for alert in seen.alerts:
+        yield f"{name}: {paint('alert', 'red', 'bold')} [{alert.code}] {one_line(alert.about)}: {one_line(alert.text)}"
+        yield f"  {paint(one_line(alert.fix), 'cyan')}"
+    if seen.looked_s is None:
+        yield f"{name}: watchdog has not looked since the host booted"
+    elif details or seen.said != ALL_IS_WELL:
+        yield f"{name}: watchdog looked {format_duration(round(seen.looked_s))} ago: {one_line(seen.said)}"
+    for unit, count in sorted(seen.attempts.items()):
+        yield f"{name}: watchdog restarted {one_line(unit)} {count} times in a row"
+
+
+def _claim_notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
+    """Yield who has the host: a transition that runs, a claim that cannot be read, one that a dead executor left."""
+    name = paint(host.name, "bold")
+    lease = state.lease.value if isinstance(state.lease, Known) else None
+    if isinstance(state.lease, Unknown):
+        yield f"{name}: {paint('unknown', 'red')} whether somebody has it: {one_line(state.lease.unknown)}"
+        epoch = state.epoch.value if isinstance(state.epoch, Known) else "N"
+        fix = f"recon lock force-release {host.name} --epoch {epoch} --reason TEXT"
+        yield f"  it counts as held; take it away with: {paint(fix, 'cyan')}"
+    if lease and not state.executor.active:
+        yield f"{name}: {one_line(lease.owner)} left a claim of epoch {lease.epoch} behind, which is void"
+    if state.executor.active:
+        doing = f", step {lease.step}, by {one_line(lease.owner)}" if lease else ""
+        yield f"{name}: {paint('transition running', 'magenta')} {state.executor.txid}{doing}; it ends by itself"
+        yield f"  follow it: {paint(f'recon apply --attach {state.executor.txid} --host {host.name}', 'cyan')}"
+        if lease:
+            yield f"  {_claim(lease, state)}"
+
+
+def _claim(lease: Lease, state: HostState) -> str:
+    """Say how old a claim is and whether its holder lately showed that it lives, by the host's own clock since boot."""
+    now = state.identity.boottime_s
+    age, silent = (format_duration(max(0, round(now - since))) for since in (lease.since, lease.renewed))
+    fresh = lease.boot_id == state.identity.boot_id and now - lease.renewed <= lease.ttl_s
+    word = "fresh" if fresh else "not renewed in time: the executor hangs or is stopped"
+    return f"claim of epoch {lease.epoch}, held for {age}, renewed {silent} ago ({word})"
 
 
 def _details(host: Host, state: HostState, paint: Paint) -> Iterator[str]:

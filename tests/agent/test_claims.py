@@ -8,7 +8,16 @@ from reconciler.agent import claims, fact
 from reconciler.agent.record import RecordError, seal
 from tests.agent.fakehost import Content, FakeHost
 
-LEASE = {"epoch": 3, "owner": "ada@laptop", "txid": "t2", "boot_id": "b", "step": "drain", "since": 12.5}
+LEASE: dict[str, object] = {
+    "epoch": 3,
+    "owner": "ada@laptop",
+    "txid": "t2",
+    "boot_id": "b",
+    "step": "drain",
+    "since": 12.5,
+    "renewed": 20.0,
+    "ttl_s": 60.0,
+}
 HOLD = {"owner": "ada", "reason": "benchmark until noon", "since": 1.0, "until": None}
 
 
@@ -61,7 +70,12 @@ def test_the_executor_runs_when_its_unit_does_and_the_lease_is_the_second_best_s
 ) -> None:
     host = FakeHost({f"{TXN}/t1/outcome.json": seal(OUTCOME)})
 
-    assert claims.executor(host, unit, lease) == {"active": active, "txid": txid, "last": {"value": OUTCOME}}
+    assert claims.executor(host, unit, lease) == {
+        "active": active,
+        "txid": txid,
+        "last": {"value": OUTCOME},
+        "target": None,
+    }
 
 
 def test_a_host_is_enrolled_when_a_complete_agent_lies_there() -> None:
@@ -69,4 +83,6 @@ def test_a_host_is_enrolled_when_a_complete_agent_lies_there() -> None:
 
     assert not claims.is_enrolled(FakeHost())
     assert not claims.is_enrolled(FakeHost(half))
-    assert claims.is_enrolled(FakeHost({**half, "/var/lib/recon/agent/bb/.ok": ""}))
+    assert not claims.is_enrolled(FakeHost({**half, "/var/lib/recon/agent/bb/.ok": ""}))
+    assert not claims.is_enrolled(FakeHost({**half, "/var/lib/recon/agent/bb/.ok": "bc\n"}))
+    assert claims.is_enrolled(FakeHost({**half, "/var/lib/recon/agent/bb/.ok": "bb\n"}))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, places
-from reconciler.agent.record import read_record
+from reconciler.agent import executor, lease, places
+from reconciler.agent.record import read_record, write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import edit_unit, hold_memory, missing, stop_unit
 from reconciler.sim.faults import set_fault
@@ -316,7 +316,7 @@ def test_a_claim_that_was_taken_over_changes_nothing_more(bench: Bench) -> None:
     def take_over(when: str, what: str) -> None:
         if when == "after" and what == f"append {places.transaction(txid)}/journal.jsonl" and _drains(bench, txid):
             bench.machine.hook = None
-            bench.machine.write(places.EPOCH, b"99\n")
+            write_record(bench.machine, places.EPOCH, {"epoch": 99})
 
     bench.machine.hook = take_over
     outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
@@ -525,7 +525,7 @@ def test_every_ended_transaction_leaves_a_line_of_history_and_no_lease(bench: Be
     lines = bench.machine.read(places.HISTORY).decode().splitlines()
     assert ['"state":"applied"' in line for line in lines] == [True, True]
     assert bench.machine.stat(places.LEASE) is None
-    assert bench.machine.read(places.EPOCH) == b"2\n"
+    assert lease.read_epoch(bench.machine) == 2
 
 
 def test_the_last_twenty_transactions_are_kept_and_none_that_has_no_end(bench: Bench) -> None:

@@ -182,3 +182,30 @@ def test_a_reboot_between_two_executors_of_one_transaction_ends_it_as_nothing_ha
 
     assert (outcome.state, outcome.code, outcome.live) == ("aborted", "REC7116", {"all": "reasoning"})
     assert bench.serving() == SERVING[1]
+
+
+def test_no_jump_of_the_wall_clock_changes_what_is_done(ready: Bench) -> None:
+    """An hour or ten years, forward or back, before every change: the same deeds at the same times."""
+    done = []
+    for jump in (0.0, 3600.0, -3600.0, 315_360_000.0, -315_360_000.0):
+        bench = ready.copy()
+        seen: list[str] = []
+
+        def leap(when: str, what: str, *, bench: Bench = bench, seen: list[str] = seen, jump: float = jump) -> None:
+            if when == "before":
+                seen.append(f"{bench.machine.clock.now:.3f} {what}")
+                bench.machine.state.epoch += jump
+
+        bench.machine.hook = leap
+        outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
+        done.append(
+            (
+                seen,
+                outcome.state,
+                outcome.steps_s,
+                bench.machine.read(places.transaction("2026-0002") + "/journal.jsonl"),
+            )
+        )
+
+    assert done[0][1] == "applied"
+    assert all(each == done[0] for each in done[1:])

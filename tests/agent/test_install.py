@@ -41,7 +41,7 @@ def test_what_is_installed_is_what_the_loader_accepts(tmp_path: Path) -> None:
     loader: dict[str, object] = {}
     exec(SOURCE.partition("\ntry:\n    answer")[0].replace("signal.alarm(300)", "").partition("out = os")[0], loader)
     exec("def total" + SOURCE.partition("def total")[2].partition("class Memory")[0], loader)
-    files = loader["read_installed"](str(copy_out(machine, place, tmp_path)))  # type: ignore[operator]
+    files = loader["read_installed"](str(copy_out(machine, place, tmp_path / bundle.digest)))  # type: ignore[operator]
     assert loader["total"](files) == bundle.digest  # type: ignore[operator]
 
 

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, launch, lease, places, versions
+from reconciler.agent import executor, launch, lease, lines, places, versions
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.wire import RequestError
@@ -26,7 +25,8 @@ ARGV = [
     "--property=StandardOutput=journal",
     "--property=StandardError=journal",
     "--property=TimeoutStopSec=infinity",
-    "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d execute t1",
+    "--property=KillMode=mixed",
+    "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "/usr/bin/python3",
     "-I",
     "-S",
@@ -157,12 +157,14 @@ class Working(FakeHost):
         group = "/sys/fs/cgroup/system.slice/recon-executor.service"
         super().__init__({"/sys/fs/cgroup/cgroup.procs": "1\n", f"{group}/cgroup.events": f"populated {populated}\n"})
         self.waits = 0
+        self.last = ""
         self.write_event()
 
     def write_event(self) -> None:
         path = places.transaction("t1") + "/journal.jsonl"
         before = str(self.files.get(path, ""))
-        self.files[path] = before + json.dumps({"seq": before.count("\n") + 1}) + "\n"
+        line, self.last = lines.line({"seq": before.count("\n") + 1}, self.last)
+        self.files[path] = before + line.decode()
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.agent import observe
-from reconciler.agent.fingerprint import fingerprint
+from reconciler.agent.fingerprint import fingerprint, parts, total
 from reconciler.agent.machine import Completed, Response
 from reconciler.agent.record import seal
 from reconciler.model.observed import HostState
@@ -40,7 +40,7 @@ FILES: dict[str, Content] = {
     f"{ONE}/boot.wants/recon-coven-reasoning.target": Link("/etc/systemd/system/recon-coven-reasoning.target"),
     "/etc/systemd/system/recon-boot.target.wants": Link("/etc/containers/systemd/recon/boot.wants"),
     "/etc/systemd/system/multi-user.target.wants/recon-boot.target": Link("/etc/systemd/system/recon-boot.target"),
-    "/var/lib/recon/agent/aa/.ok": "",
+    "/var/lib/recon/agent/aa/.ok": "aa\n",
     "/var/lib/recon/txn/t1/outcome.json": seal({"state": "applied"}),
     "/var/lib/containers/storage/overlay-images/images.json": '[{"names": ["example.net/a:1"]}]',
     "/proc/324/environ": b"PATH=/usr/bin\0RECON_CONFIG_HASH=0123456789abcdef\0",
@@ -142,7 +142,9 @@ def test_the_whole_answer_of_a_host_is_what_the_schema_says() -> None:
     assert validated(state) == json.loads(json.dumps(state))
     # Times differ between runs and are not what this test is about.
     assert state.pop("agent").keys() == {"digest", "mode", "elapsed_ms", "probes_ms"}
-    assert state.pop("fingerprint") == fingerprint(observe.observe(a_host(), ARGS, CTX))
+    assert state["fingerprint_parts"] == parts(state)
+    assert state.pop("fingerprint") == total(state.pop("fingerprint_parts"))
+    assert fingerprint(state) == fingerprint(observe.observe(a_host(), ARGS, CTX))
     assert state == {
         "protocol": 1,
         "enrolled": True,
@@ -225,8 +227,11 @@ def test_the_whole_answer_of_a_host_is_what_the_schema_says() -> None:
         "images": {"value": ["example.net/a:1"]},
         "lease": {"value": None},
         "hold": {"value": None},
-        "executor": {"active": True, "txid": "t1", "last": {"value": {"state": "applied"}}},
+        "epoch": {"value": 0},
+        "damaged": [],
+        "executor": {"active": True, "txid": "t1", "last": {"value": {"state": "applied"}}, "target": None},
         "timings": {},
+        "watchdog": {"na": "the committed generation has no watchdog"},
         "notes": [],
     }
 
@@ -236,7 +241,9 @@ def test_looking_changes_nothing_and_starts_nothing_but_questions() -> None:
     observe.observe(host, ARGS, CTX)
 
     assert host.files == FILES
-    assert sorted(host.ran) == sorted(PROGRAMS)
+    # Asked only while an executor runs: for which transaction.
+    asked = ("systemctl", "show", "--property=Description", "--", "recon-executor.service")
+    assert sorted(host.ran) == sorted([*PROGRAMS, asked])
 
 
 def test_a_bare_host_answers_with_reasons_and_nothing_reads_as_fine() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.apply.events import HostEvent, HostFinished, HostLost, HostProgress, HostStarted
+from reconciler.apply.events import HostEvent, HostFinished, HostJoined, HostLost, HostProgress, HostStarted
 from reconciler.apply.run import Options, apply_plan, new_run_id
 from reconciler.errors import ReconError, StaleError
 from reconciler.model.outcome import JournalEvent, Outcome
@@ -281,3 +281,42 @@ def test_run_ids_sort_by_time() -> None:
 
     assert first.startswith("20231114T221320.000Z-")
     assert first < new_run_id(pace)
+
+
+def test_a_host_that_already_does_what_is_wanted_is_followed_to_its_end() -> None:
+    outcome = an_outcome("spark-1", txid="t0", owner="bob@ci")
+    host = ScriptedHost(news(an_event(1)), news(outcome=outcome))
+    plan = a_plan(a_host_plan("spark-1", order=None, status="locked", joins="t0"))
+    found, watcher = run(plan, Hosts(spark_1=host))
+
+    assert found == (Outcome.model_validate(outcome),)
+    assert watcher.words == [f"spark-1 {word}" for word in ("HostJoined", "HostProgress", "HostFinished")]
+    assert host.asked[0] == ("follow", {"txid": "t0", "after_seq": 0, "wait_s": 2.0})
+
+
+def test_an_order_that_comes_second_after_one_that_wants_the_same_follows_that_one() -> None:
+    lease = {"owner": "bob@ci", "txid": "t0", "step": "launch", "age_s": 0.0}
+    outcome, host, watcher = one_host(
+        {"launched": False, "lease": lease, "joins": "t0"}, news(outcome=an_outcome("spark-1", txid="t0"))
+    )
+
+    assert (outcome.state, outcome.txid) == ("applied", "t0")
+    assert host.asked[1] == ("follow", {"txid": "t0", "after_seq": 0, "wait_s": 2.0})
+    assert HostJoined("spark-1", "t0", "bob@ci runs transaction t0 for 0s, step launch") in watcher.events
+
+
+def test_a_host_that_says_why_it_is_held_is_locked_for_that_reason() -> None:
+    problem = {"code": "REC7150", "summary": "no telling", "detail": "torn", "fix": "recon lock force-release spark-1"}
+    outcome, host, _ = one_host({"launched": False, "lease": None, "problem": problem})
+
+    assert words(outcome) == ("locked", "REC7150", "recon lock force-release spark-1")
+    assert host.verbs == ["apply"]
+
+
+def test_a_plan_of_another_recon_reaches_no_host() -> None:
+    host = ScriptedHost()
+    plan = a_plan(a_host_plan("spark-1")).model_copy(update={"recon_version": "9.9.9"})
+    with pytest.raises(StaleError) as caught:
+        run(plan, Hosts(spark_1=host))
+
+    assert (caught.value.problems[0].code, host.asked) == ("REC7155", [])

@@ -33,6 +33,8 @@ ECHO_AGENT: Bundle = pack(
             "    if verb == 'weights':\n"
             "        import pynvml\n\n"
             "        return {'pynvml': pynvml.NAME}\n"
+            "    if verb == 'note':\n"
+            "        open(args['path'], 'a').write('done\\n')\n"
             "    return {'machine': machine.name, 'verb': verb, 'args': args, 'mode': ctx['mode'],\n"
             "            'files': sorted(ctx['bundle'] or {})}\n"
         ),
@@ -51,6 +53,10 @@ class Script:
     status: int = 0
     hang: bool = False
     drop: bool = False
+    cut_in: int | None = None
+    """Run the command, but let it have only so many bytes before the connection ends."""
+    cut_out: int | None = None
+    """Run the command, but let only so many bytes of its answer through before the connection ends."""
 
 
 @dataclass
@@ -100,8 +106,8 @@ class _Server(paramiko.ServerInterface):
 
 def _execute(sshd: Sshd, channel: paramiko.Channel) -> None:
     script = sshd.script
-    if script == Script():
-        _run_command(channel)
+    if script == Script(cut_in=script.cut_in, cut_out=script.cut_out):
+        _run_command(channel, script)
         return
     # The client speaks once it knows that the command was started; ending before that is another kind of failure.
     channel.recv(1)
@@ -116,26 +122,33 @@ def _execute(sshd: Sshd, channel: paramiko.Channel) -> None:
         channel.close()
 
 
-def _run_command(channel: paramiko.Channel) -> None:
+def _run_command(channel: paramiko.Channel, script: Script) -> None:
     words = [sys.executable, "-I", "-S", "-c", loader._READER]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin
         assert child.stdout
-        threading.Thread(target=_copy_in, args=(channel, child), daemon=True).start()
+        threading.Thread(target=_copy_in, args=(channel, child, script.cut_in), daemon=True).start()
+        left = script.cut_out
         with contextlib.suppress(OSError, EOFError):
             while data := os.read(child.stdout.fileno(), 1 << 16):
-                channel.sendall(data)
+                channel.sendall(data if left is None else data[:left])
+                left = None if left is None else left - len(data)
+                if left is not None and left <= 0:
+                    channel.get_transport().close()
             channel.send_exit_status(child.wait())
             channel.close()
 
 
-def _copy_in(channel: paramiko.Channel, child: subprocess.Popen[bytes]) -> None:
+def _copy_in(channel: paramiko.Channel, child: subprocess.Popen[bytes], left: int | None) -> None:
     assert child.stdin
     with contextlib.suppress(OSError, ValueError, EOFError):
-        while data := channel.recv(1 << 16):
+        while (left is None or left > 0) and (data := channel.recv(1 << 16 if left is None else left)):
+            left = None if left is None else left - len(data)
             child.stdin.write(data)
             child.stdin.flush()
         child.stdin.close()
+        if left is not None:
+            channel.get_transport().close()
 
 
 def _forward(channel: paramiko.Channel, destination: tuple[str, int]) -> None:

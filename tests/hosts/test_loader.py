@@ -43,7 +43,7 @@ def install(root: Path, bundle: Bundle) -> Path:
     for name, text in {**bundle.files, "__main__.py": "not part of the sum\n"}.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text, encoding="utf-8")
-    (place / ".ok").write_text("")
+    (place / ".ok").write_text(bundle.digest + "\n")
     return place
 
 
@@ -78,6 +78,13 @@ def test_an_installed_copy_runs_without_asking_and_writes_nothing(tmp_path: Path
 
     assert ask(tmp_path, ECHO_AGENT, "observe", {}) == (False, {"ok": True, "reply": reply})
     assert sorted(place.rglob("*")) == before
+
+
+def test_a_copy_whose_mark_is_not_as_it_was_written_is_not_used(tmp_path: Path) -> None:
+    place = install(tmp_path, ECHO_AGENT)
+    for mark in ("", ECHO_AGENT.digest, ECHO_AGENT.digest[:-1] + "\n", "0" * 64 + "\n"):
+        (place / ".ok").write_text(mark)
+        assert ask(tmp_path, ECHO_AGENT, "observe", {})[0]
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "extra", "not finished", "not text"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ from typing import Any
 import paramiko
 import pytest
 
+from reconciler.apply.follow import TRAVEL_S, WAIT_S
+from reconciler.apply.run import HAND_OVER_S
 from reconciler.errors import HostError, UnreachableError
+from reconciler.hosts import loader
 from reconciler.hosts.known_hosts import KnownHosts
-from reconciler.hosts.ssh import SshRun, SshTransport, Target
+from reconciler.hosts.ssh import KEEPALIVE_S, SshRun, SshTransport, Target
 from reconciler.hosts.ssh_errors import Place
+from reconciler.hosts.wire import bundle_frame, request_frame
 from tests.hosts import fake_sshd
 from tests.hosts.fake_sshd import ECHO_AGENT, Script, Sshd
 
@@ -48,9 +54,16 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
         run.close()
 
 
-def problem_of(transport: SshTransport, kind: type[HostError], *, deadline_s: float = 20.0) -> tuple[str, str, str]:
+def problem_of(
+    transport: SshTransport,
+    kind: type[HostError],
+    *,
+    deadline_s: float = 20.0,
+    verb: str = "observe",
+    args: dict[str, Any] | None = None,
+) -> tuple[str, str, str]:
     with pytest.raises(HostError) as caught:
-        transport.ask("observe", {}, deadline_s=deadline_s)
+        transport.ask(verb, args or {}, deadline_s=deadline_s)
     assert type(caught.value) is kind
     problem = caught.value.problems[0]
     return problem.code, problem.detail, problem.fix
@@ -314,3 +327,53 @@ def test_the_key_of_a_jump_host_is_checked_too(bed: Bed) -> None:
 
     assert (code, bed.sshd.logins) == ("REC6001", [])
     assert fix.endswith("then put it in known_hosts")
+
+
+def sent_bytes(verb: str, args: dict[str, Any]) -> tuple[int, int]:
+    """Return how long the loader is on the wire, and all that is sent up to the host's answer for the agent."""
+    head = len(loader.program())
+    return head, head + len(request_frame(verb, args, ECHO_AGENT.digest))
+
+
+def test_a_request_that_is_cut_anywhere_is_done_not_at_all_and_its_outcome_is_unknown(bed: Bed, tmp_path: Path) -> None:
+    """There is no half-typed command: what runs on the host runs a whole request or none."""
+    path = tmp_path / "done"
+    args = {"path": str(path)}
+    head, whole = sent_bytes("note", args)
+    bundle = len(bundle_frame(ECHO_AGENT.packed))
+    cuts = {1, 3, head // 2, head - 40, head - 1, head, head + 1, head + 9, (head + whole) // 2, whole - 1, whole}
+    cuts |= {whole + 1, whole + bundle // 2, whole + bundle - 1}
+    for cut in sorted(cuts):
+        bed.sshd.script = Script(cut_in=cut)
+        code, _, fix = problem_of(bed.run.transport(bed.target), UnreachableError, verb="note", args=args)
+        assert (code, fix) == ("REC6008", "recon status --host spark-1"), cut
+    time.sleep(0.5)
+    assert not path.exists()
+
+    bed.sshd.script = Script(cut_in=whole + bundle + 1)
+    with suppress(HostError):
+        bed.run.transport(bed.target).ask("note", args, deadline_s=20)
+    assert path.read_text() == "done\n"
+
+
+def test_an_answer_that_is_cut_anywhere_is_an_unknown_outcome_and_never_half_an_answer(bed: Bed) -> None:
+    whole = len(b"\nRECON1-NEED " + ECHO_AGENT.digest.encode() + b"\n")
+    for cut in (1, 2, whole // 2, whole - 1, whole, whole + 1, whole + 8, whole + 20, whole + 60):
+        bed.sshd.script = Script(cut_out=cut)
+        code, _, _ = problem_of(bed.run.transport(bed.target), UnreachableError)
+        assert code == "REC6008", cut
+
+
+def test_a_connection_that_nobody_answers_on_is_ended_by_the_system_within_45_seconds(bed: Bed) -> None:
+    transport = bed.run.transport(bed.target)
+    transport.ask("observe", {}, deadline_s=20)
+    connection = transport._connection
+    assert connection is not None
+    sock = connection.sock
+    assert isinstance(sock, socket.socket)
+    unanswered_s = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+    transport.close()
+
+    assert KEEPALIVE_S + unanswered_s <= 45
+    assert HAND_OVER_S <= 45
+    assert WAIT_S + TRAVEL_S <= 45

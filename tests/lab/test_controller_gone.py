@@ -55,7 +55,7 @@ def test_killing_recon_in_the_middle_leaves_a_host_that_finishes_by_itself(world
     assert world.recon("plan", "--detailed-exitcode").code == 0
 
 
-def test_another_apply_is_told_who_holds_the_host_and_can_join(world: LabWorld) -> None:
+def test_an_apply_of_something_else_is_told_who_holds_the_host_and_can_join(world: LabWorld) -> None:
     settle(world)
     host = world.hosts[0]
     request = world.request(host, "reasoning", 12.0)
@@ -65,7 +65,9 @@ def test_another_apply_is_told_who_holds_the_host_and_can_join(world: LabWorld) 
     )
     try:
         txid = wait_for_step(world, host, "drain")
+        world.set_coven(host, "reasoning")
         second = world.recon("apply", "--yes", "--host", host)
+        world.set_coven(host, "vision")
         joined = world.recon("apply", "--attach", txid, "--host", host)
     finally:
         first = apply.wait()

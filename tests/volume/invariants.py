@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from reconciler.errors import ExitCode
@@ -24,12 +23,13 @@ INVARIANTS = {
     1: "at most one coven has containers or GPU memory on a slot",
     2: "what boots is one committed generation, whole",
     3: "a coven starts only when the one before has no process left and its memory is back",
-    5: "who lost the claim begins no further step",
+    5: "who lost the claim changes nothing more but to make it safe",
     6: "epochs only grow",
     7: "one executor at a time",
     8: "the commit is of a whole generation whose members were seen to be up, under the lock and the lease",
     9: "the end is what the outcome says",
     10: "there are nine ends, and the exit code is a function of the end",
+    11: "a power cut leaves every change that was made, and of the one under way the old or the new",
     12: "a step is in the journal before it has an effect",
     14: "no process of others is ended",
     15: "nothing is written outside of recon's own places, and no unit of others is touched",
@@ -61,7 +61,13 @@ _STEP_OF = {
     "commit": {"commit"},
     "trial": {"trial"},
 }
-_UNGUARDED = ("claim", "rollback", "finish", "resume")
+_WAY_BACK = "way back"
+_UNGUARDED = ("launch", "claim", "rollback", "finish", "resume", _WAY_BACK)
+"""Steps that come before the claim, or make safe what was begun: those may be finished without it."""
+
+_DISK = ("/etc/recon", "/etc/containers/systemd", "/etc/systemd/system", "/var/lib/recon")
+_NATIVE = "/etc/systemd/system/"
+_BOOKS = ("/var/lib/recon", "/run/recon")
 _EXIT = {
     "applied": ExitCode.OK,
     "nothing": ExitCode.OK,
@@ -72,6 +78,7 @@ _EXIT = {
     "rolled_back": ExitCode.ROLLED_BACK,
     "held": ExitCode.HELD,
 }
+_DIED = "REC7116"
 _QUIET = ("nothing", "refused", "stale", "locked", "aborted")
 
 
@@ -98,7 +105,7 @@ def generation(machine: SimMachine, number: int) -> Generation | str:
     try:
         document = json.loads(files.read(f"{place}/manifest.json"))
         body = document["body"]
-        if document["sha256"] != _sum(_canonical(body)):
+        if document["sha256"] != _sum(_canonical(body) + document.get("file", "").encode()):
             return "the manifest does not verify"
         for name, digest in body["files"].items():
             path = f"{place}/{name}" if name.endswith(".container") else f"{place}/units/{name}"
@@ -144,6 +151,8 @@ class Watch:
         self._containers: tuple[str, ...] = ()
         self._epochs: list[int] = []
         self._now = ""
+        self._unsure: set[str] = set()
+        """Paths of changes that were begun and did not end: whether they are on the disk, nobody was told."""
         self.begin("")
 
     def begin(self, txid: str) -> None:
@@ -153,7 +162,8 @@ class Watch:
         self.deeds: Counter[str] = Counter()
         self.step = "launch"
         self.epoch: int | None = None
-        self._late = 0
+        self._is_mute = False
+        """The journal could not be written: from then on there is only the way back."""
         self.seen_up: set[tuple[str, str]] = set()
         self.blind_since_stop = False
         self._see()
@@ -223,11 +233,19 @@ class Watch:
             self.break_(14, f"{sorted(gone)} were ended")
             self.foreign -= gone
         if when == "before":
+            if deed != "run":
+                self._unsure.add(rest)
             self._before(deed, rest)
         else:
+            self._unsure.discard(rest)
             self._after(deed, rest)
 
     def _before(self, deed: str, rest: str) -> None:
+        is_fenced = self.step not in _UNGUARDED and not rest.startswith(_BOOKS)
+        if is_fenced and not self._is_unstaged(deed, rest) and self._read_epoch() != self.epoch:
+            self.break_(5, f"{deed} {rest} with epoch {self.epoch}, the host is at {self._read_epoch()}")
+        if deed == "append" and rest.endswith("/journal.jsonl"):
+            self._is_mute = True
         if deed == "run":
             self._program(rest.split(" "))
         elif not _OURS.fullmatch(rest):
@@ -242,6 +260,7 @@ class Watch:
 
     def _after(self, deed: str, rest: str) -> None:
         if deed == "append" and rest.endswith("/journal.jsonl"):
+            self._is_mute = False
             self._journal(rest)
         elif deed == "run" and rest.startswith("systemctl st"):
             self.deeds[rest.split(" ")[1]] += 1
@@ -249,6 +268,10 @@ class Watch:
             self._new_epoch()
         elif rest == COMMITTED:
             self._new_commit()
+
+    def _is_unstaged(self, deed: str, rest: str) -> bool:
+        """Say whether this may be stage on its way back: it says that it failed when it has tidied up."""
+        return self.step == "stage" and (deed.startswith("remove") or rest.startswith(_NATIVE))
 
     def _program(self, words: list[str]) -> None:
         verb = words[1] if len(words) > 1 else ""
@@ -275,23 +298,23 @@ class Watch:
             self.break_(3, f"systemctl start {' '.join(units)} and no driver said that the memory is free")
 
     def _announced(self, kind: str, what: str) -> None:
-        if self.step not in _STEP_OF[kind]:
+        if self._is_mute:
+            before = self.wanted() or ()
+            if kind == "stop" or (kind == "start" and all(f"recon-{coven_of(what)}-" in name for name in before)):
+                return
+            self.break_(12, f"{kind} {what} although the journal could not be written")
+        elif self.step not in _STEP_OF[kind]:
             self.break_(12, f"{kind} {what} under the step {self.step}")
 
     def _journal(self, path: str) -> None:
         line = json.loads(self.machine.files.read(path).rstrip(b"\n").rpartition(b"\n")[2])
         if path != f"{TRANSACTIONS}/{self.txid}/journal.jsonl":
             self.break_(7, f"a second transaction writes {path}")
-        if line["status"] != "begin":
-            return
-        self.step = line["step"]
-        self.reached[f"step {self.step}"] += 1
-        if self.step in _UNGUARDED:
-            return
-        # Who loses the claim between its proof and this line finds out at the next step.
-        self._late += self.epoch is None or self._read_epoch() != self.epoch
-        if self._late > 1:
-            self.break_(5, f"step {self.step} with epoch {self.epoch}, the host is at {self._read_epoch()}")
+        if line["status"] == "failed":
+            self.step = _WAY_BACK
+        elif line["status"] == "begin":
+            self.step = line["step"]
+            self.reached[f"step {self.step}"] += 1
 
     def _new_epoch(self) -> None:
         epoch = self._read_epoch()
@@ -332,6 +355,34 @@ class Watch:
             return False
         return bool(found["txid"] == self.txid)
 
+    # -- over a power cut --------------------------------------------------------------------------------------------
+
+    def disk(self) -> dict[str, tuple[str, bytes]]:
+        """Return what programs see of recon's files on the disk."""
+        nodes = self.machine.state.files.items()
+        return {path: (node.kind, node.data or node.target.encode()) for path, node in nodes if path.startswith(_DISK)}
+
+    def power_came_back(self, before: dict[str, tuple[str, bytes]]) -> None:
+        """Compare the disk with what programs saw of it before."""
+        self._now = "after a power cut"
+        after = self.disk()
+        for path in sorted(path for path in {*before, *after} if before.get(path) != after.get(path)):
+            if not self._is_unsure(path):
+                was, became = before.get(path, ("nothing", b"")), after.get(path, ("nothing", b""))
+                self.break_(11, f"{path} was {was[0]} of {len(was[1])} bytes, is {became[0]} of {len(became[1])}")
+        self._unsure.clear()
+        self.foreign.clear()
+
+    def _is_unsure(self, path: str) -> bool:
+        place, _, name = path.rpartition("/")
+        for unsure in self._unsure:
+            if path == unsure or path.startswith(unsure + "/") or unsure.startswith(path + "/"):
+                return True
+            above, _, last = unsure.rpartition("/")
+            if name.startswith(f".{last}.recon-") and place in (above, above.rpartition("/")[0]):
+                return True
+        return False
+
     # -- at the end --------------------------------------------------------------------------------------------------
 
     def is_whole(self) -> None:
@@ -348,13 +399,18 @@ class Watch:
             if isinstance(earlier, str):
                 self.break_(23, f"generation {self.before}: {earlier}")
 
-    def serves(self, running: Iterable[str]) -> None:
-        """The committed coven runs, and no other."""
-        self._now = "at the end"
+    def wanted(self) -> tuple[str, ...] | None:
+        """Return the containers that the committed generation wants, None when it does not say."""
         number = committed(self.machine)
         found = Generation(0, "", (), frozenset()) if number is None else generation(self.machine, number)
-        if isinstance(found, Generation) and tuple(running) != found.live:
-            self.break_(9, f"{list(running)} run, generation {number} says {list(found.live)}")
+        return found.live if isinstance(found, Generation) else None
+
+    def serves(self, running: tuple[str, ...]) -> None:
+        """The committed coven runs, and no other."""
+        self._now = "at the end"
+        wanted = self.wanted()
+        if wanted is not None and running != wanted:
+            self.break_(9, f"{list(running)} run, generation {committed(self.machine)} says {list(wanted)}")
 
     def ended(self, outcome: Outcome) -> None:
         """The outcome is one of those there are, and tells what is so."""
@@ -371,7 +427,9 @@ class Watch:
             self.break_(9, f"the outcome says {outcome.committed} is committed, it is {number}")
         if (outcome.state == "applied") != (self.deeds["commit"] > 0):
             self.break_(9, f"{outcome.state} after {self.deeds['commit']} commits")
-        if outcome.state in _QUIET and (self.deeds["stop"] or self.deeds["start"]):
+        # Who ends what another one left tells what it finds: an old coven that was brought back serves as before.
+        is_disturbed = self.deeds["stop"] or self.deeds["start"]
+        if outcome.state in _QUIET and is_disturbed and not (outcome.state == "aborted" and outcome.code == _DIED):
             self.break_(9, f"{outcome.state} after {dict(self.deeds)}")
 
 

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from reconciler.agent import (
+    durable,
     executor,
+    fence,
     files,
     interrupted,
     journal,
@@ -29,6 +31,7 @@ from reconciler.agent import (
 )
 from reconciler.agent.outcome import End
 from reconciler.agent.step_memory import Sample
+from reconciler.sim.disk import SimSystem
 from reconciler.sim.machine import SimMachine
 from tests.volume.faults import KINDS
 
@@ -42,6 +45,8 @@ class Planted(NamedTuple):
     noticed_by: tuple[int, ...]
     kinds: tuple[str, ...] = KINDS
     """The kinds of faults that make it matter; with all of them it is found too, later."""
+    seeds: int = 60
+    """So many histories find it."""
 
 
 def _skip(*_: Any, **__: Any) -> None:
@@ -61,7 +66,7 @@ def _error_is_free(machine: Any, need: Any, gone: Any, really: Any = step_memory
 
 def _resume_by_step(run: Any) -> End:
     """Go on behind the last step that the journal names, without a look at the host."""
-    from reconciler.agent import step_claim, step_residents, step_undo
+    from reconciler.agent import step_bring_up, step_claim, step_residents, step_undo
     from reconciler.agent.journal import read_events
 
     undo = step_undo.read_undo(run.machine, run.txid)
@@ -74,19 +79,15 @@ def _resume_by_step(run: Any) -> End:
     if steps[-1] in ("drain", "stop", "verify_memory", "trial"):
         for move in run.intent["moves"]:
             if move["new"] is not None:
-                executor._bring_up(run, move)
+                step_bring_up.bring_up(run, move)
     step_residents.restart_residents(run)
     step_commit.commit(run)
     return executor._finish(run)
 
 
-def _once(run: Any) -> None:
-    if run.lease is None:
-        raise txn.HaltError("REC7113", "the host was never claimed")
-
-
-def _wait_for_nothing(run: Any, members: Any, *, hashed: bool = True) -> None:
-    del run, members, hashed
+def _once(self: Any) -> None:
+    if not self.is_lowered and self._lease is None:
+        raise lease.LeaseError("the host was never claimed")
 
 
 def _prune_all(run: Any) -> str:
@@ -111,6 +112,18 @@ def _no_look(run: Any, reason: str = "") -> None:
     del run, reason
 
 
+def _sync_again(self: Any, fd: int, really: Any = SimSystem.fsync) -> None:
+    try:
+        really(self, fd)
+    except OSError:
+        really(self, fd)
+
+
+def _only_directories(self: Any, fd: int, really: Any = SimSystem.fsync) -> None:
+    if self._open[fd].node.kind == "dir":
+        really(self, fd)
+
+
 PLANTED: dict[str, Planted] = {
     "the memory is not waited for": Planted(step_memory, "wait_free", _skip, (3,)),
     "a rollback is told as a success": Planted(executor, "_back", _success_after_rollback, (9,)),
@@ -119,13 +132,16 @@ PLANTED: dict[str, Planted] = {
     ),
     "a coven starts before the other's processes are gone": Planted(step_stop, "wait_gone", _skip, (3, 9)),
     "who takes over goes on at a step": Planted(executor, "_resume", _resume_by_step, (3, 8, 9, 12), ("kill",)),
-    "the claim is proven once": Planted(txn.Run, "prove_claim", _once, (5,), ("steal",)),
-    "the commit comes before health": Planted(step_start, "judge", _wait_for_nothing, (8,)),
+    "the claim is proven once": Planted(fence.Fenced, "prove", _once, (5,), ("steal",)),
+    "the commit comes before health": Planted(step_start, "judge", _skip, (8,)),
     "the generation before is pruned": Planted(step_commit, "_prune", _prune_all, (23,)),
     "the lease is given back before the commit": Planted(txn.Run, "_enter", _release_first, (8,)),
-    "a write that failed is swallowed": Planted(journal.Journal, "say", _swallow, (12,), ("no-space", "io-error")),
+    "a write that failed is swallowed": Planted(journal.Journal, "say", _swallow, (12,), ("io-error",), 200),
     "a deadline is on the wall clock": Planted(SimMachine, "monotonic", SimMachine.wall, (9, 24), ("clock",)),
-    "the epoch begins again": Planted(lease, "read_epoch", lambda machine: 0, (5, 6)),
+    "a directory is not synced": Planted(durable.DurableMachine, "_sync_directory", _skip, (2, 11), ("cut",)),
+    "what failed to sync is synced again": Planted(SimSystem, "fsync", _sync_again, (11,), ("io-error",), 200),
+    "a file is not synced": Planted(SimSystem, "fsync", _only_directories, (2, 11), ("cut",)),
+    "the epoch begins again": Planted(lease, "read_epoch", lambda machine: 0, (5, 6, 9)),
     "a rollback leaves the trial": Planted(step_trial, "end_trial", _skip, (2, 9, 29)),
     "what was interrupted is left": Planted(interrupted, "settle", _no_look, (27, 29)),
     "the commit is any number": Planted(files, "committed_number", lambda machine: 1, (8, 9, 10)),

@@ -1,0 +1,119 @@
+"""Looks over recon's own files and names those that do not verify, so that nobody has to stumble over them.
+
+Only what may still be read is looked at: the newest transaction and those without an end, not the books of long ago.
+What was moved out of the way stays named until a person has looked at it and removed it.
+
+Must not: move, repair or write anything; who changes the host does that when it comes to the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Optional
+
+from . import claims, fact, files, history, lease, mark, places
+from .journal import read_journal
+from .machine import Machine
+from .record import RecordError, is_set_aside, read_record
+
+LINES = "REC5022"
+_SEALED = (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY_HEAD, places.LEASE, places.FACTS)
+_LIMIT = 40
+
+
+def survey(machine: Machine) -> List[Dict[str, Any]]:
+    """Return `model.observed.Damage` for every file that is not as it was written, at most forty."""
+    found: List[Dict[str, Any]] = []
+    for each in _all(machine):
+        found.append(each)
+        if len(found) >= _LIMIT:
+            break
+    return found
+
+
+def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
+    for path in (*_SEALED, places.RELEASE, places.ALERTS, places.WATCHDOG, places.LOOKS):
+        yield from _sealed(machine, path)
+    yield from _history(machine)
+    yield from _hold(machine)
+    for txid in _transactions(machine):
+        yield from _transaction(machine, txid)
+    for number in lease.generations(machine):
+        yield from _sealed(machine, f"{places.generation(number)}/manifest.json")
+    for name in _names(machine, places.AGENTS):
+        if f"{places.AGENTS}/{name}" == places.CURRENT_AGENT:
+            continue
+        if machine.stat(f"{places.AGENTS}/{name}/.ok") is not None and not mark.is_complete(machine, name):
+            yield _damage(f"{places.AGENTS}/{name}/.ok", RecordError.code, "it does not name the agent it lies with")
+    for directory in (places.STATE, places.RUN):
+        for name in _names(machine, directory):
+            if is_set_aside(name):
+                yield _damage(f"{directory}/{name}", RecordError.code, "put aside; look at it, then remove it")
+
+
+def _sealed(machine: Machine, path: str) -> Iterator[Dict[str, Any]]:
+    try:
+        read_record(machine, path)
+    except FileNotFoundError:
+        return
+    except RecordError as error:
+        yield _damage(path, error.code, str(error).partition(": ")[2])
+    except OSError as error:
+        yield _damage(path, RecordError.code, fact.why(error))
+
+
+def _history(machine: Machine) -> Iterator[Dict[str, Any]]:
+    try:
+        problem: Optional[str] = history.examine(machine)[1]
+    except OSError as error:
+        problem = fact.why(error)
+    if problem:
+        yield _damage(places.HISTORY, LINES, problem)
+
+
+def _hold(machine: Machine) -> Iterator[Dict[str, Any]]:
+    try:
+        claims.hold(machine)
+    except (OSError, ValueError) as error:
+        yield _damage(places.HOLD, RecordError.code, f"{fact.why(error)}; it counts as a hold")
+
+
+def _transactions(machine: Machine) -> List[str]:
+    names = [name for name in _names(machine, places.TRANSACTIONS) if not name.startswith(".")]
+    open_ones = [name for name in names[:-1] if machine.stat(places.transaction(name) + "/outcome.json") is None]
+    return [*open_ones, *names[-1:]]
+
+
+def _transaction(machine: Machine, txid: str) -> Iterator[Dict[str, Any]]:
+    place = places.transaction(txid)
+    for name in ("intent.json", "undo.json", "outcome.json"):
+        yield from _sealed(machine, f"{place}/{name}")
+    path = f"{place}/journal.jsonl"
+    try:
+        found = read_journal(machine, path)
+        outcome = read_record(machine, f"{place}/outcome.json")
+    except (OSError, RecordError):
+        found, outcome = _journal_alone(machine, path), {}
+    if found is None:
+        return
+    written, count = outcome.get("events"), len(found.good) + len(found.bad)
+    if found.problem:
+        yield _damage(path, LINES, found.problem)
+    elif outcome and found.torn:
+        yield _damage(path, LINES, "it ends in half a line, although its transaction has ended")
+    elif isinstance(written, int) and count < written:
+        yield _damage(path, LINES, f"it has {count} lines, {written} were written")
+
+
+def _journal_alone(machine: Machine, path: str) -> Any:
+    try:
+        return read_journal(machine, path)
+    except OSError:
+        return None
+
+
+def _names(machine: Machine, directory: str) -> List[str]:
+    return files.names_in(machine, directory)
+
+
+def _damage(path: str, code: str, reason: str) -> Dict[str, Any]:
+    return {"path": path, "code": code, "reason": fact.unknown(reason)["unknown"]}

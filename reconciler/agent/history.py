@@ -1,0 +1,70 @@
+"""The history of the host: a line for every transaction that ended and every claim that was taken away.
+
+The lines verify one by one (`lines`), and a small sealed file beside them says how many there must be, so that a
+history that was cut is noticed too. Its last lines say which epochs and generations were used before.
+
+Must not: be read to decide what runs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import lines, places
+from .lines import Lines
+from .machine import Machine
+from .record import RecordError, make_way, read_record, set_aside, write_record
+
+_LIMIT = 256 << 20
+_RECENT = 50
+
+
+def append(machine: Machine, body: Dict[str, Any]) -> None:
+    """Add a line. A history that does not verify is put aside first; the lines of it that do verify are kept."""
+    found, problem = examine(machine)
+    make_way(machine, places.HISTORY_HEAD)
+    count, last = len(found.good), found.last
+    if problem or found.torn:
+        data, last = lines.again([lines.body_of(raw) for raw in found.good])
+        if problem and machine.stat(places.HISTORY) is not None:
+            set_aside(machine, places.HISTORY)
+        machine.write(places.HISTORY, data)
+    data, last = lines.line(body, last)
+    machine.append(places.HISTORY, data)
+    # After the line: a power cut in between leaves one line more than is written here, which is no fault.
+    write_record(machine, places.HISTORY_HEAD, {"lines": count + 1, "sum": last})
+
+
+def examine(machine: Machine) -> Tuple[Lines, Optional[str]]:
+    """Return the lines of the history, and what is wrong with it."""
+    try:
+        found = lines.read_lines(machine.read(places.HISTORY, _LIMIT))
+    except FileNotFoundError:
+        found = Lines([], [], False, "")
+    return found, found.problem or _shortened(machine, found)
+
+
+def has(machine: Machine, txid: str) -> bool:
+    """Say whether a transaction has its line."""
+    wanted = f'"txid":{json.dumps(txid)}'.encode()
+    return any(wanted in raw for raw in examine(machine)[0].good)
+
+
+def recent(machine: Machine) -> List[Dict[str, Any]]:
+    """Return the last lines that verify, oldest first; none when there is no history, or it cannot be read."""
+    try:
+        return [lines.body_of(raw) for raw in examine(machine)[0].good[-_RECENT:]]
+    except OSError:
+        return []
+
+
+def _shortened(machine: Machine, found: Lines) -> Optional[str]:
+    """Say when lines are missing at the end; a head that does not verify is told by itself."""
+    try:
+        head = read_record(machine, places.HISTORY_HEAD)
+    except (OSError, RecordError):
+        return None
+    if len(found.good) + len(found.bad) >= int(head["lines"]):
+        return None
+    return f"it has {len(found.good)} lines, {head['lines']} were written"

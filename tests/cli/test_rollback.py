@@ -1,0 +1,142 @@
+"""`recon rollback`: the way back by hand is a plan like any other."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.errors import ExitCode
+from reconciler.sim.deeds import perform
+from tests.scenarios.sim_world import SimWorld
+from tests.scenarios.world import Ran
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> SimWorld:
+    """Host h-1 ran reasoning (generation 1), then vision (2)."""
+    made = SimWorld(tmp_path)
+    assert made.recon("apply", "--yes").code == 0
+    made.set_coven("h-1", "vision")
+    assert made.recon("apply", "--yes").code == 0
+    return made
+
+
+def dry(world: SimWorld, *words: str) -> Any:
+    return json.loads(world.recon("rollback", "h-1", "--dry-run", "-o", "json", *words).out)
+
+
+def test_the_plan_says_which_generation_and_that_git_goes_another_way(world: SimWorld) -> None:
+    ran = world.recon("rollback", "h-1", "--dry-run")
+
+    assert ran.code == ExitCode.OK
+    assert "Back to generation 1 of h-1" in ran.out
+    assert "slot all runs vision, generation 1 had reasoning" in ran.out
+    assert "switch slot all  vision → reasoning  (generation 1)" in ran.out
+    assert "git declares vision for h-1: the next recon apply goes there again" in ran.out
+    assert world.serves("h-1", "vision")
+
+
+def test_the_plan_document_holds_where_it_goes_back_to(world: SimWorld) -> None:
+    plan = dry(world)
+
+    assert plan["way_back"] == {
+        "host": "h-1",
+        "generation": 1,
+        "from_generation": 2,
+        "source_commit": "uncommitted",
+        "applied_by": plan["way_back"]["applied_by"],
+    }
+    assert plan["targeted"] == ["h-1"]
+    assert plan["hosts"][0]["order"]["live"] == {"all": "reasoning"}
+
+
+def test_it_goes_back_through_the_same_steps_and_commits_a_new_generation(world: SimWorld) -> None:
+    ran = world.recon("rollback", "h-1", "--yes")
+
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (world.serves("h-1", "reasoning"), world.serves("h-1", "vision")) == (True, False)
+    assert world.committed("h-1") == 3
+    assert world.recon("plan", "--detailed-exitcode").code == ExitCode.CHANGES
+
+
+def test_a_second_way_back_goes_to_where_the_first_one_came_from(world: SimWorld) -> None:
+    assert world.recon("rollback", "h-1", "--yes").code == ExitCode.OK
+    assert dry(world)["way_back"]["generation"] == 2
+
+
+def test_what_was_committed_is_what_comes_back_not_what_git_says_of_it_now(world: SimWorld) -> None:
+    before = dry(world)["blobs"]
+    world.rewrite(world.coven_file("reasoning"), r"stop: \{timeout: \w+\}", "stop: {timeout: 11s}")
+
+    assert dry(world)["blobs"] == before
+
+
+def test_a_coven_that_no_longer_comes_up_ends_where_it_began(world: SimWorld) -> None:
+    with world.fleet.open("h-1"):
+        pass
+    perform(world.fleet, "h-1", "fault", ("crash-at-start", "reasoning"))
+
+    ran = world.recon("rollback", "h-1", "--yes")
+
+    assert ran.code == ExitCode.ROLLED_BACK, ran.out + ran.err
+    assert world.serves("h-1", "vision")
+    assert world.committed("h-1") == 2
+
+
+def test_guards_refuse_a_way_back_like_any_plan(world: SimWorld) -> None:
+    world.stray("h-1")
+
+    ran = world.recon("rollback", "h-1", "--yes")
+
+    assert ran.code == ExitCode.REFUSED
+    assert "REC8003" in ran.out
+
+
+def without_terminal(world: SimWorld) -> Ran:
+    return world.recon("rollback", "h-1")
+
+
+def test_nobody_is_taken_back_without_an_answer(world: SimWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("h-1\n"))
+
+    ran = without_terminal(world)
+
+    assert (ran.code, "hint: recon rollback h-1 --yes" in ran.err) == (ExitCode.REFUSED, True)
+    assert world.serves("h-1", "vision")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("h-1", "--to", "9"), ExitCode.REFUSED, "REC7033"),
+        (("h-1", "--to", "2"), ExitCode.REFUSED, "REC7036"),
+        (("h-2",), ExitCode.REFUSED, "REC7034"),
+        (("h-*",), ExitCode.USAGE, "a way back is one host's"),
+        (("nope",), ExitCode.USAGE, "REC7020"),
+        (("h-1", "--to", "0"), ExitCode.USAGE, "--to"),
+    ],
+)
+def test_a_way_back_that_is_none_is_refused_with_what_to_type(
+    world: SimWorld, words: tuple[str, ...], code: ExitCode, said: str
+) -> None:
+    ran = world.recon("rollback", *words, "--yes")
+
+    assert (ran.code, said in ran.err, "hint: " in ran.err) == (code, True, True), ran.err
+
+
+def test_a_host_whose_slots_were_renamed_is_refused(world: SimWorld) -> None:
+    world.rewrite(world.host_file("h-1"), r"(?m)^coven: .*$", 'slots: {left: {gpus: ["0"], coven: vision}}')
+
+    ran = world.recon("rollback", "h-1", "--yes")
+
+    assert (ran.code, "REC7036" in ran.err) == (ExitCode.REFUSED, True), ran.err
+
+
+def test_a_host_that_is_down_is_told_so(world: SimWorld) -> None:
+    perform(world.fleet, "h-1", "down")
+
+    assert world.recon("rollback", "h-1", "--yes").code == ExitCode.UNKNOWN_OUTCOME
