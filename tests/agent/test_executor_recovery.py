@@ -110,6 +110,15 @@ def test_a_recovery_that_fails_after_the_commit_is_still_applied(bench: Bench) -
     assert (outcome.state, outcome.committed, outcome.live) == ("applied", 2, {"all": "vision"})
 
 
+def test_a_recovery_after_the_commit_that_cannot_write_its_first_line_is_still_applied(bench: Bench) -> None:
+    stop_before(bench, f"remove {places.TRIAL}", KilledError)
+    bench.machine.hook = failing_at(f"append {places.transaction(TXID)}/journal.jsonl")
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 2, {"all": "vision"})
+
+
 def test_an_undo_record_that_does_not_verify_is_not_taken_for_nothing_changed(bench: Bench) -> None:
     stop_before(bench, "run systemctl start", KilledError)
     path = places.transaction(TXID) + "/undo.json"
