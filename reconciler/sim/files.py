@@ -151,10 +151,11 @@ class Files:
         return self._nodes.get(real)
 
     def place(self, real: str, node: Node | None) -> None:
-        """Put a node at a path that has no link in it, as it is; None takes away what is there."""
+        """Put a node at a path that has no link in it, its time of change kept; None takes away what is there."""
         if node is not None:
-            self._nodes[real] = node
-            self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
+            changed = node.mtime
+            self._set(real, node)
+            node.mtime = changed
         elif real in self._nodes:
             self._unset(real)
 
