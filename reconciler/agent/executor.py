@@ -158,6 +158,7 @@ def _back(run: Run, halt: HaltError) -> End:
 def _finish(run: Run) -> End:
     try:
         problems = step_commit.finish(run)
+        interrupted.settle(run, interrupted.REPLACED)
     except Exception as error:  # forward only: what is committed stays applied
         problems = [_as_halt(error, run).reason]
     if problems:

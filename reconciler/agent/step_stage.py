@@ -53,8 +53,8 @@ def is_nothing_to_do(run: Run) -> bool:
     intent = run.intent
     if intent["moves"] or intent["restart_residents"] or intent["stop_units"] or intent["remove_natives"]:
         return False
-    if run.old_generation is None:
-        return False
+    if run.old_generation is None or run.machine.stat(places.TRIAL) is not None:
+        return False  # a trial that was left over goes with the next commit
     try:
         manifest = files.manifest(run.machine, run.old_generation)
     except (OSError, ValueError):
