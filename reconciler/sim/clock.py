@@ -19,12 +19,16 @@ _LOG_LINES = 200
 
 
 class Clock:
-    """The time of one host. `trace` lists everything that happened since it was loaded, for tests that compare runs."""
+    """The time of one host. `trace` lists everything that happened since it was loaded, for tests that compare runs.
+
+    `watch` is called after everything that happened by itself.
+    """
 
     def __init__(self, state: SimState) -> None:
         self._state = state
         self._handlers: dict[str, Handler] = {}
         self.trace: list[str] = []
+        self.watch: Callable[[], None] | None = None
 
     @property
     def now(self) -> float:
@@ -67,6 +71,8 @@ class Clock:
         self._state.events.remove(due)
         self._state.now = max(self.now, due.due)
         self._handlers[due.name](due.args)
+        if self.watch is not None:
+            self.watch()
         return True
 
     def serial(self) -> int:

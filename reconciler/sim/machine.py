@@ -313,6 +313,10 @@ class SimMachine(DurableMachine):
 
     # -- what tests need --------------------------------------------------------------------------------------------
 
+    def is_locked(self, path: str) -> bool:
+        """Say whether a program here holds the lock on a file."""
+        return path in self._held
+
     def _spend(self, seconds: float) -> None:
         if self._spent is None:
             self.clock.advance(seconds)
