@@ -3,7 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup lab-deps check test demo lab real races bench clean
+SEEDS ?= 1000
+FIRST ?= 0
+
+.PHONY: setup lab-deps check sim test faults kills demo lab real races bench clean
 
 setup:            ## make .venv with .venv/bin/recon, from requirements.lock by hash
 	@$(PYTHON) scripts/setup.py
@@ -18,9 +21,20 @@ check: setup      ## everything that needs no root: style, types, floors, offlin
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 -m "not lab"
 
-test: lab-deps    ## check, then the tests on real hosts
+sim: setup        ## random histories of a simulated host; SEEDS=N says how many, FIRST=S where they begin
+	@$(BIN)/python -m tests.volume.run --seeds $(SEEDS) --first $(FIRST)
+
+test: lab-deps    ## check, ten thousand random histories, then the tests on real hosts
 	$(MAKE) check
+	$(MAKE) sim SEEDS=10000
 	$(BIN)/pytest -q -n 2 --dist worksteal -m lab
+
+faults: lab-deps  ## every cell of the fault matrix on real hosts; writes docs/reference/faults.md
+	RECON_FAULTS=all RECON_FAULTS_RECORD=docs/reference/faults.json $(BIN)/pytest -q -n 2 -m lab tests/lab/faults
+	$(BIN)/python -m tests.lab.faults.page
+
+kills: lab-deps   ## random instants on a real host: make kills N=20 SEED=1
+	$(BIN)/python -m tests.lab.faults.kills --kills $(or $(N),20) --seed $(or $(SEED),1)
 
 demo: setup       ## the main job on simulated hosts
 	@$(BIN)/python scripts/demo.py

@@ -21,6 +21,8 @@ from reconciler.model.subject import Subject
 Place = tuple[Tier, str]
 """Where a file is on a host: its tier and its name."""
 
+TIMER = "recon-watchdog.timer"
+
 
 def diff_host(subject: Subject) -> tuple[Change, ...]:
     """Return every difference on one host: slots first, then residents, files, what boots, and strangers."""
@@ -40,6 +42,7 @@ def diff_host(subject: Subject) -> tuple[Change, ...]:
             changed_files={file.name for file in files},
         ),
         *_boot(subject, moving=moving),
+        *_watchdog(subject),
         *_strangers(subject),
     )
 
@@ -349,6 +352,21 @@ def _boot(subject: Subject, *, moving: bool) -> Iterator[Change]:
         before=", ".join(found),
         after=", ".join(wanted),
     )
+
+
+def _watchdog(subject: Subject) -> Iterator[Change]:
+    """Yield a change when the watchdog was committed and nobody looks: its timer does not run."""
+    if subject.rendered.watchdog is None or not isinstance(subject.state.units, Known):
+        return
+    unit = subject.units.get(TIMER)
+    if TIMER in live.committed_manifest(subject.state).files and (unit is None or unit.active not in live.UP):
+        yield Change(
+            kind="watchdog",
+            name=TIMER,
+            word="unit_stopped",
+            reason=f"{TIMER} is not running: nobody looks after what is committed",
+            cause="drift",
+        )
 
 
 def _strangers(subject: Subject) -> Iterator[Change]:

@@ -283,6 +283,18 @@ def follow_host(
         connect.close()
 
 
+def clear_alerts(repository: Repository, hosts: Iterable[Host]) -> dict[str, int]:
+    """Clear the alerts of hosts; return how many each had."""
+    from reconciler.apply.alerts import clear
+    from reconciler.hosts.connect import connector
+
+    connect = connector(repository.fleet, repository.root)
+    try:
+        return {host.name: clear(host, connect) for host in hosts}
+    finally:
+        connect.close()
+
+
 def release_claim(
     repository: Repository,
     host: Host,

@@ -1,5 +1,7 @@
 """The agent's command line on a host: `execute TXID` and, after it, `recover TXID` are what the executor's unit runs.
 
+`watch` is what the watchdog's runs.
+
 `observe` is for a look by hand.
 
 Must not: be how a controller talks to the agent (that is frames, see `wire`).
@@ -13,7 +15,7 @@ from typing import List, Optional
 from . import dispatch
 from .real import RealMachine
 
-USAGE = "usage: observe | execute TXID | recover TXID"
+USAGE = "usage: observe | execute TXID | recover TXID | watch"
 _FAILED = 1
 _USAGE = 64
 _ENDED_WELL = ("applied", "nothing")
@@ -23,11 +25,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run one command and return its exit status; an execution that did not end as wished is 1."""
     words = list(sys.argv[1:] if argv is None else argv)
     # The directory that holds this package is named after the digest of what is in it.
-    digest = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    digest = os.path.basename(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     ctx = {"digest": digest, "mode": "installed", "bundle": None}
     if words == ["observe"]:
         answer = dispatch.handle(RealMachine(), "observe", {}, ctx)
         sys.stdout.write(json.dumps(answer, indent=1) + "\n")
+        return 0
+    if words == ["watch"]:
+        dispatch.handle(RealMachine(), "watch", {}, ctx)
         return 0
     if len(words) == 2 and words[0] in ("execute", "recover"):
         outcome = dispatch.handle(RealMachine(), words[0], {"txid": words[1]}, ctx)

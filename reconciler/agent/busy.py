@@ -74,6 +74,8 @@ def figure_in(probe: Dict[str, Any], body: bytes) -> Optional[int]:
         return None
     if probe["form"] == "json":
         return _count(_at(document, probe["field"]))
+    if probe["form"] == "json_sum":
+        return _sum(_at(document, probe["field"]), list(probe["names"]))
     if probe["form"] == "json_true":
         return _count_true(document, probe["field"])
     return None
@@ -140,6 +142,15 @@ def _at(document: Any, path: str) -> Any:
         else:
             return None
     return here
+
+
+def _sum(value: Any, names: List[str]) -> Optional[int]:
+    """Sum the named figures of an object, or of every object in a list; one that is missing makes all unknown."""
+    items = value if isinstance(value, list) else [value]
+    figures = [_count(item.get(name)) if isinstance(item, dict) else None for item in items for name in names]
+    known = [figure for figure in figures if figure is not None]
+    # An empty list says nothing: a server has at least one rank.
+    return sum(known) if figures and len(known) == len(figures) else None
 
 
 def _count(value: Any) -> Optional[int]:

@@ -31,7 +31,7 @@ def survey(machine: Machine) -> List[Dict[str, Any]]:
 
 
 def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
-    for path in (*_SEALED, places.RELEASE):
+    for path in (*_SEALED, places.RELEASE, places.ALERTS, places.WATCHDOG, places.LOOKS):
         yield from _sealed(machine, path)
     yield from _history(machine)
     yield from _hold(machine)
@@ -40,6 +40,8 @@ def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
     for number in lease.generations(machine):
         yield from _sealed(machine, f"{places.generation(number)}/manifest.json")
     for name in _names(machine, places.AGENTS):
+        if f"{places.AGENTS}/{name}" == places.CURRENT_AGENT:
+            continue
         if machine.stat(f"{places.AGENTS}/{name}/.ok") is not None and not mark.is_complete(machine, name):
             yield _damage(f"{places.AGENTS}/{name}/.ok", RecordError.code, "it does not name the agent it lies with")
     for directory in (places.STATE, places.RUN):

@@ -14,7 +14,7 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
     Args:
         machine: the host.
-        verb: `observe`, `apply`, `follow`, `execute`, `recover`, `release` or `generation`.
+        verb: `observe`, `apply`, `follow`, `execute`, `recover`, `release`, `generation`, `watch` or `clear`.
         args: the verb's own arguments.
         ctx: `digest`, `mode` (installed, streamed or simulated) and `bundle` of the agent that runs.
     """
@@ -27,6 +27,14 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
         from . import executor
 
         return executor.execute(machine, args["txid"], recover=verb == "recover")
+    if verb == "watch":
+        from . import watch
+
+        return watch.watch(machine)
+    if verb == "clear":
+        from . import alerts
+
+        return alerts.clear(machine)
     if verb == "release":
         from . import release
 

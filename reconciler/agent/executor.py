@@ -13,22 +13,23 @@ Must not: do a step itself, or leave without an outcome.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict
 
 from . import (
+    admission,
+    hooks,
     interrupted,
     places,
     running,
+    step_bring_up,
     step_claim,
     step_commit,
     step_drain,
-    step_memory,
     step_residents,
     step_rollback,
     step_stage,
-    step_start,
     step_stop,
-    step_trial,
     step_undo,
     systemd,
 )
@@ -38,7 +39,7 @@ from .machine import BusyError, Machine
 from .outcome import End, conclude, conclude_for, proceed, read_outcome, settle
 from .plain import clean
 from .record import RecordError, read_record
-from .txn import HaltError, Run, starting, stopping, units_of
+from .txn import HaltError, Run, starting, stopping
 
 UNEXPECTED = "REC7199"
 _DIED = "the executor ended before the transaction did (killed, or out of memory)"
@@ -65,6 +66,8 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
     except (OSError, RecordError) as error:
         # Nothing in it is believed, not even the host's name.
         reason = f"the intent cannot be read: {error}"
+        with contextlib.suppress(OSError, HaltError):
+            _end_left_over(machine)
         return conclude_for(machine, txid, End("refused", reason, "REC7115"))
     run = Run(machine, intent, Journal(machine, directory + "/journal.jsonl"))
     machine.mkdir(places.RUN)
@@ -78,7 +81,10 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
 
 def _transact(run: Run) -> End:
     try:
+        with run.machine.lowered():
+            _end_left_over(run.machine)
         step_claim.claim(run)
+        run.take_room()
         interrupted.settle(run)
         if step_stage.is_nothing_to_do(run):
             return End("nothing", "the host already is what the plan says")
@@ -103,26 +109,13 @@ def _forward(run: Run) -> None:
         if move["old"] is not None:
             step_stop.stop_move(run, move)
     step_stop.stop_units(run, orphans, known)
+    admission.admit(run)
+    hooks.before_stop(run, "after_stop", moves)
     for move in moves:
         if starting(move):
-            _bring_up(run, move)
+            step_bring_up.bring_up(run, move)
     step_residents.restart_residents(run)
     step_commit.commit(run)
-
-
-def _bring_up(run: Run, move: Dict[str, Any]) -> None:
-    members, slot = starting(move), move["slot"]
-    step_memory.verify_memory(run, move, units_of(stopping(move)))
-    step_trial.begin_trial(run, members, slot)
-    with run.step("start", f"starting {move['new']['coven']}: {', '.join(units_of(members))}", slot):
-        run.prove_claim()
-        run.touched.add(slot)
-        if move["kind"] == "switch":
-            step_start.start_group(run, move["new"])
-        else:
-            step_start.start_members(run, members)
-    with run.step("warm", f"judging {', '.join(member['service'] for member in members)}", slot):
-        step_start.judge(run, members)
 
 
 def _back(run: Run, halt: HaltError) -> End:
@@ -132,11 +125,16 @@ def _back(run: Run, halt: HaltError) -> End:
     for unit in halt.units:
         run.logs[unit] = running.last_lines(run.machine, unit, run.started_at)
     disturbed = run.is_disturbed
+    touched = [move for move in run.intent["moves"] if move["slot"] in run.touched]
+    runs_again = not touched or any(stopping(move) for move in touched)
+    run.give_room()
     try:
         if disturbed:
             step_rollback.rollback(run)
         else:
             step_drain.resume(run)
+            admission.admit(run)
+            hooks.on_the_way_back(run, [move for move in run.intent["moves"] if stopping(move)])
             step_undo.unstage(run)
     except Exception as error:  # whatever it was: nothing more is tried, a person is told
         then = _as_halt(error, run)
@@ -144,6 +142,9 @@ def _back(run: Run, halt: HaltError) -> End:
             run.logs.setdefault(unit, running.last_lines(run.machine, unit, run.started_at))
         again = " for the same reason" if then.reason == halt.reason else f": {then.reason}"
         return End("held", f"{halt.reason}; then going back failed{again}", "REC7190", proceed(run.intent["host"]))
+    if halt.gave_up and not runs_again:
+        reason = f"{halt.reason}; there is nothing to go back to: nothing ran there before"
+        return End("held", reason, "REC7170", proceed(run.intent["host"]))
     if disturbed:
         return End(
             "rolled_back",
@@ -157,6 +158,7 @@ def _back(run: Run, halt: HaltError) -> End:
 def _finish(run: Run) -> End:
     try:
         problems = step_commit.finish(run)
+        interrupted.settle(run, interrupted.REPLACED)
     except Exception as error:  # forward only: what is committed stays applied
         problems = [_as_halt(error, run).reason]
     if problems:
@@ -167,6 +169,8 @@ def _finish(run: Run) -> End:
 def _resume(run: Run) -> End:
     """End what another executor left, or say what keeps it from an end."""
     try:
+        with run.machine.lowered():
+            _end_left_over(run.machine)
         return _recover(run)
     except Exception as error:  # whatever it was: what is committed and what was replaced tell how it stands
         halt = _as_halt(error, run)
@@ -193,6 +197,15 @@ def _recover(run: Run) -> End:
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
     return _back(run, HaltError("REC7116", _DIED))
+
+
+def _end_left_over(machine: Machine) -> None:
+    """End what an executor that was killed may have left beside units: a hook that runs, a port that is closed.
+
+    Before there is a claim, for it may never come to one; with the host's lock, so there is no other executor.
+    """
+    hooks.end_left(machine)
+    admission.reopen(machine)
 
 
 def _as_halt(error: Exception, run: Run) -> HaltError:

@@ -30,6 +30,7 @@ _LOOKS = (
     ("journalctl",),
     ("systemd-analyze", "verify"),
     ("nvidia-smi", "-q"),
+    ("nft", "-c"),
     ("podman-system-generator", "--dryrun"),
 )
 
@@ -101,6 +102,9 @@ class Fenced(Machine):
     def begin_gpu_facts(self, timeout_s: float) -> Callable[[], Dict[str, Any]]:
         return self._inner.begin_gpu_facts(timeout_s)
 
+    def log_error(self, text: str) -> None:
+        self._inner.log_error(text)
+
     def lock(self, path: str) -> "AbstractContextManager[None]":
         return self._inner.lock(path)
 
@@ -136,6 +140,10 @@ class Fenced(Machine):
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         self._prove_for(path)
         self._inner.write(path, data, mode)
+
+    def poke(self, path: str, data: bytes) -> None:
+        self._prove_for(path)
+        self._inner.poke(path, data)
 
     def append(self, path: str, data: bytes) -> None:
         self._prove_for(path)

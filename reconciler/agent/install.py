@@ -43,6 +43,13 @@ def install(machine: Machine, digest: str, bundle: Optional[Dict[str, str]]) -> 
     return place
 
 
+def make_current(machine: Machine, place: str) -> None:
+    """Let the watchdog's unit, which names no digest, run this agent from now on; it is one rename."""
+    found = machine.stat(places.CURRENT_AGENT)
+    if found is None or found.kind != "link" or machine.read_link(places.CURRENT_AGENT) != place:
+        machine.symlink(place, places.CURRENT_AGENT)
+
+
 def byte_code(source: bytes, path: str) -> bytes:
     """Return a .pyc that Python believes only while the source beside it is the one it was made from."""
     code = compile(source, path, "exec", dont_inherit=True, optimize=0)
@@ -59,7 +66,8 @@ def _prune(machine: Machine, current: str) -> None:
     """Remove agents older than the last three; one that may still run is among those."""
     ages: List[Any] = []
     for name in machine.listdir(places.AGENTS):
-        found = machine.stat(f"{places.AGENTS}/{name}/.ok")
+        path = f"{places.AGENTS}/{name}"
+        found = machine.stat(path + "/.ok") if path != places.CURRENT_AGENT else None
         if name != current and found is not None:
             ages.append((found.mtime_ns, name))
     for _, name in sorted(ages)[: max(0, len(ages) - (KEEP - 1))]:

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from . import files, outcome, places, step_undo, systemd
+from . import files, hooks, outcome, places, step_trial, step_undo, systemd
 from .claims import INTERRUPTED
 from .outcome import End
-from .record import RecordError
-from .txn import Run
+from .record import RecordError, read_record
+from .txn import Run, stopping
 
 _LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
+REPLACED = "its executor ended before it did, and another transaction took its place"
+_UNTOLD = "its executor ended after the commit of generation {} and before it could say so"
 
 
-def settle(run: Run) -> None:
-    """End every transaction that began and has no outcome, newest first. Call with the claim, before stage."""
-    if run.machine.stat(places.TRIAL) is not None:
+def settle(run: Run, reason: str = INTERRUPTED) -> None:
+    """End every transaction that began and has no outcome, newest first. Call with the claim, before stage.
+
+    Called again after a commit, with a reason of its own, for those whose trial was still open before.
+    """
+    if step_trial.is_open(run.machine):
         # No reboot since: what is on trial may run, and this transaction's own trial takes its place.
         return
     for txid in unfinished(run):
         run.prove_claim()
-        end = _end_of(run, txid)
+        end = _end_of(run, txid, reason)
         run.note(f"transaction {txid}: {end.reason}")
         outcome.conclude_for(run.machine, txid, end)
 
@@ -43,20 +48,32 @@ def unfinished(run: Run) -> List[str]:
     ]
 
 
-def _end_of(run: Run, txid: str) -> End:
+def _end_of(run: Run, txid: str, reason: str) -> End:
     try:
         undo = step_undo.read_undo(run.machine, txid)
     except RecordError as error:
         # Nobody can put back what is not told; the host must not be refused for ever because of it.
-        return End("aborted", f"{INTERRUPTED}; native units of it may be left: {error}", "REC7116")
+        return End("aborted", f"{reason}; native units of it may be left: {error}", "REC7116")
     committed: Optional[int] = files.committed_number(run.machine)
     if undo is None:
-        return End("aborted", INTERRUPTED, "REC7116")
+        return End("aborted", reason, "REC7116")
     number = int(undo["generation"])
     if number == committed:
-        return End("applied", _LATE.format(number))
+        # What is on trial does not outlive a boot.
+        booted = run.machine.stat(places.TRIAL) is None
+        return End("applied", (_LATE if booted else _UNTOLD).format(number))
     # Natives of a later commit are newer than what this one would put back.
     if undo["from"] == committed and step_undo.put_back(run.machine, undo):
         systemd.daemon_reload(run.machine)
     run.machine.remove_tree(places.generation(number))
-    return End("aborted", INTERRUPTED, "REC7116")
+    _tell_hooks(run, txid)
+    return End("aborted", reason, "REC7116")
+
+
+def _tell_hooks(run: Run, txid: str) -> None:
+    """Tell the covens that were on their way out: a gateway that was closed for them is still closed."""
+    try:
+        intent = read_record(run.machine, places.transaction(txid) + "/intent.json")
+    except (OSError, RecordError):
+        return
+    hooks.on_the_way_back(run, [move for move in intent["moves"] if stopping(move)])

@@ -31,6 +31,7 @@ class Journal:
         earlier = _events(self._found) if self._found else []
         # A file that is there was begun by somebody, whatever is left of what was written in it.
         self.resumed = self._found is not None and bool(earlier or self._found.bad or self._found.torn)
+        self._failed = False
         self._last = self._found.last if self._found else ""
         self._seq = earlier[-1]["seq"] if earlier else 0
         # The clock goes on from the last event, so that times never run backwards within one journal; how long nobody
@@ -44,13 +45,14 @@ class Journal:
 
     def say(self, step: str, status: str, text: str, slot: Optional[str] = None) -> None:
         """Append one event and return when it is on disk."""
+        if self._failed:
+            self._look_again()
         self._make_whole()
         self._append(step, status, text, slot)
 
     def _append(self, step: str, status: str, text: str, slot: Optional[str]) -> None:
-        self._seq += 1
         event = {
-            "seq": self._seq,
+            "seq": self._seq + 1,
             "t": round(self._machine.monotonic() - self._zero, 3),
             "step": step,
             "slot": slot,
@@ -59,8 +61,17 @@ class Journal:
             _AT: round(self._machine.boottime(), 3),
         }
         data, digest = lines.line(event, self._last)
+        # A full disk may take half of it: until the whole line is written, nobody knows what is there.
+        self._failed = True
         self._machine.append(self._path, data)
-        self._last = digest
+        self._seq, self._last, self._failed = self._seq + 1, digest, False
+
+    def _look_again(self) -> None:
+        """Go on from what is really there, after an event could not be written."""
+        self._found, self._failed = read_journal(self._machine, self._path), False
+        if self._found is not None:
+            self._last = self._found.last
+            self._seq = max((event["seq"] for event in _events(self._found)), default=0)
 
     def _silence(self, last: Dict[str, Any]) -> float:
         now = self._machine.boottime()

@@ -45,6 +45,7 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
     if unreadable is not None:
         return unreadable
     place = _installed(machine, ctx)
+    install.make_current(machine, place)
     versions.remember(machine)
     began = machine.stat(places.transaction(txid)) is not None
     machine.mkdir(places.transaction(txid), 0o700)

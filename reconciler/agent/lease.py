@@ -74,7 +74,19 @@ class Lease:
 
 def take(machine: Machine, *, owner: str, txid: str, boot_id: str) -> Lease:
     """Claim the host with the next epoch. The caller holds the lock, so whoever else has a lease is dead."""
-    epoch = advance(machine)
+    return _claim(machine, advance(machine), owner, txid, boot_id)
+
+
+def borrow(machine: Machine, *, owner: str, txid: str, boot_id: str) -> Lease:
+    """Claim the host under the epoch it is at, for a deed that makes no plan stale. The caller holds the lock.
+
+    The lock keeps every executor out meanwhile, and who takes the next epoch all the same (a force-release) stops this
+    holder at its next change, as any other. `LeaseError` when the epoch cannot be told.
+    """
+    return _claim(machine, read_epoch(machine), owner, txid, boot_id)
+
+
+def _claim(machine: Machine, epoch: int, owner: str, txid: str, boot_id: str) -> Lease:
     since = round(machine.boottime(), 3)
     body = {"epoch": epoch, "owner": owner, "txid": txid, "boot_id": boot_id, "step": "claim", "since": since}
     lease = Lease(machine, {**body, "renewed": since, "ttl_s": TTL_S})

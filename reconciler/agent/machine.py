@@ -70,6 +70,10 @@ class Machine:
         """Replace a file durably: temporary beside it, write, fsync, rename, fsync of the directory."""
         raise NotImplementedError
 
+    def poke(self, path: str, data: bytes) -> None:
+        """Write to a file of the kernel, in /proc or /sys, as it stands there; no error is swallowed."""
+        raise NotImplementedError
+
     def append(self, path: str, data: bytes) -> None:
         """Append to a file and fsync it; the file is made when absent."""
         raise NotImplementedError
@@ -108,6 +112,10 @@ class Machine:
         To be called while no other thread runs: a real machine forks here.
         """
         return lambda: self.gpu_facts(timeout_s)
+
+    def log_error(self, text: str) -> None:
+        """Say something a person must see to whatever keeps this machine's log, with the priority of an error."""
+        raise NotImplementedError
 
     def lock(self, path: str) -> "AbstractContextManager[None]":
         """Hold an exclusive flock on a file for the length of a block; raises `BusyError` at once when it is taken."""

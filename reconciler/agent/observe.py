@@ -28,6 +28,7 @@ from . import (
     stray,
     systemd,
     versions,
+    watch_fact,
 )
 from .machine import Machine
 from .plain import clean
@@ -36,6 +37,7 @@ from .systemd import SystemdError, UnitState
 PROTOCOL = 1
 _GPU_SHARE = 0.5
 _GPU_TIMEOUT_S = 10.0
+_COMING_AND_GOING = (places.EXECUTOR, places.WATCHDOG_SERVICE)
 
 Probe = Callable[[], Any]
 
@@ -95,6 +97,7 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "hold": local["hold"],
         "executor": claims.executor(machine, executor_unit, local["lease"]),
         "timings": durations.recall(machine),
+        "watchdog": watch_fact.watchdog(machine, local["generation"]),
         "notes": seen.notes,
         "epoch": local["epoch"],
         "damaged": damage.survey(machine),
@@ -206,11 +209,11 @@ def _together(machine: Machine, probes: Dict[str, Probe], timings: Dict[str, flo
 
 
 def _units(machine: Machine, shown: fact.Fact) -> fact.Fact:
-    """Return our units; the executor's own is left out, for it is there only while somebody looks on its behalf."""
+    """Return our units without the two that come and go by themselves: the executor's and the watchdog's service."""
     if "value" not in shown:
         return shown
     ours = [unit for name, unit in sorted(shown["value"].items()) if name.startswith("recon-")]
-    return fact.value([_unit(machine, unit) for unit in ours if unit.name != places.EXECUTOR])
+    return fact.value([_unit(machine, unit) for unit in ours if unit.name not in _COMING_AND_GOING])
 
 
 def _unit(machine: Machine, unit: UnitState) -> Dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import durations, files, history, places, step_undo, systemd
+from . import alerts, durations, files, history, places, step_undo, systemd
 from .journal import read_events
 from .machine import Machine
 from .plain import clean
@@ -57,6 +57,7 @@ def proceed(host: str) -> str:
 
 def conclude(run: Run, end: End) -> Dict[str, Any]:
     """Write the outcome, then the history, give the claim back, and drop the books of long ago."""
+    run.give_room()
     outcome: Dict[str, Any] = {
         **_described(run.machine, run.intent, end),
         "txid": run.txid,
@@ -64,11 +65,15 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
         "elapsed_s": round(run.machine.monotonic() - run.started, 3),
         "steps_s": run.steps_s,
         "logs": run.logs,
+        "attempts": run.attempts,
         "epoch": run.lease.epoch if run.lease else None,
         "events": run.journal.count,
     }
     run.machine.hold(None)  # what follows is book-keeping, and the lease is about to be withdrawn
     _write(run.machine, outcome)
+    if end.state == "held":
+        text, fix = outcome["reason"], outcome["fix"] or proceed(run.intent["host"])
+        alerts.raise_alert(run.machine, by="executor", code=end.code or "REC7190", about=run.txid, text=text, fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError):

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Set
 
-from . import images, step_memory
+from . import admission, hooks, images, step_memory
 from .plain import clean, clean_lines
-from .txn import HaltError, Run, known, starting
+from .txn import HaltError, Run, known, starting, stopping
 
 _PULL_TIMEOUT_S = 3600.0
 _ROOM = 64 << 20
@@ -21,8 +21,10 @@ _RUN_TIER = (5, 3)
 
 
 def check_before(run: Run) -> None:
-    """Check room, podman, images, paths and memory figures; HaltError names the first kind of fault."""
+    """Check room, hooks, podman, images, paths and memory figures; HaltError names the first kind of fault."""
     _check_room(run)
+    hooks.check(run)
+    admission.check(run, [member for move in run.intent["moves"] for member in stopping(move)])
     members = to_start(run)
     if members:
         _check_podman(run)

@@ -3,14 +3,14 @@
 Finish brings systemd's view in line with the commit: trial and masks go, units that are no longer declared go, one
 reload. What goes wrong there is told; it undoes nothing, and the next apply does it again.
 
-Must not: start or stop anything.
+Must not: start or stop anything but the watchdog's timer.
 """
 
 from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, places, step_trial, systemd
+from . import files, places, step_trial, systemd, watch_timer
 from .plain import clean
 from .record import RecordError
 from .txn import Run
@@ -39,7 +39,7 @@ def finish(run: Run) -> List[str]:
     """Tidy up after the commit; return what could not be done, in words."""
     problems: List[str] = []
     with run.step("finish", "dropping the trial, loading what was committed", guarded=False):
-        for deed in (_drop_trial, _remove_natives, _reload, _prune):
+        for deed in (_drop_trial, watch_timer.stop, _remove_natives, _reload, watch_timer.start, _prune):
             problem = _tried(run, deed)
             if problem:
                 problems.append(problem)

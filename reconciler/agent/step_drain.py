@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Dict, List, Optional
 
-from . import systemd
+from . import admission, hooks, systemd
 from .busy import Busy, busy_of
 from .txn import HaltError, Run, stopping
 from .warm import offered
@@ -90,8 +90,18 @@ def drain_all(run: Run, moves: List[Dict[str, Any]], orphans: List[Dict[str, Any
     """Drain everything that will be stopped in one wait: what is idle stays so only until the next request."""
     members = [member for move in moves for member in stopping(move)]
     members += [member for member in orphans if member["in_flight"]]
+    hooks.before_stop(run, "before_drain", moves)
+    admission.close(run, members, _longest(members, moves))
+    hooks.before_stop(run, "drain", moves)
     if members:
         drain(run, members, moves[0]["slot"] if len(moves) == 1 else None)
+
+
+def _longest(members: List[Dict[str, Any]], moves: List[Dict[str, Any]]) -> float:
+    """Return how long all of this may take at most."""
+    groups = [move["old"] for move in moves if move["old"] is not None]
+    called = sum(hook["timeout_s"] for group in groups for hook in group.get("hooks", ()) if hook["event"] == "drain")
+    return float(max((member["drain_timeout_s"] for member in members), default=0.0) + called)
 
 
 def resume(run: Run) -> None:
@@ -136,6 +146,9 @@ def _pause(run: Run, member: Dict[str, Any]) -> bool:
     # Marked first: a pause whose answer got lost may still have happened, and is resumed all the same.
     run.paused[member["unit"]] = member
     answer = offered(run.machine, member["pause"], _CALL_TIMEOUT_S)
+    if member.get("must_pause") and (answer.reason or not answer.ok):
+        text = f"{member['service']} does not pause, and admission: pause asks for it: {answer.reason}"
+        raise HaltError("REC7134", text)
     if answer.ok and answer.reason:
         del run.paused[member["unit"]]
         return False

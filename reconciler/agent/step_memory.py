@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from . import gpu, memory, places
+from . import gpu, holders, memory, places
 from .machine import Machine
 from .txn import HaltError, Run, known, units_of
 
 _SAMPLES = 3
 _POLL_S = (0.25, 1.0)
 _GPU_TIMEOUT_S = 10.0
-_TOLERANCE = 256 << 20
 _MIB = 1 << 20
 _SMALL = 64 << 20
 # As the planner has it, for hosts where no slot moves and nobody says.
@@ -36,15 +35,20 @@ class Need(NamedTuple):
     per_gpu: int
     reserve: int
     timeout_s: float
+    drop_caches: bool = False
 
 
 class Sample(NamedTuple):
-    """One look: the free bytes by name, what is wrong with them (empty: enough), and who holds memory."""
+    """One look: the free bytes by name, what is wrong with them (empty: enough), and who holds memory.
+
+    `cache_would_do`: a program that takes the page cache for used would not find its room, and would without the cache.
+    """
 
     free: Dict[str, int]
     problem: str
     holders: List[str]
     unlisted: str = ""
+    cache_would_do: bool = False
 
 
 def need_of(move: Dict[str, Any]) -> Need:
@@ -56,6 +60,7 @@ def need_of(move: Dict[str, Any]) -> Need:
         per_gpu=move["need_bytes_per_gpu"],
         reserve=move["reserve_bytes"],
         timeout_s=move["memory_timeout_s"],
+        drop_caches=bool(move.get("drop_caches")),
     )
 
 
@@ -80,6 +85,7 @@ def need_of_residents(run: Run, members: Sequence[Dict[str, Any]]) -> Need:
         per_gpu=-(-total // max(1, len(gpus))),
         reserve=max((move["reserve_bytes"] for move in moves), default=0),
         timeout_s=max((move["memory_timeout_s"] for move in moves), default=_RELEASE_S[kind]),
+        drop_caches=any(move.get("drop_caches") for move in moves),
     )
 
 
@@ -114,8 +120,13 @@ def wait_free(run: Run, need: Need, gone: Sequence[str]) -> None:
     ends = machine.monotonic() + need.timeout_s
     pause_s = _POLL_S[0]
     steady: List[Sample] = []
+    dropped = False
     while True:
         sample = take_sample(machine, need, gone)
+        if need.drop_caches and sample.cache_would_do and not dropped:
+            dropped = True
+            _drop_caches(run)
+            continue
         if sample.problem or not _is_steady(steady, sample):
             steady = []
         if not sample.problem:
@@ -125,6 +136,7 @@ def wait_free(run: Run, need: Need, gone: Sequence[str]) -> None:
             return
         if machine.monotonic() >= ends:
             raise HaltError("REC7103", _diagnosis(need, sample), fix=f"recon status --host {run.intent['host']}")
+        run.progress(sample.problem or "free, and not steady yet")
         machine.sleep(pause_s)
         pause_s = min(_POLL_S[1], pause_s * 1.5)
 
@@ -141,19 +153,46 @@ def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
     if missing or not need.gpus:
         return Sample({}, f"its GPUs are not there: {', '.join(missing) or 'it has none'}", [])
     slot = [by_uuid[uuid] for uuid in need.gpus]
-    holders = [holder for each in slot for holder in _holders(each)]
+    held = [holder for each in slot for holder in holders.on_gpu(each, gone)]
     problem = _processes_problem(slot, gone)
-    free = _free_host(machine) if need.memory_class == "unified" else _free_gpus(slot)
+    if need.memory_class == "unified":
+        sample = _host_sample(machine, need)
+        return sample._replace(
+            problem=problem or sample.problem, holders=held, cache_would_do=sample.cache_would_do and not problem
+        )
+    free = _free_gpus(slot)
     if free is None:
-        return Sample({}, problem or "the free memory is not known", holders)
-    return Sample(free, problem or _room_problem(need, free, slot), holders, _unlisted(slot))
+        return Sample({}, problem or "the free memory is not known", held)
+    return Sample(free, problem or _room_problem(need, free, slot), held, holders.unlisted(slot))
 
 
 def _host_sample(machine: Machine, need: Need) -> Sample:
-    free = _free_host(machine)
-    if free is None:
+    """Look at the host's own memory. What counts is MemAvailable; page cache is told apart, for it is nobody's."""
+    try:
+        info = memory.meminfo(machine)
+    except (OSError, ValueError):
         return Sample({}, "the free memory is not known", [])
-    return Sample(free, _room_problem(need, free, []), [])
+    wanted = need.total + need.reserve
+    free = {"host": info["available"]}
+    problem = _room_problem(need, free, [])
+    if problem:
+        rest = f"{info['free'] // _MIB} MiB are not used at all, {info['cached'] // _MIB} MiB are page cache"
+        problem = f"{problem} ({rest})"
+    cache_would_do = info["free"] < wanted <= info["free"] + info["cached"]
+    return Sample(free, problem, [], cache_would_do=need.memory_class == "unified" and cache_would_do)
+
+
+def _drop_caches(run: Run) -> None:
+    """Let the kernel forget what it read: CUDA takes page cache for used, and a server would not find its room."""
+    with run.step("drop_caches", "dropping the page cache"):
+        try:
+            before = memory.meminfo(run.machine)["free"]
+            run.machine.poke(places.DROP_CACHES, b"3\n")
+            after = memory.meminfo(run.machine)["free"]
+        except (OSError, ValueError) as error:
+            run.note(f"the page cache could not be dropped: {error}")
+            return
+        run.note(f"{(after - before) // _MIB} MiB more are free")
 
 
 def _processes_problem(slot: List[Dict[str, Any]], gone: Sequence[str]) -> str:
@@ -174,13 +213,6 @@ def _free_gpus(slot: List[Dict[str, Any]]) -> Optional[Dict[str, int]]:
     return {uuid: int(figure["free"]) for uuid, figure in figures.items() if figure is not None}
 
 
-def _free_host(machine: Machine) -> Optional[Dict[str, int]]:
-    try:
-        return {"host": memory.meminfo(machine)["available"]}
-    except (OSError, ValueError):
-        return None
-
-
 def _room_problem(need: Need, free: Dict[str, int], slot: List[Dict[str, Any]]) -> str:
     wanted = need.total + need.reserve if need.memory_class == "unified" else need.per_gpu
     short = [f"{name} has {size // _MIB} MiB free" for name, size in sorted(free.items()) if size < wanted]
@@ -196,29 +228,9 @@ def _is_steady(earlier: List[Sample], sample: Sample) -> bool:
     if not earlier:
         return True
     last = earlier[-1].free
-    return all(abs(size - last.get(name, 0)) <= max(_TOLERANCE, size // 50) for name, size in sample.free.items())
-
-
-def _holders(each: Dict[str, Any]) -> List[str]:
-    held = []
-    for process in each["processes"].get("value", []):
-        size = process["bytes"].get("value")
-        shown = "an unknown amount" if size is None else f"{size // _MIB} MiB"
-        who = process["unit"] or "foreign"
-        held.append(f"pid {process['pid']} ({who}, {process['comm'] or '?'}, state {process['state']}) holds {shown}")
-    return held
-
-
-def _unlisted(slot: List[Dict[str, Any]]) -> str:
-    """Name what is used and listed with no process: the driver still has it, or a process of another namespace."""
-    parts = []
-    for each in slot:
-        used = each["memory"].get("value", {}).get("used")
-        sizes = [process["bytes"].get("value") for process in each["processes"].get("value", [])]
-        known = [size for size in sizes if size is not None]
-        if used is not None and len(known) == len(sizes) and used - sum(known) > _TOLERANCE:
-            parts.append(f"{(used - sum(known)) // _MIB} MiB on {each['uuid']} are used and listed with no process")
-    return "; ".join(parts)
+    return all(
+        abs(size - last.get(name, 0)) <= max(holders.TOLERANCE, size // 50) for name, size in sample.free.items()
+    )
 
 
 def _diagnosis(need: Need, sample: Sample) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from . import step_drain, step_memory, step_start, step_stop, step_trial, systemd
+from . import step_bring_up, step_drain, step_memory, step_stop, step_trial, systemd
 from .txn import Run
 
 
@@ -35,8 +35,5 @@ def _restart(run: Run, member: Dict[str, Any]) -> None:
         run.residents.append(member)
     step_memory.verify_residents(run, [member])
     step_trial.begin_trial(run, [member], None)
-    with run.step("start", f"starting {unit}"):
-        run.prove_claim()
-        step_start.start_members(run, [member])
-    with run.step("warm", f"waiting for {member['service']}"):
-        step_start.judge(run, [member])
+    need = step_memory.need_of_residents(run, [member])
+    step_bring_up.until_up(run, step_bring_up.Side(member["service"], None, [member], None, need))

@@ -8,16 +8,32 @@ Must not: start the old coven while anything of the new one has a process, or wh
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict, List, Sequence
 
-from . import running, step_drain, step_memory, step_start, step_stop, step_trial, step_undo, systemd
-from .txn import Run, starting, stopping, units_of
+from . import (
+    admission,
+    hooks,
+    running,
+    step_bring_up,
+    step_drain,
+    step_memory,
+    step_start,
+    step_stop,
+    step_trial,
+    step_undo,
+    systemd,
+)
+from .txn import HaltError, Run, starting, stopping, units_of
 
 
 def rollback(run: Run) -> None:
     """Bring the old covens back; HaltError when that does not succeed: then nothing more is tried."""
     moves = [move for move in reversed(run.intent["moves"]) if move["slot"] in run.touched]
     with run.step("rollback", "going back to what ran before", guarded=False):
+        # Early, for what follows may fail; once more at the end, where a rule that stays is told.
+        with contextlib.suppress(HaltError):
+            admission.admit(run)
         _stop_residents(run)
         for move in moves:
             _stop_new(run, move)
@@ -30,6 +46,8 @@ def rollback(run: Run) -> None:
             _start_old(run, move)
         _start_others(run)
         step_drain.resume(run)
+        admission.admit(run)
+        hooks.on_the_way_back(run, moves)
 
 
 def find_touched(run: Run) -> None:
@@ -96,16 +114,10 @@ def _stop_new(run: Run, move: Dict[str, Any]) -> None:
 
 
 def _start_old(run: Run, move: Dict[str, Any]) -> None:
-    members = stopping(move)
-    if not members:
+    if not stopping(move):
         run.note(f"slot {move['slot']} is empty again", "done")
         return
-    step_memory.wait_free(run, step_memory.need_of_members(move, members), units_of([*starting(move), *members]))
-    if move["kind"] == "switch":
-        step_start.start_group(run, move["old"])
-    else:
-        step_start.start_members(run, members)
-    step_start.judge(run, members)
+    step_bring_up.bring_back(run, move)
 
 
 def _stop_residents(run: Run) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List
 
-from . import files, generator, history, lease, places, step_undo
+from . import files, generator, history, lease, places, step_undo, watch_timer
 from .preflight import check_before
 from .record import RecordError, read_record, set_aside, write_record
 from .target import described
@@ -53,14 +53,15 @@ def is_nothing_to_do(run: Run) -> bool:
     intent = run.intent
     if intent["moves"] or intent["restart_residents"] or intent["stop_units"] or intent["remove_natives"]:
         return False
-    if run.old_generation is None:
-        return False
+    if run.old_generation is None or run.machine.stat(places.TRIAL) is not None:
+        return False  # a trial that was left over goes with the next commit
     try:
         manifest = files.manifest(run.machine, run.old_generation)
     except (OSError, ValueError):
         return False
     same = all(manifest.get(key) == value for key, value in described(intent).items())
-    return same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
+    stands = same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
+    return stands and watch_timer.is_as_wanted(run)
 
 
 def next_generation(run: Run) -> int:

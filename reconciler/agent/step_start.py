@@ -1,9 +1,10 @@
 """Start and warm: bring members up and judge every one of them, for a target's state says nothing about its members.
 
 A member is up when its unit is active, the process that runs carries the wanted config hash, its health address answers
-2xx on two polls in a row, and a real piece of work succeeded. A crash loop ends the wait at once.
+2xx on two polls in a row, and a real piece of work succeeded. A crash loop ends the wait at once. A failure says
+whether starting again may help: never when what runs is not what was reviewed, nor when the time is up.
 
-Must not: restart anything a second time.
+Must not: restart anything a second time (`step_bring_up` does).
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _HEALTH_TIMEOUT_S = 3.0
 _GOOD_POLLS = 2
 _CRASHES = 2
 _IDLE_POLLS = 8
+_REFUSED_S = 10.0
+# What servers answer while they still load, or have too much to do.
+_NOT_YET = (0, 408, 425, 429, 503)
 
 
 class _Judge:
@@ -37,6 +41,8 @@ class _Judge:
         self.reason = "not started yet"
         self.code = "REC7106"
         self.failed = False
+        self.final = False
+        self._refused_since: Optional[float] = None
 
     @property
     def up(self) -> bool:
@@ -58,8 +64,10 @@ class _Judge:
     def _unit(self, state: Optional[systemd.UnitState]) -> str:
         if state is None:
             return "systemd does not say how it is"
-        if state.restarts >= _CRASHES:
-            return self._give_up("REC7105", f"crash loop: restarted {state.restarts} times")
+        # One that waits for its next restart has crashed once more than it was restarted; that wait grows long.
+        crashes = state.restarts + state.sub.startswith("auto-restart")
+        if crashes >= _CRASHES:
+            return self._give_up("REC7105", f"crash loop: crashed {crashes} times")
         if state.active == "failed":
             return self._give_up("REC7105", f"failed ({state.result})")
         if state.active == "inactive" and not state.job:
@@ -79,7 +87,9 @@ class _Judge:
         found = running.config_hash(self.machine, state.main_pid).get("value")
         if found is None:
             return "which config hash runs cannot be read"
-        return "" if found == wanted else self._give_up("REC7108", f"runs with config hash {found}, not {wanted}")
+        if found == wanted:
+            return ""
+        return self._give_up("REC7108", f"runs with config hash {found}, not {wanted}", final=True)
 
     def _health(self) -> str:
         if not self.member["health"]:
@@ -94,10 +104,20 @@ class _Judge:
         if warmth.ok:
             return
         self.code = "REC7107"
-        self.failed = warmth.final
+        self.final = warmth.final
+        self.failed = warmth.final or self._is_refused(warmth.status)
 
-    def _give_up(self, code: str, text: str) -> str:
-        self.failed, self.code = True, code
+    def _is_refused(self, status: int) -> bool:
+        """Say whether a healthy server has refused to work for a while: that does not pass by asking."""
+        now = self.machine.monotonic()
+        if status in _NOT_YET:
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        return self._refused_since is not None and now - self._refused_since >= _REFUSED_S
+
+    def _give_up(self, code: str, text: str, *, final: bool = False) -> str:
+        self.failed, self.code, self.final = True, code, final
         return text
 
 
@@ -114,28 +134,49 @@ def start_members(run: Run, members: Sequence[Dict[str, Any]]) -> None:
     systemd.start(run.machine, units)
 
 
-def judge(run: Run, members: List[Dict[str, Any]], *, hashed: bool = True) -> None:
-    """Wait until every member serves; HaltError as soon as one cannot, or at its deadline."""
+def judge(run: Run, members: List[Dict[str, Any]], *, hashed: bool = True, ends: Optional[float] = None) -> None:
+    """Wait until every member serves; HaltError as soon as one cannot, or at its deadline.
+
+    Args:
+        run: the transaction.
+        members: who was started.
+        hashed: whether the config hash of what runs is asked.
+        ends: when the time of all attempts together is over; from now on the longest of the members' when not given.
+    """
     machine = run.machine
     began = machine.monotonic()
+    if ends is None:
+        ends = began + longest_warm(members)
     judges = [_Judge(machine, member, hashed=hashed) for member in members]
     while not all(each.up for each in judges):
         shown = systemd.show_units(machine, units_of(members))
         # Those that are up are looked at again: one may fall over while another still loads.
         machine.parallel([functools.partial(each.look, shown.get(each.member["unit"])) for each in judges])
-        _halt_on_failure(judges, machine.monotonic() - began)
+        now = machine.monotonic()
+        _halt_on_failure(judges, now - began, is_over=now >= ends)
         run.progress(_progress(judges))
         machine.sleep(_POLL_S if machine.monotonic() - began < 10 * _SLOW_POLL_S else _SLOW_POLL_S)
 
 
-def _halt_on_failure(judges: List[_Judge], waited_s: float) -> None:
+def longest_warm(members: Sequence[Dict[str, Any]]) -> float:
+    """Return how long the slowest member may take, from its first start and over all attempts."""
+    return max((member["warm_timeout_s"] for member in members), default=0.0)
+
+
+def _halt_on_failure(judges: List[_Judge], waited_s: float, *, is_over: bool) -> None:
     lost = [each for each in judges if each.failed]
-    late = [each for each in judges if not each.up and waited_s >= each.member["warm_timeout_s"]]
+    late = [
+        each
+        for each in judges
+        if not each.up and not each.failed and (is_over or waited_s >= each.member["warm_timeout_s"])
+    ]
     if not lost and not late:
         return
     texts = [f"{each.member['service']}: {each.reason}" for each in lost]
     texts += [f"{e.member['service']}: not up after {e.member['warm_timeout_s']:g} s, {e.reason}" for e in late]
     halt = HaltError((lost or late)[0].code, "; ".join(texts))
+    # Time that is up is not given again: a server that never answers must not cost it three times.
+    halt.again = not late and not any(each.final for each in lost)
     halt.units = [each.member["unit"] for each in [*lost, *late]]
     raise halt
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import files, systemd
+from .holders import in_group
 from .txn import HaltError, Run, stopping, units_of
 
 MARGIN_S = 15.0
@@ -46,6 +47,14 @@ def stop_group(run: Run, group: Dict[str, Any]) -> None:
     loaded = [unit for unit, state in systemd.show_units(run.machine, units_of(group["members"])).items() if _up(state)]
     if loaded:
         systemd.stop(run.machine, loaded)
+
+
+def stop_up(run: Run, units: Sequence[str]) -> None:
+    """Queue the stop of those units that are up."""
+    shown = systemd.show_units(run.machine, units) if units else {}
+    up = [unit for unit in units if unit in shown and _up(shown[unit])]
+    if up:
+        systemd.stop(run.machine, up)
 
 
 def stop_units(run: Run, units: Sequence[str], known: Sequence[Dict[str, Any]] = ()) -> None:
@@ -92,6 +101,11 @@ def wait_gone(run: Run, groups: Dict[str, str], timeout_s: float) -> None:
             return
         if machine.monotonic() >= ends:
             text = f"not gone after {timeout_s:g} s: {', '.join(left)}"
+            named = [
+                name for path in sorted({path for path in groups.values() if path}) for name in in_group(machine, path)
+            ]
+            if named:
+                text = f"{text}; {', '.join(named)}"
             raise HaltError("REC7102", text, fix=f"recon status --host {run.intent['host']}")
         machine.sleep(pause_s)
         pause_s = min(_POLL_S[1], pause_s * 1.5)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 from . import places, step_stage, systemd
+from .machine import Machine
 from .txn import HaltError, Run
 
 
@@ -35,6 +36,16 @@ def end_trial(run: Run) -> None:
     for unit in vanishing(run):
         systemd.unmask(run.machine, unit)
     run.on_trial = False
+
+
+def is_open(machine: Machine) -> bool:
+    """Say whether a generation is on trial that is not the committed one; the committed one's is only left over."""
+    if machine.stat(places.TRIAL) is None:
+        return False
+    try:
+        return machine.read_link(places.TRIAL) != machine.read_link(places.COMMITTED)
+    except OSError:
+        return True
 
 
 def vanishing(run: Run) -> List[str]:

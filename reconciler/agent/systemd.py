@@ -198,6 +198,16 @@ def stop(machine: Machine, units: Sequence[str]) -> None:
     _check(argv, done)
 
 
+def restart(machine: Machine, unit: str) -> None:
+    """Queue the restart of a unit that holds no process (a timer)."""
+    _must(machine, ["systemctl", "restart", "--no-block", "--job-mode=fail", unit], JOB_TIMEOUT_S)
+
+
+def kill(machine: Machine, units: Sequence[str]) -> None:
+    """Send SIGKILL to everything in the control groups of units, whatever it is to them."""
+    _must(machine, ["systemctl", "kill", "--kill-whom=all", "--signal=SIGKILL", "--", *units], JOB_TIMEOUT_S)
+
+
 def end(machine: Machine, unit: str) -> None:
     """Queue the stop of a unit of ours whatever else is queued for it."""
     _must(machine, ["systemctl", "stop", "--no-block", unit], JOB_TIMEOUT_S)

@@ -21,6 +21,7 @@ def described(intent: Dict[str, Any]) -> Dict[str, Any]:
         "groups": intent["groups"],
         "residents": intent["residents"],
         "boot": sorted(intent["boot"]),
+        "watchdog": intent.get("watchdog"),
         "files": {file["name"]: file["body_sha256"] for file in [*intent["quadlets"], *intent["natives"]]},
     }
 

@@ -16,6 +16,8 @@ from .lease import Lease, LeaseError
 from .machine import Machine
 
 _NEWS_S = 5.0
+_ROOM = "room"
+_ROOM_BYTES = 256 << 10
 _SAME_S = 30.0
 
 
@@ -33,6 +35,10 @@ class HaltError(Exception):
         self.fix = fix
         self.state = state
         self.units: List[str] = []
+        # Whether starting again may help: what came up did not stay, or did not answer as it should.
+        self.again = False
+        # Whether something was given up that did not come up.
+        self.gave_up = False
 
 
 class Run:
@@ -56,6 +62,8 @@ class Run:
         self.on_trial = False
         self.steps_s: Dict[str, float] = {}
         self.logs: Dict[str, List[str]] = {}
+        # As `model.outcome.Attempts`, one for each thing that was brought up or back.
+        self.attempts: List[Dict[str, Any]] = []
         self.started_at = machine.wall()
         self.started = machine.monotonic()
         self._told = ("", self.started)
@@ -88,6 +96,15 @@ class Run:
             raise RuntimeError("no generation was staged")
         return places.generation(self.new_generation)
 
+    def take_room(self) -> None:
+        """Keep room for the end of this transaction: a disk that fills up meanwhile must not leave it without one."""
+        self.machine.write(f"{places.transaction(self.txid)}/{_ROOM}", b"\0" * _ROOM_BYTES, 0o600)
+
+    def give_room(self) -> None:
+        """Free the room that was kept; to be called before the way back and before the outcome is written."""
+        with contextlib.suppress(OSError):
+            self.machine.remove(f"{places.transaction(self.txid)}/{_ROOM}")
+
     @contextlib.contextmanager
     def step(self, name: str, text: str, slot: Optional[str] = None, *, guarded: bool = True) -> Iterator[None]:
         """Announce a step, prove the claim, time what happens inside, and say how it ended.
@@ -103,14 +120,14 @@ class Run:
                 self.prove_claim()
             with contextlib.nullcontext() if guarded else self.machine.lowered():
                 self._enter(name, guarded)
-                self.journal.say(name, "begin", text, slot)
+                self._say(name, "begin", text, slot)
                 yield
         except Exception as error:
             with contextlib.suppress(OSError):
                 self.journal.say(name, "failed", str(error) or type(error).__name__, slot)
             raise
         else:
-            self.journal.say(name, "done", text, slot)
+            self._say(name, "done", text, slot, optional=not guarded)
         finally:
             took = self.machine.monotonic() - began
             self.steps_s[name] = round(self.steps_s.get(name, 0.0) + took, 3)
@@ -119,7 +136,15 @@ class Run:
     def note(self, text: str, status: str = "progress") -> None:
         """Add a line to the journal inside the step that runs."""
         name, slot = self._now
-        self.journal.say(name, status, text, slot)
+        self._say(name, status, text, slot)
+
+    def _say(self, step: str, status: str, text: str, slot: Optional[str], *, optional: bool = False) -> None:
+        """Write a line of the journal. What is not announced must not be done, except for the way back."""
+        try:
+            self.journal.say(step, status, text, slot)
+        except OSError:
+            if not (optional or self.machine.is_lowered):
+                raise
 
     def progress(self, text: str) -> None:
         """Note how a wait is going: what is new at most every five seconds, what is not only every thirty."""

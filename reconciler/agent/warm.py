@@ -19,11 +19,12 @@ _WITHOUT = "asking again cannot help, `warm: {request: false}` does without"
 
 
 class Warmth(NamedTuple):
-    """How a warm-up went; `final` means that asking again cannot help."""
+    """How a warm-up went; `final` means that asking again cannot help, else `status` is the bad answer."""
 
     ok: bool
     reason: str
     final: bool = False
+    status: int = 0
 
 
 def warm_up(machine: Machine, warm: Dict[str, Any]) -> Warmth:
@@ -80,7 +81,8 @@ def _call(machine: Machine, call: Dict[str, Any], model: str, timeout_s: float) 
 
 
 def _failed(text: str, answer: Response) -> Warmth:
-    return Warmth(False, text, final=answer.status in _FOR_GOOD)
+    final = answer.status in _FOR_GOOD
+    return Warmth(False, text, final=final, status=0 if final else answer.status)
 
 
 def _hinted(warmth: Warmth) -> Warmth:

@@ -5,11 +5,17 @@ Must not: retry, or know what an answer means.
 
 from __future__ import annotations
 
-from typing import Optional
+import errno
+from typing import TYPE_CHECKING, Optional, Type
 
 from .bounded import within
 from .machine import Response
+from .places import OWN_ADDRESS
 
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+_LOOPBACK = "127.0.0.1"
 _SLACK_S = 0.25
 
 
@@ -40,7 +46,7 @@ def _ask(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: 
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:
-        connection = make(parts.hostname, parts.port, timeout=timeout_s)
+        connection = _connected(make, parts.hostname, parts.port, timeout_s)
         try:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
@@ -53,3 +59,20 @@ def _ask(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: 
             connection.close()
     except (OSError, HTTPException, ValueError) as error:
         return Response(0, str(error or type(error).__name__).encode("utf-8", "backslashreplace"))
+
+
+def _connected(make: "Type[HTTPConnection]", host: str, port: Optional[int], timeout_s: float) -> "HTTPConnection":
+    """Connect, to this host from the agent's own address: a firewall that keeps everybody else out lets that in."""
+    if host == _LOOPBACK:
+        connection = make(host, port, timeout=timeout_s, source_address=(OWN_ADDRESS, 0))
+        try:
+            connection.connect()
+        except OSError as error:
+            # A host whose loopback has one address only: then the agent is like anybody else.
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+        else:
+            return connection
+    connection = make(host, port, timeout=timeout_s)
+    connection.connect()
+    return connection

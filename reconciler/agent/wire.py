@@ -10,7 +10,7 @@ import json
 from typing import Any, Dict, Mapping
 
 PROTOCOL = 1
-VERBS = ("observe", "apply", "follow", "execute", "recover", "release", "generation")
+VERBS = ("observe", "apply", "follow", "execute", "recover", "release", "generation", "watch", "clear")
 
 
 class RequestError(Exception):

@@ -16,6 +16,7 @@ from typer._click import exceptions as click_exceptions
 
 from reconciler import __version__
 from reconciler.cli import (
+    alerts,
     apply,
     common,
     init,
@@ -79,6 +80,7 @@ app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
 app.command("rollback")(rollback.rollback)
 app.command("status")(status.status)
+app.command("alerts")(alerts.alerts)
 app.command("schema")(schema.schema)
 app.add_typer(lock.app, name="lock")
 app.add_typer(lab.app, name="lab")

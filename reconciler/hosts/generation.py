@@ -17,7 +17,7 @@ from reconciler.errors import HostError, Problem, RefusedError
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
-from reconciler.model.intent import Group, Member
+from reconciler.model.intent import Group, Member, WatchdogSpec
 from reconciler.model.rendered import RenderedFile, RenderedHost
 from reconciler.render.headers import split_header
 
@@ -40,6 +40,7 @@ class Written(BaseModel):
     residents: tuple[Member, ...]
     boot: tuple[str, ...]
     files: dict[str, str]
+    watchdog: WatchdogSpec | None = None
 
 
 class GenerationReply(Wire):
@@ -86,6 +87,7 @@ def rendered_of(host: Host, reply: GenerationReply) -> RenderedHost:
         residents=manifest.residents,
         boot=manifest.boot,
         live=manifest.live,
+        watchdog=manifest.watchdog,
     )
 
 

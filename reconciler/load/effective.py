@@ -18,6 +18,7 @@ from reconciler.model.desired import (
     HostFile,
     Slot,
     Ssh,
+    Watchdog,
 )
 
 
@@ -52,10 +53,12 @@ def _coven(name: str, coven: CovenFile, defaults: Defaults) -> Coven:
         description=coven.description,
         services=coven.services,
         drain=coven.drain or defaults.drain,
+        hooks=coven.hooks,
     )
 
 
 def _host(name: str, host: HostFile, defaults: Defaults) -> Host:
+    watchdog = effective_watchdog(host.watchdog, defaults.watchdog)
     return Host(
         name=name,
         address=host.address,
@@ -71,11 +74,19 @@ def _host(name: str, host: HostFile, defaults: Defaults) -> Host:
         residents=host.residents,
         spiral=host.spiral,
         schedule=host.schedule,
+        watchdog=watchdog if watchdog.enabled else None,
     )
 
 
 def _ssh(own: Ssh | None, default: Ssh) -> Ssh:
     """Inherit key by key: a host that only changes its port keeps the fleet's user and key."""
+    if own is None:
+        return default
+    return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+def effective_watchdog(own: Watchdog | None, default: Watchdog) -> Watchdog:
+    """Inherit key by key: a host that only names its reset command keeps the fleet's patience."""
     if own is None:
         return default
     return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from reconciler.errors import Problem
+from reconciler.errors import Problem, Where
 from reconciler.load.codes import problem, shown
 from reconciler.load.document import Document
 from reconciler.load.scalars import YAML11_BOOLEANS
@@ -34,6 +34,9 @@ _EXAMPLES = {
     "path": "/metrics",
     "in_flight": "none",
     "port": "8000",
+    "timeout": "30s",
+    "on_timeout": "abort",
+    "url": '"http://127.0.0.1:9000/drain"',
 }
 _KINDS = {
     "string": "text",
@@ -52,12 +55,14 @@ _PATTERN_CODES = {
     "from": "REC2028",
     "to": "REC2028",
     "days": "REC2028",
+    "url": "REC2044",
 }
 _PATTERN_FIXES = {
     "user": "write a login name of lower-case letters, digits, '_', '-' and '.'",
     "jump": "write user@host",
     "unit": "write a unit name such as qdrant.service",
     "path": "start it with '/'",
+    "url": "start it with http:// or https://",
     "health": "start a path with '/', a URL with http://",
     "from": 'write a time of day such as "02:00", quoted',
     "to": 'write a time of day such as "04:00", quoted',
@@ -109,6 +114,8 @@ def _explain_one(item: Any, document: Document, model: type[BaseModel]) -> Probl
         return _unknown_key(location, document, model)
     if kind == "missing":
         return _missing(location, document, model)
+    if isinstance(value, str) and len(location) == 2 and location[0] == "hooks" and kind.endswith("_type"):
+        return _shell_hook(str(location[1]), value, document.where(location))
     if kind.endswith("_type"):
         return _wrong_type(kind, value, document, location)
     if kind == "literal_error":
@@ -202,7 +209,7 @@ def _wrong_type(kind: str, value: Any, document: Document, location: Location) -
         word = "true" if YAML11_BOOLEANS[value.lower()] else "false"
         return problem("REC1019", where, f"{shown(value)} is text in YAML 1.2", f"write {word}")
     if kind == "tuple_type" and isinstance(value, str):
-        if key in ("args", "command"):
+        if key in ("args", "command", "argv"):
             detail = f"{shown(value)} would have to be taken apart as a shell does, and no shell is used"
             return problem(
                 "REC3012", where, detail, f"use a list: [{', '.join(_word(part) for part in value.split()[:4])}]"
@@ -221,6 +228,13 @@ def _wrong_type(kind: str, value: Any, document: Document, location: Location) -
         return problem("REC2003", where, f'"{value}" is text where {wanted} is expected', f"remove the quotes: {value}")
     found = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, tuple) else shown(value)
     return problem("REC2003", where, f"{found} where {wanted} is expected", f"write {wanted}")
+
+
+def _shell_hook(name: str, value: str, where: Where | None) -> Problem:
+    words = ", ".join(_word(part) for part in value.split()[:4])
+    detail = f"{shown(value)} would have to be taken apart as a shell does, and no shell is used"
+    fix = f"write '{name}: {{argv: [{words}], timeout: 30s, on_timeout: abort}}'"
+    return problem("REC3012", where, detail, fix)
 
 
 def _reads_as_number(text: str) -> bool:

@@ -24,7 +24,7 @@ from reconciler.load.explain import explain
 from reconciler.load.files import Entry, list_objects, list_strays, not_regular, read_text
 from reconciler.load.meaning import Known, check_coven, check_fleet, check_host, check_name
 from reconciler.load.report import Report
-from reconciler.model.desired import CovenFile, Fleet, FleetFile, HostFile, Policy
+from reconciler.model.desired import CovenFile, Fleet, FleetFile, HostFile, Policy, Watchdog
 
 DESIRED = "desired"
 TEMPLATES = "templates"
@@ -162,7 +162,9 @@ def _check_meaning(
         check_fleet(fleet.file, Report(fleet.document, problems))
     # With a broken fleet.yaml the policy is not known; its defaults are, so that the rest is still looked at.
     policy = fleet.file.policy if fleet is not None else Policy()
-    known = Known(policy=policy, names=frozenset(entry.name for entry in coven_entries))
+    watchdog = fleet.file.defaults.watchdog if fleet is not None else Watchdog()
+    names = frozenset(entry.name for entry in coven_entries)
+    known = Known(policy=policy, names=names, watchdog=watchdog)
     for name, coven in covens.items():
         check_coven(name, coven.file, known, Report(coven.document, problems))
     for host in hosts.values():

@@ -16,8 +16,9 @@ from reconciler.errors import Where
 from reconciler.load.codes import shown
 from reconciler.load.effective import covens_named_by, slots_of
 from reconciler.load.explain import name_hint, name_rule, nearest
+from reconciler.load.hooks import check_hooks
 from reconciler.load.report import Report
-from reconciler.load.services import check_drain, check_services, check_texts, repeated
+from reconciler.load.services import check_admission, check_drain, check_services, check_texts, repeated
 from reconciler.load.values import (
     Finding,
     check_address,
@@ -27,8 +28,9 @@ from reconciler.load.values import (
     check_host_key,
     check_timezone,
 )
+from reconciler.load.watchdog import check_watchdog
 from reconciler.model.base import NAME_PATTERN, RESERVED_NAMES, format_size
-from reconciler.model.desired import CovenFile, FleetFile, HostFile, Policy
+from reconciler.model.desired import CovenFile, FleetFile, HostFile, Policy, Watchdog
 
 _NAME = re.compile(NAME_PATTERN)
 _GPU = re.compile(r"[0-9]{1,2}|(?:GPU|MIG)-[0-9a-fA-F-]{8,64}")
@@ -40,6 +42,7 @@ class Known:
 
     Attributes:
         names: the covens that have a file, read or not: a broken coven is not an unknown one.
+        watchdog: what the fleet says about watchdogs.
         memory: the sum each coven needs.
         ports: who of a coven listens on which port.
         addresses: which host has an address.
@@ -47,6 +50,7 @@ class Known:
 
     policy: Policy
     names: frozenset[str]
+    watchdog: Watchdog = field(default_factory=Watchdog)
     memory: dict[str, int] = field(default_factory=dict)
     ports: dict[str, dict[int, str]] = field(default_factory=dict)
     addresses: dict[tuple[str, int, str | None], Where] = field(default_factory=dict)
@@ -67,6 +71,7 @@ def check_fleet(fleet: FleetFile, report: Report) -> None:
     """Check the fleet's own file."""
     check_texts(report)
     check_drain(fleet.defaults.drain, ("defaults", "drain"), report)
+    check_watchdog(fleet.defaults.watchdog, ("defaults", "watchdog"), report)
     if fleet.defaults.ssh.jump is not None:
         _check_jump(fleet.defaults.ssh.jump, ("defaults", "ssh", "jump"), report)
     for index, folder in enumerate(fleet.policy.allow_mounts):
@@ -80,6 +85,12 @@ def check_coven(name: str, coven: CovenFile, known: Known, report: Report) -> No
     check_texts(report)
     check_drain(coven.drain, ("drain",), report)
     check_services(coven.services, "services", known.policy, report)
+    check_hooks(coven.hooks, report)
+    for key, service in coven.services.items():
+        if service.drain is not None:
+            check_admission(service, service.drain, ("services", key, "drain"), report)
+        elif coven.drain is not None:
+            check_admission(service, coven.drain, ("drain",), report)
     known.memory[name] = sum(service.memory for service in coven.services.values())
     known.ports[name] = {service.port: key for key, service in coven.services.items() if service.port is not None}
     for key in coven.services:
@@ -95,6 +106,10 @@ def check_host(host: HostFile, known: Known, report: Report) -> None:
     check_texts(report)
     _check_reach(host, known, report)
     _check_covens(host, known, report)
+    check_watchdog(host.watchdog, ("watchdog",), report, known.watchdog)
+    if host.memory.drop_caches and host.memory.kind in ("discrete", "gh200"):
+        detail = f"a host with memory of kind {host.memory.kind} does not share it with the page cache"
+        report.at_value(("memory", "drop_caches"), Finding("REC2045", detail, "remove it"))
     if host.slots is not None:
         _check_slots(host, known, report)
     if host.residents:

@@ -6,6 +6,7 @@ Must not: know hosts; what depends on a host is in `meaning`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 from reconciler.load.codes import shown
 from reconciler.load.explain import nearest
@@ -20,7 +21,7 @@ from reconciler.load.values import (
 )
 from reconciler.model.base import format_duration
 from reconciler.model.desired import Drain, Policy, Service
-from reconciler.model.runtimes import RUNTIMES, clashing_args
+from reconciler.model.runtimes import RUNTIMES, blinding_args, clashing_args, shortest_stop_s
 
 Path = tuple[str | int, ...]
 
@@ -28,8 +29,8 @@ MAX_VALUE_BYTES = 8192
 MAX_WAIT_S = 24 * 3600.0
 MAX_STOP_S = 3600.0
 
-NEEDS_MODEL = frozenset(name for name, runtime in RUNTIMES.items() if runtime.model_flag)
-NEEDS_PORT = NEEDS_MODEL | {"generic"}
+NEEDS_MODEL = frozenset(name for name, runtime in RUNTIMES.items() if runtime.needs_model)
+NEEDS_PORT = frozenset(RUNTIMES) - {"none"}
 
 
 def check_services(services: Mapping[str, Service], base: str, policy: Policy, report: Report) -> None:
@@ -49,7 +50,20 @@ def check_services(services: Mapping[str, Service], base: str, policy: Policy, r
 def check_drain(drain: Drain | None, path: Path, report: Report) -> None:
     """Check that a drain ends on the day it begins."""
     if drain is not None:
-        report.at_value((*path, "timeout"), _too_long(drain.timeout, MAX_WAIT_S))
+        report.at_value((*path, "timeout"), too_long(drain.timeout, MAX_WAIT_S))
+
+
+def check_admission(service: Service, drain: Drain, path: Path, report: Report) -> None:
+    """Check that what keeps new requests out is there."""
+    runtime = RUNTIMES[service.runtime]
+    pauses = runtime.pause is not None or (service.http is not None and service.http.pause is not None)
+    if drain.admission == "pause" and not pauses:
+        fix = "write 'admission: firewall', or leave it out"
+        detail = f"runtime {service.runtime} has no pause"
+        report.at_value((*path, "admission"), Finding("REC2043", detail, fix))
+    elif drain.admission == "firewall" and service.port is None:
+        detail = "a firewall works on a port, and a service without one is drained by it"
+        report.at_value((*path, "admission"), Finding("REC2043", detail, "give it a port, or leave admission out"))
 
 
 def check_texts(report: Report) -> None:
@@ -125,7 +139,9 @@ def _check_model(service: Service, path: Path, policy: Policy, report: Report) -
     if model is None:
         if service.runtime in NEEDS_MODEL:
             detail = f"runtime {service.runtime} serves a model, so 'model' is needed"
-            report.at_key(path, Finding("REC2002", detail, "add 'model: {path: /srv/models/…}'"))
+            given = RUNTIMES[service.runtime].model_from
+            fix = "add 'model: {path: /srv/models/…}'" if "path" in given else "add 'model: {hub: org/name}'"
+            report.at_key(path, Finding("REC2002", detail, fix))
         return
     if (model.path is None) == (model.hub is None):
         detail = "both are given" if model.path is not None else "neither is given"
@@ -134,10 +150,16 @@ def _check_model(service: Service, path: Path, policy: Policy, report: Report) -
             Finding("REC2025", detail, "write 'model: {path: /srv/models/…}' or 'model: {hub: org/name}'"),
         )
         return
-    if model.path is not None:
+    key: Literal["path", "hub"] = "path" if model.path is not None else "hub"
+    runtime = RUNTIMES[service.runtime]
+    if key not in runtime.model_from:
+        detail = f"runtime {service.runtime} is given {'a name only' if runtime.model_from else 'no model of its own'}"
+        fix = "write 'model: {hub: org/name}', and mount its store under 'volumes'" if runtime.model_from else ""
+        report.at_key((*path, "model"), Finding("REC2040", detail, fix or "remove 'model', mount them under 'volumes'"))
+    elif model.path is not None:
         report.at_value((*path, "model", "path"), check_host_folder(model.path, policy.allow_mounts))
     elif model.hub is not None:
-        report.at_value((*path, "model", "hub"), check_hub(model.hub))
+        report.at_value((*path, "model", "hub"), check_hub(model.hub, has_tags=runtime.hub_has_tags))
 
 
 def _check_arguments(service: Service, path: Path, report: Report) -> None:
@@ -148,6 +170,9 @@ def _check_arguments(service: Service, path: Path, report: Report) -> None:
             key = "port" if flag == "--port" else "model"
             detail = f"runtime {service.runtime} sets {shown(flag)} from '{key}', and would get it twice"
             report.at_value((*path, "args", index), Finding("REC2027", detail, f"remove it, and say it as '{key}:'"))
+        if blinding_args(service.runtime, (argument,)):
+            detail = f"with {shown(argument)} the server stops counting its requests: it could never be drained"
+            report.at_value((*path, "args", index), Finding("REC2041", detail, "remove it"))
     size = sum(len(part.encode()) + 3 for part in (*service.command, *service.args))
     if size > MAX_VALUE_BYTES and all(len(part.encode()) <= MAX_VALUE_BYTES for part in service.args):
         detail = f"command and args become one line of {size} bytes; at most {MAX_VALUE_BYTES} are rendered"
@@ -156,6 +181,9 @@ def _check_arguments(service: Service, path: Path, report: Report) -> None:
 
 def _check_surroundings(service: Service, path: Path, policy: Policy, report: Report) -> None:
     for name in service.env:
+        if name in dict(RUNTIMES[service.runtime].env):
+            detail = f"runtime {service.runtime} sets {name} from 'port', and would get it twice"
+            report.at_key((*path, "env", name), Finding("REC2027", detail, "remove it, and say it as 'port:'"))
         report.at_key((*path, "env", name), check_env_name(name, policy.allow_env))
     for index, volume in enumerate(service.volumes):
         report.at_value((*path, "volumes", index), check_volume(volume, policy.allow_mounts))
@@ -167,11 +195,27 @@ def _check_surroundings(service: Service, path: Path, policy: Policy, report: Re
 
 def _check_times(service: Service, path: Path, report: Report) -> None:
     check_drain(service.drain, (*path, "drain"), report)
-    report.at_value((*path, "warm", "timeout"), _too_long(service.warm.timeout, MAX_WAIT_S))
-    report.at_value((*path, "stop", "timeout"), _too_long(service.stop.timeout, MAX_STOP_S))
+    report.at_value((*path, "warm", "timeout"), too_long(service.warm.timeout, MAX_WAIT_S))
+    report.at_value((*path, "stop", "timeout"), too_long(service.stop.timeout, MAX_STOP_S))
+    _check_stop(service, path, report)
 
 
-def _too_long(seconds: float, most: float) -> Finding | None:
+def _check_stop(service: Service, path: Path, report: Report) -> None:
+    """A server that promises to finish what is in flight must not be killed before it has."""
+    rule = RUNTIMES[service.runtime].stop
+    least = shortest_stop_s(service.runtime, (*service.command, *service.args))
+    if rule is None or service.stop.timeout >= least:
+        return
+    detail = f"{rule.why}; it would be killed after {format_duration(service.stop.timeout)}"
+    finding = Finding("REC2042", detail, f"write 'stop: {{timeout: {format_duration(least)}}}' or more")
+    if "stop" in service.model_fields_set:
+        report.at_value((*path, "stop", "timeout"), finding)
+    else:
+        report.at_key(path, finding)
+
+
+def too_long(seconds: float, most: float) -> Finding | None:
+    """Judge a time that a transition may have to wait."""
     if seconds <= most:
         return None
     detail = f"{format_duration(seconds)} is more than a transition may wait here, {format_duration(most)}"

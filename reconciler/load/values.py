@@ -37,6 +37,7 @@ _IMAGE = re.compile(
 )
 _SPLIT_BY_SYSTEMD = re.compile(r"[\s\"'\\]")
 _HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_HUB_TAG = re.compile(r":[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_OVERRIDES = ("LD_", "NVIDIA_")
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -82,9 +83,9 @@ def _image_hint(image: str) -> str:
     return "write for example registry.example.net/team/name@sha256:…"
 
 
-def check_hub(hub: str) -> Finding | None:
-    """Judge the name of a model on the hub."""
-    if _HUB.fullmatch(hub):
+def check_hub(hub: str, *, has_tags: bool = False) -> Finding | None:
+    """Judge the name of a model on the hub; `org/name:tag` is for servers that choose a file by it."""
+    if _HUB.fullmatch(_HUB_TAG.sub("", hub) if has_tags else hub):
         return None
     return Finding("REC2025", f"{shown(hub)} is not the name of a hub repository", "write org/name")
 

@@ -10,7 +10,7 @@ from typing import Literal
 from reconciler.model.base import Wire
 from reconciler.model.plan import Cause
 
-ChangeKind = Literal["coven", "member", "setting", "file", "boot", "resident", "gpu", "orphan"]
+ChangeKind = Literal["coven", "member", "setting", "file", "boot", "resident", "gpu", "orphan", "watchdog"]
 ChangeWord = Literal[
     "coven_switch",
     "coven_stopped",

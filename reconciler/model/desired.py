@@ -17,8 +17,10 @@ from reconciler.model.base import Duration, Frozen, Name, Size
 ALL_GPUS = "all"
 """The name of the one slot a host has when it declares none; it holds every GPU."""
 
-RuntimeName = Literal["vllm", "llamacpp", "generic", "none"]
+RuntimeName = Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
 OnTimeout = Literal["abort", "force"]
+Admission = Literal["auto", "firewall", "pause", "none"]
+HookName = Literal["before_drain", "drain", "after_stop", "before_start", "after_warm", "on_rollback"]
 MemoryClass = Literal["auto", "discrete", "unified", "gh200"]
 
 
@@ -30,6 +32,44 @@ class Drain(Frozen):
         default="abort",
         description="`abort` keeps the old coven serving; `force` cuts what is left, shown in the plan.",
     )
+    admission: Admission = Field(
+        default="auto",
+        description="What keeps new requests out: `auto` seals with the runtime's own pause where there is one (a"
+        " `before_drain` hook comes first); `firewall` refuses new connections to the port while it drains;"
+        " `pause` insists on the runtime's pause; `none` does nothing.",
+    )
+
+
+class HookHttp(Frozen):
+    """An HTTP call to somebody else, such as a gateway; 2xx is success."""
+
+    method: Literal["GET", "POST"] = "POST"
+    url: str = Field(pattern=r"^https?://", description="Called from the host.")
+    body: str | None = Field(default=None, description="Sent as application/json when present.")
+
+
+class Hook(Frozen):
+    """A program on the host, or an HTTP call, at one point of a transition: exactly one of `argv` and `http`."""
+
+    argv: tuple[str, ...] = Field(
+        default=(), description="Program by its absolute path, and its words; no shell. Only root may change it."
+    )
+    http: HookHttp | None = None
+    timeout: Duration = Field(description="How long it may take; at most 1h.")
+    on_timeout: Literal["abort", "continue"] = Field(
+        description="When it fails or takes too long: `abort` ends or takes back the transition, `continue` goes on."
+    )
+
+
+class Hooks(Frozen):
+    """What is called on the way from one coven to another; all may be called again after a crash."""
+
+    before_drain: Hook | None = Field(default=None, description="Before the drain: stop admission at a gateway.")
+    drain: Hook | None = Field(default=None, description="Returns when nothing is in flight any more.")
+    after_stop: Hook | None = Field(default=None, description="When the coven has stopped.")
+    before_start: Hook | None = Field(default=None, description="Before the coven starts.")
+    after_warm: Hook | None = Field(default=None, description="When it serves, before the commit.")
+    on_rollback: Hook | None = Field(default=None, description="On every way back: admit requests again.")
 
 
 class Ssh(Frozen):
@@ -63,7 +103,15 @@ class Limits(Frozen):
 class Warm(Frozen):
     """When a started service counts as serving."""
 
-    timeout: Duration = Field(default=1800.0, description="From start to healthy and warmed up.")
+    timeout: Duration = Field(
+        default=1800.0, description="From the first start to healthy, over all attempts together."
+    )
+    attempts: int = Field(
+        default=3,
+        ge=1,
+        le=10,
+        description="Starts before a failure of this service counts; memory is reclaimed between them.",
+    )
     request: bool = Field(default=True, description="Ask the runtime for one real token before the commit.")
 
 
@@ -147,6 +195,10 @@ class MemorySpec(Frozen):
         default=None,
         description="How long memory of ended processes may take to be free; else 60s, and 4m on unified hosts.",
     )
+    drop_caches: bool = Field(
+        default=False,
+        description="Unified hosts only: drop the page cache before a start when only that makes its room free.",
+    )
 
 
 class Platform(Frozen):
@@ -159,6 +211,31 @@ class Platform(Frozen):
         default="5.3", pattern=r"^5\.([3-9]|[1-9]\d)$|^[6-9]\.\d{1,2}$", description="At least this podman."
     )
     systemd: int = Field(default=254, ge=254, le=999, description="At least this systemd.")
+
+
+class Reset(Frozen):
+    """What a reset does beside stopping a coven whole and starting it again."""
+
+    command: tuple[str, ...] = Field(
+        default=(), description="Program with an absolute path and its arguments, run while nobody is on the GPUs."
+    )
+    timeout: Duration = Field(default=60.0, description="How long the command may take.")
+
+
+class Watchdog(Frozen):
+    """Looks after what was committed: restarts what is stuck or failed, resets its coven, then calls a person."""
+
+    enabled: bool = True
+    every: Duration = Field(default=30.0, description="From the end of one look to the next.")
+    looks: int = Field(default=3, ge=2, le=100, description="Bad looks in a row before anything is done.")
+    attempts: int = Field(
+        default=3, ge=1, le=20, description="Restarts in a row before the whole coven is reset, once."
+    )
+    window: Duration = Field(default=900.0, description="How long a service is well before its restarts are forgotten.")
+    over_memory: Literal["alert", "restart"] = Field(
+        default="alert", description="What is done about a service that holds more GPU memory than it declares."
+    )
+    reset: Reset = Reset()
 
 
 class RateCaps(Frozen):
@@ -211,6 +288,7 @@ class HostFile(Frozen):
     )
     shared: tuple[Shared, ...] = ()
     residents: dict[Name, Service] = Field(default_factory=dict, description="Small services that stay up.")
+    watchdog: Watchdog | None = Field(default=None, description="Overrides the fleet's, key by key.")
     spiral: Spiral = Spiral()
     schedule: tuple[Window, ...] = ()
     formerly: str | None = Field(
@@ -226,6 +304,7 @@ class CovenFile(Frozen):
     description: str | None = None
     services: dict[Name, Service] = Field(min_length=1)
     drain: Drain | None = Field(default=None, description="Overrides the fleet's.")
+    hooks: Hooks = Hooks()
 
 
 class Policy(Frozen):
@@ -248,6 +327,7 @@ class Defaults(Frozen):
     ssh: Ssh = Ssh()
     drain: Drain = Drain()
     platform: Platform = Platform()
+    watchdog: Watchdog = Watchdog()
 
 
 class FleetFile(Frozen):
@@ -277,6 +357,7 @@ class Coven(Frozen):
     description: str | None
     services: dict[str, Service]
     drain: Drain
+    hooks: Hooks = Hooks()
 
     def drain_of(self, service: str) -> Drain:
         """Return how a service drains: its own word, else the coven's."""
@@ -300,6 +381,8 @@ class Host(Frozen):
     residents: dict[str, Service]
     spiral: Spiral
     schedule: tuple[Window, ...]
+    watchdog: Watchdog | None = None
+    """None: the host has none."""
 
     def slot(self, name: str) -> Slot:
         """Return the slot of that name; KeyError when there is none."""

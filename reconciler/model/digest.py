@@ -56,6 +56,7 @@ def target_digest(rendered: RenderedHost) -> str:
         "groups": [rendered.groups[name].model_dump(mode="json") for name in sorted(rendered.groups)],
         "residents": [member.model_dump(mode="json") for member in rendered.residents],
         "boot": sorted(rendered.boot),
+        "watchdog": rendered.watchdog.model_dump(mode="json") if rendered.watchdog else None,
         "files": {file.name: file.body_sha256 for file in rendered.files},
     }
     return sha256_hex(canonical(described))

@@ -1,7 +1,8 @@
 """What a host is told to do: the document `apply` hands over, complete, so that the host can finish alone.
 
 Everything the agent needs is in here as data (addresses to poll, names of metrics, deadlines), so the agent knows no
-runtime by name and needs no other file of the repository. All times are seconds, all sizes bytes.
+runtime by name and needs no other file of the repository. All times are seconds, all sizes bytes. What most covens do
+not have is left out where it is not, so that a host's record from before there was such a thing still compares equal.
 
 Must not: hold anything the host could work out differently from what was reviewed.
 """
@@ -9,6 +10,7 @@ Must not: hold anything the host could work out differently from what was review
 from __future__ import annotations
 
 import hashlib
+import operator
 from typing import Literal
 
 from pydantic import Field
@@ -23,11 +25,12 @@ class BusyProbe(Wire):
 
     `prometheus`: the sum over all samples of every name in `names`; every name must be there.
     `json`: `field` is a dotted path to a number or a list (its length).
+    `json_sum`: the sum of `names` (numbers or lists) over the object at `field`, or over all of a list there.
     `json_true`: the count of objects in the top-level list whose `field` is true.
     """
 
     url: str
-    form: Literal["prometheus", "json", "json_true"]
+    form: Literal["prometheus", "json", "json_true", "json_sum"]
     names: tuple[str, ...] = ()
     field: str = ""
     also: bool = False
@@ -54,10 +57,24 @@ class WarmUp(Wire):
     timeout_s: float
 
 
+class HookCall(Wire):
+    """What is called at one point of a transition: a program of the host by its words, or an HTTP address.
+
+    `on_timeout` also says what happens when it fails.
+    """
+
+    event: Literal["before_drain", "drain", "after_stop", "before_start", "after_warm", "on_rollback"]
+    argv: tuple[str, ...] = ()
+    call: Call | None = None
+    timeout_s: float
+    on_timeout: Literal["abort", "continue"]
+
+
 class Member(Wire):
     """One service of a coven as the agent sees it: a unit, and how to talk to it.
 
     `in_flight` empty means that the work of this service cannot be seen and is cut when it stops (the plan said so).
+    `firewall`: new connections to its port are refused while it drains. `must_pause`: no stop without its own pause.
     """
 
     service: str
@@ -72,17 +89,27 @@ class Member(Wire):
     resume: Call | None
     warm: WarmUp | None
     warm_timeout_s: float
+    """From the first start to serving, over all attempts together."""
     stop_timeout_s: float
     drain_timeout_s: float
     on_timeout: Literal["abort", "force"]
+    firewall: bool = Field(default=False, exclude_if=operator.not_)
+    must_pause: bool = Field(default=False, exclude_if=operator.not_)
     image: str
     mounts: tuple[str, ...]
     argv: tuple[str, ...]
     """The words `podman run` must get after the image, and `image` before them; compared with the host's generator."""
+    attempts: int = 3
+    """How often this service may fail to come up before its coven is given up; records of before did not say."""
+
+
+_LATER = ("attempts",)
+"""Fields of a member that came later. At their default they are not in the digest: a record that was written before
+says the same, and must not look as if git had changed."""
 
 
 class Group(Wire):
-    """A coven on a slot: its units and members, in start order.
+    """A coven on a slot: its units and members, in start order, and what is called when it comes and goes.
 
     `digest` is a SHA-256 over the rest, so that a host's record of it is compared in one step.
     """
@@ -91,13 +118,21 @@ class Group(Wire):
     gate: str
     target: str
     members: tuple[Member, ...]
+    hooks: tuple[HookCall, ...] = Field(default=(), exclude_if=operator.not_)
     digest: str = ""
 
     @classmethod
-    def of(cls, coven: str, gate: str, target: str, members: tuple[Member, ...]) -> Group:
+    def of(
+        cls, coven: str, gate: str, target: str, members: tuple[Member, ...], hooks: tuple[HookCall, ...] = ()
+    ) -> Group:
         """Make a group with its digest."""
-        bare = cls(coven=coven, gate=gate, target=target, members=members)
-        return bare.model_copy(update={"digest": hashlib.sha256(bare.model_dump_json().encode()).hexdigest()})
+        bare = cls(coven=coven, gate=gate, target=target, members=members, hooks=hooks)
+        unsaid = {
+            number: {name for name in _LATER if getattr(member, name) == Member.model_fields[name].default}
+            for number, member in enumerate(members)
+        }
+        text = bare.model_dump_json(exclude={"members": unsaid} if unsaid else None)
+        return bare.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
 
 
 class SlotMove(Wire):
@@ -105,7 +140,7 @@ class SlotMove(Wire):
 
     `switch`: old to another coven (either may be None: start or stop). Memory: every GPU of the slot must have
     `need_bytes_per_gpu` free before anything of `new` starts; on unified hosts MemAvailable must cover
-    `need_bytes + reserve_bytes`.
+    `need_bytes + reserve_bytes`. `drop_caches`: the page cache is dropped first where MemFree does not and would.
     """
 
     slot: str
@@ -119,7 +154,27 @@ class SlotMove(Wire):
     reserve_bytes: int
     memory_class: Literal["discrete", "unified", "gh200"]
     memory_timeout_s: float
+    drop_caches: bool = Field(default=False, exclude_if=operator.not_)
     steps: tuple[str, ...]
+
+
+class WatchdogSpec(Wire):
+    """By what the watchdog of a host goes; it stands in the manifest of each generation.
+
+    `gpus` names the GPUs of every slot as git does (`all`, UUIDs, indexes); `reserve` and `release_s` None mean what
+    the kind of memory asks for. `reset_command` is run by a reset, while nobody is on the GPUs.
+    """
+
+    looks: int
+    attempts: int
+    window_s: float
+    over_memory: Literal["alert", "restart"]
+    reset_command: tuple[str, ...]
+    reset_timeout_s: float
+    gpus: dict[str, tuple[str, ...]]
+    memory: Literal["auto", "discrete", "unified", "gh200"]
+    reserve: int | None
+    release_s: float | None
 
 
 class IntentFile(Wire):
@@ -165,3 +220,4 @@ class Intent(Wire):
     """What the fingerprint is made of, so that the host can say what moved."""
     stop_units: tuple[str, ...]
     """Running units of ours that the new generation no longer has, and that no move stops."""
+    watchdog: WatchdogSpec | None = None

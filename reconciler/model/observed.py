@@ -263,6 +263,32 @@ class Damage(Wire):
     reason: str
 
 
+class Alert(Wire):
+    """What a person must look at: by whom it was raised, about what, and what to type."""
+
+    by: Literal["watchdog", "executor"]
+    code: str
+    about: str
+    text: str
+    fix: str
+    at: float
+    generation: int | None
+
+
+class WatchdogState(Wire):
+    """What the watchdog saw last and did, and the alerts that stand on the host; all of it moves by itself.
+
+    `looked_s`: seconds since its last look, None when there was none since the host booted.
+    `attempts`: restarts in a row by unit; `held_off`: covens left to a person, and why.
+    """
+
+    looked_s: float | None
+    said: str
+    attempts: dict[str, int]
+    held_off: dict[str, str]
+    alerts: tuple[Alert, ...]
+
+
 class HostState(Wire):
     """Everything one host said in one round trip.
 
@@ -295,6 +321,7 @@ class HostState(Wire):
     damaged: tuple[Damage, ...] = ()
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
+    watchdog: Fact[WatchdogState] = NotApplicable(na="not told")
     notes: tuple[str, ...] = ()
 
 

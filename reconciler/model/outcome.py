@@ -20,8 +20,11 @@ State = Literal["applied", "nothing", "refused", "stale", "locked", "aborted", "
 STEPS = (
     "claim",
     "stage",
+    "hook",
+    "admission",
     "drain",
     "stop",
+    "drop_caches",
     "verify_memory",
     "trial",
     "start",
@@ -43,6 +46,19 @@ class JournalEvent(Wire):
     slot: str | None
     status: Literal["begin", "progress", "done", "failed", "skipped"]
     text: str
+
+
+class Attempts(Wire):
+    """How many starts it took, of how many allowed, until something came up or was given up.
+
+    `what` is a coven or a resident; `back` says that it was what ran before, on the way back.
+    """
+
+    what: str
+    slot: str | None
+    used: int
+    allowed: int
+    back: bool
 
 
 class Outcome(Wire):
@@ -67,6 +83,7 @@ class Outcome(Wire):
     elapsed_s: float
     steps_s: dict[str, float]
     logs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    attempts: tuple[Attempts, ...] = ()
     epoch: int | None = None
     """The number of the claim under which it ran; None when it never had one, or the controller wrote this."""
     events: int | None = None

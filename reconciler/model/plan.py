@@ -14,7 +14,7 @@ from pydantic import Field
 
 from reconciler.model.base import Wire
 from reconciler.model.desired import Source
-from reconciler.model.intent import Group, Member, SlotMove
+from reconciler.model.intent import Group, Member, SlotMove, WatchdogSpec
 
 FORMAT_VERSION = "1.0"
 
@@ -126,6 +126,7 @@ class Order(Wire):
     restart_residents: tuple[str, ...]
     stop_units: tuple[str, ...]
     shared: tuple[str, ...]
+    watchdog: WatchdogSpec | None = None
 
 
 class HostPlan(Wire):

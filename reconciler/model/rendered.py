@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from reconciler.model.base import Wire
-from reconciler.model.intent import Group, Member
+from reconciler.model.intent import Group, Member, WatchdogSpec
 
 FileKind = Literal["quadlet", "native"]
 
@@ -33,7 +33,7 @@ class RenderedHost(Wire):
     """Everything that belongs on one host.
 
     `groups` by coven, for every coven the host may run; `boot` are the targets that start with the host;
-    `live` maps every slot to the coven it should run.
+    `live` maps every slot to the coven it should run; `watchdog` is by what the host's watchdog goes, None without one.
     """
 
     host: str
@@ -42,6 +42,7 @@ class RenderedHost(Wire):
     residents: tuple[Member, ...]
     boot: tuple[str, ...]
     live: dict[str, str | None]
+    watchdog: WatchdogSpec | None = None
 
     def member_units(self) -> frozenset[str]:
         """Return the units of the members of all its covens."""

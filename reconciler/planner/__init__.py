@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from reconciler import __version__
 from reconciler.model import live
+from reconciler.model.base import format_duration
 from reconciler.model.change import Change
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.digest import plan_digest, target_digest
@@ -21,6 +22,10 @@ from reconciler.planner.budget import budget_of, why
 from reconciler.planner.guards import Case, refusals
 from reconciler.planner.orders import host_order, planned_changes
 from reconciler.planner.transitions import describe_move, slot_moves
+
+WATCHDOG_SILENT_S = 600.0
+WATCHDOG_SILENT_LOOKS = 10
+"""A look that restarts something takes as long as the stop and the release of memory; past this it is no look."""
 
 HOLDING = frozenset({"REC8012", "REC8013", "REC7150"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
@@ -100,11 +105,28 @@ def _warnings(subject: Subject) -> Iterable[str]:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
     starting = [unit for unit in subject.units.values() if unit.active == "activating"]
     yield from (f"{unit.name} is starting" for unit in starting if unit.sub != "auto-restart")
+    yield from _watchdog_warnings(subject)
     if subject.host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"
     for damage in state.damaged:
         yield f"[{damage.code}] {damage.path}: {damage.reason}"
     yield from state.notes
+
+
+def _watchdog_warnings(subject: Subject) -> Iterable[str]:
+    """Yield the alerts that stand, and that nobody looks although git says so."""
+    host, state = subject.host, subject.state
+    if not isinstance(state.watchdog, Known):
+        return
+    seen = state.watchdog.value
+    for alert in seen.alerts:
+        yield f"alert [{alert.code}] {alert.about}: {alert.text}; {alert.fix}"
+    if host.watchdog is None or state.executor.active:
+        return
+    patience = max(WATCHDOG_SILENT_S, WATCHDOG_SILENT_LOOKS * host.watchdog.every)
+    silent = state.identity.boottime_s if seen.looked_s is None else seen.looked_s
+    if silent > patience:
+        yield f"the watchdog has not looked for {format_duration(silent)}: journalctl -u recon-watchdog.service"
 
 
 def _unknowns(subject: Subject) -> Iterable[str]:
@@ -116,6 +138,8 @@ def _unknowns(subject: Subject) -> Iterable[str]:
         for what, fact in (("memory", gpu.memory), ("processes", gpu.processes)):
             if isinstance(fact, Unknown):
                 yield f"{what} of GPU {gpu.index}: {fact.unknown}"
+    if isinstance(state.watchdog, Unknown):
+        yield f"what the watchdog says: {state.watchdog.unknown}"
     for name, health in sorted(state.health.items()):
         if isinstance(health, Unknown):
             yield f"the health of {name}: {health.unknown}"

@@ -84,6 +84,7 @@ def host_order(subject: Subject, changes: tuple[Change, ...], moves: tuple[SlotM
         restart_residents=restart,
         stop_units=tuple(change.name for change in changes if change.kind == "orphan"),
         shared=tuple(sorted(shared.unit for shared in host.shared)),
+        watchdog=rendered.watchdog,
     )
 
 

@@ -18,6 +18,7 @@ from reconciler.model.intent import Group, Member, SlotMove
 from reconciler.model.observed import HostState, Known
 from reconciler.model.plan import Budget, Disruption, PlanStep, Transition
 from reconciler.model.subject import Subject
+from reconciler.planner import around
 from reconciler.planner.budget import reserve_of
 
 MEMORY_TIMEOUT_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
@@ -64,6 +65,7 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         reserve_bytes=reserve_of(host, state),
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
+        drop_caches=host.memory.drop_caches and memory_class == "unified",
         steps=tuple(_step_words(old, new)),
     )
 
@@ -71,8 +73,8 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
 def _running_group(coven: str | None, subject: Subject) -> Group | None:
     """Return a live coven as it was committed; what git says now may have other members.
 
-    How long to wait for its clients, and what then, is what git says now: whoever reviews the plan reads that, and it
-    is how a coven that cannot get idle is let go.
+    How long to wait for its clients, what then, how new ones are kept out and the hooks are what git says now: whoever
+    reviews the plan reads that, and it is how a coven that cannot get idle is let go.
     """
     if coven is None:
         return None
@@ -81,13 +83,19 @@ def _running_group(coven: str | None, subject: Subject) -> Group | None:
         return committed or declared
     said = {member.service: member for member in declared.members}
     members = tuple(_drained_as(member, said.get(member.service, member)) for member in committed.members)
-    if members == committed.members:
+    if members == committed.members and declared.hooks == committed.hooks:
         return committed
-    return Group.of(committed.coven, committed.gate, committed.target, members)
+    return Group.of(committed.coven, committed.gate, committed.target, members, declared.hooks)
 
 
 def _drained_as(member: Member, said: Member) -> Member:
-    return member.model_copy(update={"drain_timeout_s": said.drain_timeout_s, "on_timeout": said.on_timeout})
+    told = {
+        "drain_timeout_s": said.drain_timeout_s,
+        "on_timeout": said.on_timeout,
+        "firewall": said.firewall and member.port is not None,
+        "must_pause": said.must_pause and member.pause is not None,
+    }
+    return member.model_copy(update=told)
 
 
 def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
@@ -146,7 +154,8 @@ def _cuts_off(move: SlotMove, estimated: float | None, subject: Subject) -> str:
     took = f"about {format_duration(estimated)}" if estimated else "a time not recorded yet"
     who = f"{move.old.coven} ({names})" if move.old else names
     blind = [member.service for member in stopping if not member.in_flight]
-    cut = f"; work of {', '.join(blind)} cannot be seen and is cut" if blind else ""
+    is_cut = "is waited for by the drain hook alone" if around.has_drain_hook(move.old) else "is cut"
+    cut = f"; work of {', '.join(blind)} cannot be seen and {is_cut}" if blind else ""
     forced = [member.service for member in stopping if member.in_flight and member.on_timeout == "force"]
     force = f"; what {', '.join(forced)} still does at the drain deadline is cut (on_timeout: force)" if forced else ""
     return f"clients of {who} for {took}{cut}{force}"
@@ -176,6 +185,9 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         step="stage", text=_stage_text(move, state), deadline_s=_stage_deadline_s(move, state), on_failure=untouched
     )
     if stopping:
+        yield from around.hook_steps(move.old, "before_drain")
+        yield from around.admission_steps(stopping)
+        yield from around.hook_steps(move.old, "drain")
         yield _drain_step(stopping)
         slowest = max(member.stop_timeout_s for member in stopping)
         yield PlanStep(
@@ -184,7 +196,10 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
             deadline_s=slowest + STOP_MARGIN_S,
             on_failure=back,
         )
+        yield from around.hook_steps(move.old, "after_stop")
     if starting:
+        yield from around.hook_steps(move.new, "before_start")
+        yield from around.cache_steps(move)
         yield PlanStep(
             step="verify_memory",
             text="see that the memory is really free, three times",
@@ -195,12 +210,21 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         yield PlanStep(step="start", text=f"start {_names(starting)}", deadline_s=60.0, on_failure=back)
         yield PlanStep(
             step="warm",
-            text=f"wait until healthy and answering: {_names(starting)}",
+            text=f"wait until healthy and answering: {_names(starting)}{_attempts(starting)}",
             deadline_s=max(member.warm_timeout_s for member in starting),
             on_failure=back,
         )
+        yield from around.hook_steps(move.new, "after_warm")
     yield PlanStep(step="commit", text="make it what boots: one symlink in /etc", on_failure="forward only from here")
     yield PlanStep(step="finish", text="drop the trial, record history", deadline_s=60.0, on_failure="retried")
+    yield from around.hooks_of_the_way_back(move.new, move.old)
+
+
+def _attempts(starting: tuple[Member, ...]) -> str:
+    """Say how often it may be started; the deadline is one for all of them together."""
+    most = max(member.attempts for member in starting)
+    fewer = [f"{member.service} {member.attempts}" for member in starting if member.attempts < most]
+    return (f"; up to {count(most, 'attempt')}" if most > 1 else "") + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def _missing_images(move: SlotMove, state: HostState) -> list[str]:
@@ -230,7 +254,7 @@ def _drain_step(stopping: tuple[Member, ...]) -> PlanStep:
     stays = "abort: the old coven goes on serving"
     return PlanStep(
         step="drain",
-        text=f"wait until nothing is in flight or waiting on {_names(seen)}",
+        text=f"wait until nothing is in flight or waiting on {_names(seen)}{around.seal_text(tuple(seen))}",
         deadline_s=max(member.drain_timeout_s for member in seen),
         on_failure=stays if not forced else cut if len(forced) == len(seen) else f"{cut}, others {stays}",
     )

@@ -14,7 +14,9 @@ SERVICE = "service.container.j2"
 GATE = "gate.service.j2"
 TARGET = "coven.target.j2"
 BOOT = "boot.target.j2"
-NAMES = (SERVICE, GATE, TARGET, BOOT)
+WATCHDOG_SERVICE = "watchdog.service.j2"
+WATCHDOG_TIMER = "watchdog.timer.j2"
+NAMES = (SERVICE, GATE, TARGET, BOOT, WATCHDOG_SERVICE, WATCHDOG_TIMER)
 
 BUILTIN: Mapping[str, str] = {
     name: files("reconciler.render").joinpath("builtin", name).read_text(encoding="utf-8") for name in NAMES

@@ -16,7 +16,9 @@ from reconciler.model.intent import Group, Member
 from reconciler.model.rendered import RenderedFile, RenderedHost
 from reconciler.render import units
 from reconciler.render.defaults import with_builtin
+from reconciler.render.hooks import hook_calls
 from reconciler.render.runtimes import launch_argv, probes_of
+from reconciler.render.watchdog import TIMER, spec_of, watchdog_files
 
 RESIDENTS = "resident"
 
@@ -45,13 +47,18 @@ class Memo:
         slots = tuple((slot.name, slot.gpus) for slot in host.slots)
         named = tuple(slot.coven for slot in host.slots) if len(slots) > 1 else ()
         residents = tuple((name, service.model_dump_json()) for name, service in host.residents.items())
-        key = (slots, named, host.may_run, residents, host.platform.podman, host.platform.systemd)
+        spec = spec_of(host)
+        watchdog = (host.watchdog.every, spec.model_dump_json()) if host.watchdog and spec else ()
+        key = (slots, named, host.may_run, residents, host.platform.podman, host.platform.systemd, watchdog)
         if key not in self._kinds:
             self._kinds[key] = _kind(host, self)
         return self._kinds[key].model_copy(
             update={
                 "host": host.name,
-                "boot": tuple(units.target_name(slot.coven) for slot in host.slots if slot.coven),
+                "boot": (
+                    *(units.target_name(slot.coven) for slot in host.slots if slot.coven),
+                    *((TIMER,) if host.watchdog else ()),
+                ),
                 "live": {slot.name: slot.coven for slot in host.slots},
             }
         )
@@ -87,11 +94,15 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         piece = memo.coven(memo.fleet.covens[name], slot, host.platform)
         others = tuple(other for other in sorted(host.may_run) if other != name)
         files += [units.gate_file(slot.name, name, others, memo.templates), *piece.files]
-        groups[name] = Group.of(name, units.gate_name(slot.name, name), units.target_name(name), piece.members)
+        calls = hook_calls(memo.fleet.covens[name].hooks)
+        groups[name] = Group.of(name, units.gate_name(slot.name, name), units.target_name(name), piece.members, calls)
     residents = [
         _resident(name, service, host.platform, memo.templates) for name, service in sorted(host.residents.items())
     ]
     files += [file for piece in residents for file in piece.files]
+    spec = spec_of(host)
+    if host.watchdog and spec:
+        files += watchdog_files(host.watchdog, spec, memo.templates)
     _check_names(host, files)
     return RenderedHost(
         host=host.name,
@@ -100,6 +111,7 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         residents=tuple(member for piece in residents for member in piece.members),
         boot=(),
         live={},
+        watchdog=spec,
     )
 
 
@@ -156,6 +168,7 @@ def _resident(name: str, service: Service, platform: Platform, templates: Mappin
 
 def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFile) -> Member:
     probes = probes_of(service)
+    seals = drain.admission != "none"
     return Member(
         service=place.service,
         unit=place.unit,
@@ -165,13 +178,16 @@ def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFi
         port=service.port,
         health=probes.health,
         in_flight=probes.in_flight,
-        pause=probes.pause,
-        resume=probes.resume,
+        pause=probes.pause if seals else None,
+        resume=probes.resume if seals else None,
         warm=probes.warm,
         warm_timeout_s=service.warm.timeout,
+        attempts=service.warm.attempts,
         stop_timeout_s=service.stop.timeout,
         drain_timeout_s=drain.timeout,
         on_timeout=drain.on_timeout,
+        firewall=drain.admission == "firewall" and service.port is not None,
+        must_pause=drain.admission == "pause" and probes.pause is not None,
         image=service.image,
         mounts=tuple(mount.split(":", 1)[0] for mount in units.mounts_of(service)),
         argv=launch_argv(service),

@@ -5,11 +5,12 @@ Must not: know a server by name except `generic`, whose facts stand in the YAML.
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from reconciler.model.desired import HttpCall, Service
 from reconciler.model.intent import BusyProbe, Call, WarmUp
-from reconciler.model.runtimes import RUNTIMES, Runtime, sets_flag
+from reconciler.model.runtimes import RUNTIMES, Runtime, flag_value, sets_flag
 
 LOOPBACK = "http://127.0.0.1"
 LONGEST_WARM_REQUEST_S = 300.0
@@ -30,7 +31,7 @@ def launch_argv(service: Service) -> tuple[str, ...]:
     if service.command:
         return (*service.command, *service.args)
     runtime = RUNTIMES[service.runtime]
-    argv: list[str] = []
+    argv: list[str] = list(runtime.program)
     if service.model is not None:
         reference, flag = (
             (service.model.path, runtime.model_flag) if service.model.path else (service.model.hub, runtime.hub_flag)
@@ -43,6 +44,14 @@ def launch_argv(service: Service) -> tuple[str, ...]:
         if not any(sets_flag(word, words[0]) for word in service.args):
             argv += words
     return (*argv, *service.args)
+
+
+def launch_env(service: Service) -> dict[str, str]:
+    """Return the variables of the container: those by which the runtime learns its port, and the service's own."""
+    if service.port is None:
+        return dict(service.env)
+    told = {name: text.replace("{port}", str(service.port)) for name, text in RUNTIMES[service.runtime].env}
+    return {**told, **service.env}
 
 
 def probes_of(service: Service) -> Probes:
@@ -89,7 +98,7 @@ def _generic(service: Service, base: str) -> Probes:
 def _warm(service: Service, runtime: Runtime, base: str) -> WarmUp | None:
     if runtime.warm is None or not service.warm.request:
         return None
-    call = _call(runtime.warm.call, base)
+    call = _call(_named(runtime.warm.call, service), base)
     assert call is not None  # noqa: S101 - made from a value that is there
     path = runtime.warm.model_path
     return WarmUp(
@@ -100,16 +109,21 @@ def _warm(service: Service, runtime: Runtime, base: str) -> WarmUp | None:
     )
 
 
+def _named(call: HttpCall, service: Service) -> HttpCall:
+    """Put the model's name into a body that asks for it, as JSON would write it inside a string."""
+    if call.body is None or service.model is None or service.model.hub is None:
+        return call
+    return call.model_copy(update={"body": call.body.replace("{name}", json.dumps(service.model.hub)[1:-1])})
+
+
 def _served_name(service: Service, runtime: Runtime) -> str | None:
     """Return the id the server lists first: the name given in `args`, else the model as it was given.
 
     None when `command` replaced what recon would have said: then nobody here knows.
     """
-    if runtime.name_flag is not None:
-        words = (*service.command, *service.args)
-        for place, word in enumerate(words):
-            if sets_flag(word, runtime.name_flag):
-                return word.split("=", 1)[1] if "=" in word else next(iter(words[place + 1 :]), None)
+    words = (*service.command, *service.args)
+    if runtime.name_flag is not None and any(sets_flag(word, runtime.name_flag) for word in words):
+        return flag_value(runtime.name_flag, words)
     if service.command or service.model is None:
         return None
     return service.model.path or service.model.hub

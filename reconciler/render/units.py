@@ -7,6 +7,7 @@ Names, and what holds them together:
     recon-coven-<coven>.target             what is started; it holds no member list, the members' [Install] does
     recon-resident-<name>.container        no gate, part of the boot target
     recon-boot.target                      what starts with the host
+    recon-watchdog.timer, .service         see `watchdog`
 
 A template may lay out as it likes, but the lines exclusivity rests on must be there: REC4009 otherwise.
 
@@ -24,7 +25,7 @@ from reconciler.model.desired import ALL_GPUS, Platform, Service
 from reconciler.model.rendered import FileKind, RenderedFile
 from reconciler.render import encode, gating, template
 from reconciler.render.defaults import BOOT, GATE, SERVICE, TARGET
-from reconciler.render.runtimes import launch_argv
+from reconciler.render.runtimes import launch_argv, launch_env
 
 BOOT_TARGET = "recon-boot.target"
 
@@ -134,6 +135,13 @@ def boot_file(templates: Mapping[str, str]) -> RenderedFile:
     return _native(BOOT_TARGET, BOOT, {"description": "recon: what starts with this host"}, set(), templates)
 
 
+def native_file(
+    name: str, template_name: str, values: Mapping[str, Any], kept: set[str], templates: Mapping[str, str]
+) -> RenderedFile:
+    """Render a native unit of the host; the lines in `kept` must be in it whatever the template says."""
+    return _native(name, template_name, values, kept, templates)
+
+
 def digest(text: str) -> str:
     """Return the SHA-256 of a text in hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -141,6 +149,7 @@ def digest(text: str) -> str:
 
 def _service_values(place: Place, service: Service) -> dict[str, Any]:
     field = f"covens.{place.coven}.services.{place.service}" if place.gate else f"residents.{place.service}"
+    env = launch_env(service)
     return {
         "description": encode.unit_value(
             f"recon: {place.service} of {place.coven}" if place.gate else f"recon: resident {place.service}",
@@ -154,9 +163,7 @@ def _service_values(place: Place, service: Service) -> dict[str, Any]:
         "devices": tuple(encode.word(gpu, field=f"{field}.gpu") for gpu in place.gpus) if service.gpu else (),
         "shm_size": encode.podman_size(service.shm) if service.shm else "",
         "volumes": tuple(encode.volume(mount, field=f"{field}.volumes") for mount in mounts_of(service)),
-        "environment": tuple(
-            encode.assignment(key, service.env[key], field=f"{field}.env.{key}") for key in sorted(service.env)
-        ),
+        "environment": tuple(encode.assignment(key, env[key], field=f"{field}.env.{key}") for key in sorted(env)),
         "exec": encode.words(launch_argv(service), field=f"{field}.args"),
         **_limits(place, service),
         **_times(service),

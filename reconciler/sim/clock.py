@@ -19,12 +19,16 @@ _LOG_LINES = 200
 
 
 class Clock:
-    """The time of one host. `trace` lists everything that happened since it was loaded, for tests that compare runs."""
+    """The time of one host. `trace` lists everything that happened since it was loaded, for tests that compare runs.
+
+    `watch` is called after everything that happened by itself.
+    """
 
     def __init__(self, state: SimState) -> None:
         self._state = state
         self._handlers: dict[str, Handler] = {}
         self.trace: list[str] = []
+        self.watch: Callable[[], None] | None = None
 
     @property
     def now(self) -> float:
@@ -48,14 +52,15 @@ class Clock:
         end = self.now + max(0.0, duration)
         while self._step(end):
             pass
-        self._state.now = end
+        # What happened meanwhile may have taken its own time.
+        self._state.now = max(self.now, end)
 
     def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Let time pass until a condition holds, at most so long; says whether it does."""
         end = self.now + timeout
         while not condition():
             if not self._step(end):
-                self._state.now = end
+                self._state.now = max(self.now, end)
                 return condition()
         return True
 
@@ -66,6 +71,8 @@ class Clock:
         self._state.events.remove(due)
         self._state.now = max(self.now, due.due)
         self._handlers[due.name](due.args)
+        if self.watch is not None:
+            self.watch()
         return True
 
     def serial(self) -> int:

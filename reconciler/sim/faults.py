@@ -5,11 +5,15 @@ Kinds, with what `match` and `value` mean (`match` is a pattern of unit names, o
     never-healthy       unit     the server loads for ever
     crash-at-start      unit     it dies a second after it began, value is the exit code (1)
     crash-after-ready   unit     it dies so many seconds after it became ready
+    hangs               unit     once ready it answers nothing in time; vLLM's figures come while it has requests
+    unhealthy           unit     its health address answers 500
     slow-load           unit     loading takes so many seconds
     ignores-sigterm     unit     it is killed when its stop timeout is over
+    unkillable          unit     its process stays, stuck in the kernel (state `text`, D), and so does its memory
     slow-release        unit     its GPU memory comes back after so many seconds
     wrong-model         unit     it serves another model, `text`
     no-metrics          unit     its metrics address answers 500
+    nft                 -        nft is not there, or fails with exit status value
     nvml                -        NVML answers this error code
     gpu-lost            GPU uuid the GPU fell off the bus
     down                -        the host does not answer
@@ -27,11 +31,15 @@ KINDS = (
     "never-healthy",
     "crash-at-start",
     "crash-after-ready",
+    "hangs",
+    "unhealthy",
     "slow-load",
     "ignores-sigterm",
+    "unkillable",
     "slow-release",
     "wrong-model",
     "no-metrics",
+    "nft",
     "nvml",
     "gpu-lost",
     "down",

@@ -30,11 +30,29 @@ class Files:
         self._nodes = nodes
         self._tick = tick
         self._names: dict[str, set[str]] = {}
+        # Where paths lead as long as the directories and links on the way stay, and which of them each one is part of.
+        self._resolved: dict[tuple[str, bool], str] = {}
+        self._passing: dict[str, set[tuple[str, bool]]] = {}
+        self.shape = 0
+        """Counts what became of directories and links: while it stands still, there are the same ones."""
         for path in nodes:
             self._names.setdefault(posixpath.dirname(path), set()).add(posixpath.basename(path))
 
     def resolve(self, path: str, *, last: bool = True) -> str:
         """Return the path with every link followed; the last component only when `last`. It need not exist."""
+        known = self._resolved.get((path, last))
+        if known is not None:
+            return known
+        real = self._resolve(path, last=last)
+        place = posixpath.dirname(real)
+        parent = self._nodes.get(place)
+        if parent is not None and parent.kind == "dir":
+            self._resolved[path, last] = real
+            for part in (real, place):
+                self._passing.setdefault(part, set()).add((path, last))
+        return real
+
+    def _resolve(self, path: str, *, last: bool) -> str:
         if not path.startswith("/"):
             raise ValueError(f"not an absolute path: {path}")
         todo = path.split("/")[::-1]
@@ -50,6 +68,7 @@ class Files:
             here = f"/{part}" if done == "/" else f"{done}/{part}"
             node = self._nodes.get(here)
             if node is not None and node.kind == "link" and (last or any(todo)):
+                self._passing.setdefault(here, set()).add((path, last))
                 links += 1
                 if links > _LINKS:
                     raise error(errno.ELOOP, path)
@@ -63,10 +82,16 @@ class Files:
 
     def lstat(self, path: str) -> Node | None:
         """Return what is at a path without following a link there, or None."""
+        known = self._resolved.get((path, False))
+        if known is not None:
+            return self._nodes.get(known)
         return self._at(path, last=False)
 
     def stat(self, path: str) -> Node | None:
         """Return what a path leads to, or None."""
+        known = self._resolved.get((path, True))
+        if known is not None:
+            return self._nodes.get(known)
         return self._at(path, last=True)
 
     def read(self, path: str) -> bytes:
@@ -151,11 +176,13 @@ class Files:
         return self._nodes.get(real)
 
     def place(self, real: str, node: Node | None) -> None:
-        """Put a node at a path that has no link in it, its time of change kept; None takes away what is there."""
+        """Put a node at a path that has no link in it, as it is; None takes away what is there."""
         if node is not None:
-            changed = node.mtime
-            self._set(real, node)
-            node.mtime = changed
+            old = self._nodes.get(real)
+            if node.kind != "file" or (old is not None and old.kind != "file"):
+                self._forget(real)
+            self._nodes[real] = node
+            self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
         elif real in self._nodes:
             self._unset(real)
 
@@ -185,10 +212,20 @@ class Files:
 
     def _set(self, real: str, node: Node) -> None:
         node.mtime = self._tick()
+        old = self._nodes.get(real)
+        if node.kind != "file" or (old is not None and old.kind != "file"):
+            self._forget(real)
         self._nodes[real] = node
         self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
 
     def _unset(self, real: str) -> None:
-        del self._nodes[real]
+        if self._nodes.pop(real).kind != "file":
+            self._forget(real)
         self._names.get(posixpath.dirname(real), set()).discard(posixpath.basename(real))
         self._names.pop(real, None)
+
+    def _forget(self, real: str) -> None:
+        """Forget where paths lead that end at, lie in or go through a directory or link that came or went."""
+        self.shape += 1
+        for key in self._passing.pop(real, ()):
+            self._resolved.pop(key, None)

@@ -66,6 +66,7 @@ class SimFleet:
         with (self._directory / f".{host}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             machine = SimMachine.load(path) if path.exists() else self._new(host, kind)
+            machine.manager.program = lambda argv: run_agent(machine, argv)
             try:
                 yield machine
             finally:
@@ -79,6 +80,23 @@ class SimFleet:
         if wanted not in get_args(Kind):
             raise ValueError(f"{path}: {host}: no such kind of machine: {wanted}")
         return SimMachine.new(host, wanted, seed=int(declared.get("seed", 1)), gpus=int(declared.get("gpus", 1)))
+
+
+def run_agent(machine: SimMachine, argv: list[str]) -> int:
+    """Run the installed agent as a unit of the host does; returns its exit status."""
+    if argv[-1:] != ["watch"]:
+        return 0
+    context = {"digest": _DIGEST, "mode": "simulated", "bundle": None}
+    try:
+        dispatch.handle(machine, "watch", {}, context)
+    except KilledError:
+        machine.revive()
+        return 137
+    except Exception:  # whatever it was: a real unit would log it and be failed
+        for line in traceback.format_exc().splitlines():
+            machine.clock.log("recon-watchdog.service", line)
+        return 1
+    return 0
 
 
 def run_launched(machine: SimMachine) -> None:
@@ -125,6 +143,8 @@ def provide(machine: SimMachine, args: dict[str, Any]) -> None:
     if not isinstance(intent, dict):
         return
     groups = [*intent.get("groups", ()), *(move.get("new") or {} for move in intent.get("moves", ()))]
+    for hook in [hook for group in groups for hook in group.get("hooks", ()) if hook["argv"]]:
+        _provide_program(machine, hook["argv"][0])
     members = [member for group in groups for member in group.get("members", ())]
     for member in [*members, *intent.get("residents", ())]:
         _provide_member(machine, member)
@@ -141,6 +161,14 @@ def _provide_member(machine: SimMachine, member: dict[str, Any]) -> None:
     for path in member["mounts"]:
         if path not in machine.state.paths_missing:
             machine.files.make_dirs(path)
+
+
+def _provide_program(machine: SimMachine, path: str) -> None:
+    """Put a hook's program on the host; it ends well at once, unless somebody put another one there."""
+    if path in machine.state.paths_missing or machine.files.stat(path) is not None:
+        return
+    machine.files.make_dirs(path.rpartition("/")[0])
+    machine.files.put(path, Node.of(b"#!/bin/sh\nexit 0\n", 0o755))
 
 
 def _provide_shared(machine: SimMachine, unit: str, health: str | None) -> None:

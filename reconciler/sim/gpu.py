@@ -99,7 +99,8 @@ class GpuMemory:
         if self._state.kind == "gb10":
             used += sum(holding.bytes for holding in self._state.holdings)
         available = max(0, total - used)
-        cached = min(8 * GiB, available // 2)
+        kept = 8 * GiB if self._state.page_cache is None else self._state.page_cache
+        cached = min(kept, available)
         return {
             "MemTotal": total,
             "MemFree": available - cached,

@@ -20,15 +20,18 @@ from urllib.parse import urlsplit
 
 from reconciler.agent.durable import DurableMachine
 from reconciler.agent.machine import BusyError, Completed, Response, Stat
+from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
 from reconciler.sim.disk import SimSystem
 from reconciler.sim.files import Files, error
+from reconciler.sim.firewall import Firewall
 from reconciler.sim.gpu import GpuMemory
 from reconciler.sim.pages import Luck
 from reconciler.sim.podman import Podman, UnknownArgvError
 from reconciler.sim.procfs import Kernel
 from reconciler.sim.quadlet import generate
+from reconciler.sim.scopes import Scopes
 from reconciler.sim.state import Kind, Node, SimState
 from reconciler.sim.systemctl import Systemctl
 from reconciler.sim.systemd import Manager
@@ -71,6 +74,8 @@ class SimMachine(DurableMachine):
         self.podman = Podman(state, self.clock, self.gpu)
         self.manager = Manager(state, self.clock, self.files, self.podman)
         self._kernel = Kernel(state, self.gpu)
+        self._firewall = Firewall(state, self.clock, self.podman.servers.opened)
+        self._scopes = Scopes(state, self.clock, self.files)
         self._systemctl = Systemctl(state, self.clock, self.files, self.manager)
         self._held: set[str] = set()
         self._spent: float | None = None
@@ -113,7 +118,7 @@ class SimMachine(DurableMachine):
         self.clock.drop()
         self.podman.clear()
         self.gpu.clear()
-        for part in (state.processes, state.holdings, state.launched, state.locked):
+        for part in (state.processes, state.holdings, state.launched, state.locked, state.closed):
             part.clear()
         self.revive()
         self.files.drop_tree("/run")
@@ -168,6 +173,12 @@ class SimMachine(DurableMachine):
         with self._changing(f"write {path}"):
             super().write(path, data, mode)
 
+    def poke(self, path: str, data: bytes) -> None:
+        with self._changing(f"poke {path}"):
+            if path != DROP_CACHES or data.strip() not in (b"1", b"2", b"3"):
+                raise error(errno.ENOENT, path)
+            self.state.page_cache = 0
+
     def append(self, path: str, data: bytes) -> None:
         with self._changing(f"append {path}"):
             super().append(path, data)
@@ -190,20 +201,22 @@ class SimMachine(DurableMachine):
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None
     ) -> Completed:
         words = list(argv)
-        if stdin:
+        if stdin and words[0] != "nft":
             raise UnknownArgvError(f"nothing the simulator knows reads its input: {words}")
         self._spend(_COSTS.get(words[0].rpartition("/")[2], 0.01))
         try:
             if self._only_looks(words):
-                return self._answer(words, timeout_s, env or {})
+                return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
             with self._changing("run " + " ".join(words)):
-                return self._answer(words, timeout_s, env or {})
+                return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
         except UnknownArgvError as unknown:
             self.unknown.append(str(unknown))
             raise
 
     def _answer(self, words: list[str], timeout_s: float, env: dict[str, str]) -> Completed:
         program = words[0]
+        if self._scopes.knows(words):
+            return self._scopes.answer(words)
         if program == "systemctl":
             return self._systemctl.systemctl(words, timeout_s)
         if program == "podman":
@@ -223,7 +236,7 @@ class SimMachine(DurableMachine):
             return any(word in _READ_ONLY for word in words)
         if words[0] == "podman":
             return words[1] != "pull"
-        return words[0] != "systemd-run"
+        return words[0] != "systemd-run" and words[:2] != ["nft", "-f"]
 
     def _generator(self, env: dict[str, str]) -> Completed:
         directories = env.get("QUADLET_UNIT_DIRS", "")
@@ -248,6 +261,9 @@ class SimMachine(DurableMachine):
     def gpu_facts(self, timeout_s: float) -> dict[str, Any]:
         self._spend(min(0.05, timeout_s))
         return self.gpu.facts()
+
+    def log_error(self, text: str) -> None:
+        self.clock.log("recon", f"<3>{text}")
 
     def lock(self, path: str) -> AbstractContextManager[None]:
         return self._lock(path)
@@ -296,6 +312,10 @@ class SimMachine(DurableMachine):
         return results
 
     # -- what tests need --------------------------------------------------------------------------------------------
+
+    def is_locked(self, path: str) -> bool:
+        """Say whether a program here holds the lock on a file."""
+        return path in self._held
 
     def _spend(self, seconds: float) -> None:
         if self._spent is None:

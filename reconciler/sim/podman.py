@@ -68,7 +68,9 @@ class Podman:
         deaf = fault_of(
             self._state, "ignores-sigterm", container.unit, container.server.port if container.server else None
         )
-        delay, code = (container.stop_timeout, _KILLED) if deaf else (STOP_S, _TERMINATED)
+        takes = float("inf") if deaf else STOP_S + self.servers.finishing_s(container)
+        killed = takes > container.stop_timeout
+        delay, code = (container.stop_timeout, _KILLED) if killed else (takes, _TERMINATED)
         self._clock.schedule(delay, "podman.stopped", container=container.id, code=code)
 
     def of_unit(self, unit: str) -> Container | None:
@@ -86,7 +88,10 @@ class Podman:
         container.status, container.exit_code = "exited", code
         self._clock.note(f"container {container.name} ended with {code}")
         self.servers.end(container)
-        for pid in (container.pid, container.conmon):
+        stuck = fault_of(self._state, "unkillable", container.unit)
+        if stuck is not None and container.pid in self._state.processes:
+            self._state.processes[container.pid].state = stuck.text or "D"
+        for pid in (container.conmon, *([] if stuck else [container.pid])):
             self._state.processes.pop(pid, None)
         self._forget(container)
         if container.unit and self.on_exit is not None:

@@ -8,6 +8,7 @@ Must not: load units, run anything.
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -69,7 +70,7 @@ def generate(files: Files, directories: Sequence[str] = UNIT_DIRS) -> Generated:
         unit = name.removesuffix(".container") + ".service"
         try:
             sections = parse(text)
-            units[unit] = _convert(path, sections)
+            units[unit] = _convert(path, text)
         except QuadletError as bad:
             errors.append(f'converting "{name}": {bad}')
             continue
@@ -119,7 +120,9 @@ def _tree(files: Files, directory: str, visited: set[str]) -> list[str]:
     return found
 
 
-def _convert(path: str, sections: Sections) -> str:
+@functools.lru_cache(maxsize=1024)
+def _convert(path: str, text: str) -> str:
+    sections = parse(text)
     for key, _ in sections.get("Container", ()):
         if key not in SUPPORTED:
             raise QuadletError(f"unsupported key '{key}' in group 'Container' in {path}")

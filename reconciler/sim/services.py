@@ -9,13 +9,14 @@ Must not: know a unit's state, or start and stop itself; the container does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from reconciler.agent.machine import Response
 from reconciler.sim.clock import Clock
 from reconciler.sim.faults import fault_of
 from reconciler.sim.gpu import GpuMemory
+from reconciler.sim.runtimes import ANSWERS, Asked, grace_s, option
 from reconciler.sim.state import Container, GiB, Request, Server, ServiceFacts, SimState
 
 BYTES_PER_S = 2.2 * GiB
@@ -73,23 +74,49 @@ class Servers:
         server = container.server
         if server is None:
             return
+        self._refuse(server)
         for request in server.requests:
             if request.start <= self._clock.now < request.end:
                 self._state.cut.append(f"{container.unit or container.name} at {self._clock.now:.3f}")
                 self._clock.note(f"cut a request of {container.name}")
         server.requests.clear()
-        self._gpu.release(container.pid)
+        if fault_of(self._state, "unkillable", container.unit) is None:
+            self._gpu.release(container.pid)
 
     def in_flight(self, server: Server) -> int:
         """Return how many requests a server is working on."""
+        self._refuse(server)
         now = self._clock.now
         server.requests[:] = [request for request in server.requests if request.end > now]
         return sum(request.start <= now for request in server.requests)
+
+    def opened(self, port: int, since: float) -> None:
+        """Take note that a port is open again: what began while it was closed never got in."""
+        for server in self.matching(f":{port}"):
+            self._refuse(server, since)
+
+    def _refuse(self, server: Server, since: float | None = None) -> None:
+        """Take away what began while the port was closed to it, and write it down."""
+        closed = self._state.closed.get(server.port or 0)
+        begin = closed.since if closed is not None else since
+        if begin is None:
+            return
+        late = [request for request in server.requests if begin < request.start <= self._clock.now]
+        self._state.refused += [f":{server.port} at {request.start:.3f}" for request in late]
+        server.requests[:] = [request for request in server.requests if request not in late]
 
     def _stepped(self, server: Server) -> int:
         """Return what vLLM's gauges show: a request after its first step, and none while no steps are made."""
         old = self._clock.now - FIRST_STEP_S
         return 0 if server.paused else sum(request.start <= old for request in server.requests)
+
+    def finishing_s(self, container: Container) -> float:
+        """Return how long a server goes on after SIGTERM to finish what is in flight, as far as it does that."""
+        server = container.server
+        if server is None or not self.in_flight(server):
+            return 0.0
+        longest = max(request.end for request in server.requests if request.start <= self._clock.now)
+        return min(grace_s(container), longest - self._clock.now)
 
     def matching(self, pattern: str) -> list[Server]:
         """Return the servers of units that match a pattern, or on a `:port`."""
@@ -107,15 +134,49 @@ class Servers:
             return self._of_others(port)
         server = container.server
         path, _, query = path.partition("?")
+        if server.phase == "ready" and fault_of(self._state, "hangs", container.unit, port) is not None:
+            return self._late(container, server, path, timeout_s)
+        if "health" in path and fault_of(self._state, "unhealthy", container.unit, port) is not None:
+            return Response(500, b"engine is dead")
         if server.phase != "ready" and server.runtime == "vllm":
             return _REFUSED  # its HTTP server begins when the engine is loaded
         if path == "/metrics" and fault_of(self._state, "no-metrics", container.unit, port) is not None:
             return Response(500, b"Internal Server Error")
         if server.runtime == "vllm":
             return self._vllm(container, server, method, path, query, timeout_s)
+        return self._answer(container, server, method, path, query, body)
+
+    def _answer(
+        self, container: Container, server: Server, method: str, path: str, query: str, body: bytes | None
+    ) -> Response:
+        if server.runtime in ANSWERS:
+            return self._other(container, server, method, path, query, body)
         if server.runtime == "llamacpp":
             return self._llamacpp(container, server, method, path)
         return self._generic(container, server, method, path, body)
+
+    def _other(
+        self, container: Container, server: Server, method: str, path: str, query: str, body: bytes | None
+    ) -> Response:
+        asked = Asked(
+            method=method,
+            path=path,
+            query=query,
+            body=body,
+            command=container.command,
+            server=server,
+            busy=self.in_flight(server),
+            model=self._model(container, server),
+            generate=lambda reply: self._generate(server, reply),
+        )
+        return ANSWERS[server.runtime](asked)
+
+    def _late(self, container: Container, server: Server, path: str, timeout_s: float) -> Response:
+        """Answer as a server that is stuck, or one whose event loop has no time: its figures may still come."""
+        busy = self.in_flight(server)
+        if path == "/metrics" and server.runtime == "vllm" and busy:
+            return Response(200, _vllm_metrics(self._model(container, server), busy))
+        return Response(0, f"no answer within {timeout_s:g} s".encode())
 
     def _vllm(
         self, container: Container, server: Server, method: str, path: str, query: str, timeout_s: float
@@ -236,27 +297,28 @@ def server_of(container: Container, facts: ServiceFacts | None) -> Server:
     words = container.command
     program = f"{container.image} {' '.join(words[:2])}".lower()
     labelled = container.labels.get("io.recon.memory", "")
-    port_word = _option(words, "--port") or container.env.get("PORT", "")
+    port_word = option(words, "--port") or container.env.get("PORT", "")
     port = int(port_word) if port_word.isdigit() else (facts.port if facts else None)
     memory = int(labelled) if labelled.isdigit() else (facts.memory if facts else 0)
     if "vllm" in program:
-        model = _option(words, "--served-model-name") or _option(words, "--model")
+        model = option(words, "--served-model-name", "--model")
         if not model and "serve" in words:
             model = next(iter(words[words.index("serve") + 1 :]), "")
         return Server(runtime="vllm", port=port or 8000, model=model, memory=memory)
+    if "sglang" in program:
+        model = option(words, "--served-model-name", "--model-path", "--model")
+        return Server(runtime="sglang", port=port or 30000, model=model, memory=memory)
+    if "ollama" in program:
+        told = container.env.get("OLLAMA_HOST", "").rpartition(":")[2]
+        return Server(runtime="ollama", port=int(told) if told.isdigit() else 11434, model="", memory=memory)
+    if "comfyui" in program:
+        return Server(runtime="comfyui", port=port or 8188, model="", memory=memory)
+    if "text-generation" in program:
+        return Server(runtime="tgi", port=port or 80, model=option(words, "--model-id"), memory=memory)
     if "llama" in program:
-        model = _option(words, "--alias") or _option(words, "-m") or _option(words, "-hf") or _option(words, "--model")
+        model = option(words, "--alias", "-m", "-hf", "--model")
         return Server(runtime="llamacpp", port=port or 8080, model=model, memory=memory)
     return Server(runtime="generic" if port else "none", port=port, model="", memory=memory)
-
-
-def _option(words: Sequence[str], name: str) -> str:
-    for index, word in enumerate(words):
-        if word == name and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(name + "="):
-            return word[len(name) + 1 :]
-    return ""
 
 
 def _json(body: object, status: int = 200) -> Response:

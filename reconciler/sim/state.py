@@ -134,7 +134,7 @@ class Request(Part):
 class Server(Part):
     """A model server inside a container."""
 
-    runtime: Literal["vllm", "llamacpp", "generic", "none"]
+    runtime: Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
     port: int | None
     model: str
     memory: int
@@ -187,6 +187,13 @@ class Holding(Part):
     owner: str
 
 
+class Closed(Part):
+    """A port that refuses new connections."""
+
+    since: float
+    until: float
+
+
 class ServiceFacts(Part):
     """What a host cannot see in a unit file but a real server would need or show: memory, and generic endpoints."""
 
@@ -221,6 +228,7 @@ class SimState(Part):
     mtime: int = 0
     disk_free: int = 800 * GiB
     host_memory_used: int = 0
+    page_cache: int | None = None
     podman: str = "5.4.2"
     systemd: int = 257
     driver: str = "580.95.05"
@@ -246,3 +254,6 @@ class SimState(Part):
     shared_seen: list[str] = []
     launched: list[str] = []
     cut: list[str] = []
+    refused: list[str] = []
+    closed: dict[int, Closed] = {}
+    hooks: list[str] = []

@@ -31,7 +31,8 @@ _SERVICE_KEYS = frozenset(
     TimeoutAbortSec TimeoutSec RuntimeMaxSec WatchdogSec Restart SuccessExitStatus RestartPreventExitStatus
     RestartForceExitStatus NotifyAccess OOMPolicy OOMScoreAdjust Environment EnvironmentFile KillMode KillSignal
     SendSIGKILL SyslogIdentifier Delegate Slice MemoryMax MemoryHigh MemorySwapMax TasksMax CPUQuota CPUWeight IOWeight
-    LimitNOFILE LimitMEMLOCK User Group WorkingDirectory StandardOutput StandardError LoadCredential Nice""".split()  # noqa: SIM905 - as above
+    LimitNOFILE LimitMEMLOCK LogLevelMax User Group WorkingDirectory StandardOutput StandardError LoadCredential
+    Nice""".split()  # noqa: SIM905 - as above
 )
 _JOB_FAILED = (
     "Job for {0} failed because the control process exited with error code.\n"
@@ -65,6 +66,10 @@ class Systemctl:
             return self._queue(verb, options, names, timeout_s)
         if verb == "reset-failed":
             return self._reset(names)
+        if verb == "kill" and options == {"--kill-whom": "all", "--signal": "SIGKILL"}:
+            for name in names:
+                self._manager.kill(name)
+            return Completed(0, b"", b"")
         if verb in ("is-active", "is-failed"):
             return self._is(verb, names)
         raise UnknownArgvError(f"systemctl: {list(argv)}")
@@ -291,8 +296,8 @@ def _split(argv: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
             verb = word
         else:
             names.append(word)
-    unknown = set(options) - {"--property", "--value", "--no-block", "--job-mode", "--quiet", "--no-pager", "-q"}
-    if unknown:
+    known = {"--property", "--value", "--no-block", "--job-mode", "--quiet", "--no-pager", "-q"}
+    if set(options) - known - {"--kill-whom", "--signal"}:
         raise UnknownArgvError(f"systemctl: {list(argv)}")
     return verb, options, names
 

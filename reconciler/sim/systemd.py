@@ -16,6 +16,7 @@ from reconciler.sim.files import Files
 from reconciler.sim.jobs import Answer, Jobs, RefusedError
 from reconciler.sim.podman import Podman
 from reconciler.sim.state import Active, Process, Run, SimState, UnitFile
+from reconciler.sim.timers import Timers
 from reconciler.sim.unitfile import command, expand, is_true, last, seconds, split, values, words
 from reconciler.sim.units import Units
 
@@ -25,6 +26,7 @@ RELOAD_S = 0.15
 _SPAWN_S = 0.3
 _ONESHOT_S = 0.02
 _TERM_S = 0.05
+_KILLED = 137
 _START_LIMIT_S, _START_LIMIT_BURST = 10.0, 5
 _PATH_CHECKS: dict[str, Answer] = {"AssertPathExists": "assert", "ConditionPathExists": "skipped"}
 _RUNNING = ("active", "activating", "deactivating")
@@ -42,6 +44,9 @@ class Manager:
         self.jobs = Jobs(state, self.units, self, clock.note)
         podman.on_exit = self.main_exited
         podman.on_healthy = self._healthy
+        self._timers = Timers(state, clock, self.units, lambda: self.jobs)
+        # What a oneshot service runs, when the simulator can run it; returns its exit status.
+        self.program: Callable[[list[str]], int] | None = None
         self._on("spawn", self._spawned)
         self._on("oneshot", self._oneshot_ended)
         self._on("restart", self._restart_due)
@@ -118,6 +123,11 @@ class Manager:
         obstacle = self._obstacle(unit)
         if obstacle is not None:
             return obstacle
+        if name.endswith(".timer"):
+            run.turn += 1
+            self._become(name, "active", "waiting")
+            self._timers.wake(name)
+            return "done"
         if not name.endswith(".service"):
             self._become(name, "active", "active")
             return "done"
@@ -168,6 +178,17 @@ class Manager:
         policy = last(unit.sections, "Service", "Restart", "no")
         again = policy == "always" or (policy == "on-failure" and result != "success")
         self._dead(name, result, restart=again and unit.load == "loaded")
+
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to everything in the control group of a unit."""
+        container = self._podman.of_unit(name)
+        if container is not None:
+            self._podman.exited(container.id, _KILLED)
+            return
+        run = self.run_of(name)
+        if run.main_pid:
+            self._state.processes.pop(run.main_pid, None)
+            self.main_exited(name, _KILLED)
 
     def finish_transient(self, name: str, code: int) -> None:
         """Let the program of a transient service end."""
@@ -253,14 +274,20 @@ class Manager:
         if run is None or run.turn != turn:
             return
         unit = self.units.get(name)
-        if self._argv(unit)[0].endswith("/false"):
-            self.main_exited(name, 1)
+        code = self._run_program(self._argv(unit))
+        if code:
+            self.main_exited(name, code)
         elif is_true(last(unit.sections, "Service", "RemainAfterExit", "no")):
             self._become(name, "active", "exited")
             self.jobs.finish(name, "done")
         else:
             self._become(name, "inactive", "dead")
             self.jobs.finish(name, "done")
+
+    def _run_program(self, argv: list[str]) -> int:
+        if argv[0].endswith("/false"):
+            return 1
+        return self.program(argv) if self.program is not None and argv[0].endswith("/python3") else 0
 
     def _start_timed_out(self, name: str, turn: int) -> None:
         run = self._state.runs.get(name)
@@ -324,6 +351,8 @@ class Manager:
         if (run.active, run.sub) != (active, sub):
             self._clock.note(f"{name} {active}/{sub}")
         run.active, run.sub, run.since = active, sub, self._clock.now
+        if active in ("inactive", "failed") and name.endswith(".service"):
+            self._timers.ended(name)
 
     def _over_start_limit(self, unit: UnitFile, run: Run) -> bool:
         span = seconds(last(unit.sections, "Unit", "StartLimitIntervalSec"), _START_LIMIT_S)

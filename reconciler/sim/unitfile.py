@@ -5,6 +5,7 @@ Must not: know a search path or a unit's state. Pure.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -26,6 +27,11 @@ class BadUnitError(ValueError):
 
 def parse(text: str) -> Sections:
     """Return the settings of every section in order; comment lines inside a continued line are left out."""
+    return {section: list(settings) for section, settings in _parsed(text).items()}
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> Sections:
     sections: Sections = {}
     section = ""
     for number, line in _logical_lines(text):
@@ -103,6 +109,11 @@ def split(text: str, *, stop_at_empty: bool = False) -> list[str]:
 
     Podman's generator ends at the first empty word and forgets the rest; `stop_at_empty` does the same.
     """
+    return list(_words_of(text, stop_at_empty))
+
+
+@functools.lru_cache(maxsize=4096)
+def _words_of(text: str, stop_at_empty: bool) -> tuple[str, ...]:  # noqa: FBT001 - the cache knows no keyword
     found: list[str] = []
     at = 0
     while at < len(text):
@@ -113,7 +124,7 @@ def split(text: str, *, stop_at_empty: bool = False) -> list[str]:
         if stop_at_empty and not word:
             break
         found.append(word)
-    return found
+    return tuple(found)
 
 
 def _word(text: str, at: int) -> tuple[str, int]:

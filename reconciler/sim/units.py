@@ -28,6 +28,7 @@ SEARCH = (
 )
 _RELATIONS = ("Requires", "Requisite", "Wants", "BindsTo", "PartOf", "Conflicts", "After", "Before", "Upholds")
 _LINKED = ("Wants", "Requires", "Upholds")
+_BESIDE = (".d", ".wants", ".requires", ".upholds")
 _VIRTUAL = (".slice", ".mount", ".device")
 
 Edges = dict[str, dict[str, set[str]]]
@@ -40,6 +41,9 @@ class Units:
         self._state = state
         self._files = files
         self._edges: tuple[Edges, Edges] | None = None
+        self._around: tuple[int, list[str], dict[str, list[str]]] | None = None
+        # What each unit names and which relations there are, kept as long as it is the same unit as loaded.
+        self._named: dict[str, tuple[UnitFile, dict[str, list[str]]]] = {}
 
     def get(self, name: str) -> UnitFile:
         """Return a unit as loaded; it and all it names are read from disk when they are not loaded yet."""
@@ -57,7 +61,7 @@ class Units:
             if read != known:
                 self._state.loaded[here] = read
                 self._edges = None
-            todo += sorted({other for relation in _RELATIONS for other in relations(read, relation)})
+            todo += sorted({other for named in self._relations(read).values() for other in named})
         return self._state.loaded[name]
 
     def reload(self) -> tuple[str, ...]:
@@ -122,9 +126,9 @@ class Units:
             out: Edges = defaultdict(lambda: defaultdict(set))
             into: Edges = defaultdict(lambda: defaultdict(set))
             for name, unit in self._state.loaded.items():
-                for relation in _RELATIONS:
-                    for other in relations(unit, relation):
-                        out[relation][name].add(other)
+                for relation, named in self._relations(unit).items():
+                    out[relation][name].update(named)
+                    for other in named:
                         into[relation][other].add(name)
             self._edges = (out, into)
         return self._edges
@@ -132,17 +136,30 @@ class Units:
     def _pinned(self) -> set[str]:
         busy = {name for name, run in self._state.runs.items() if run.active != "inactive"}
         todo = sorted(busy | {job.unit for job in self._state.jobs})
-        out = self._graph()[0]
+        loaded = self._state.loaded
         keep: set[str] = set()
         while todo:
             name = todo.pop()
             if name not in keep:
                 keep.add(name)
-                todo += [other for relation in _RELATIONS for other in out[relation].get(name, ())]
+                unit = loaded.get(name)
+                for named in self._relations(unit).values() if unit is not None else ():
+                    todo += named
         return keep
 
+    def _relations(self, unit: UnitFile) -> dict[str, list[str]]:
+        known = self._named.get(unit.name)
+        if known is None or (
+            known[0] is not unit and (known[0].sections, known[0].links) != (unit.sections, unit.links)
+        ):
+            found = {relation: relations(unit, relation) for relation in _RELATIONS}
+            known = (unit, {relation: named for relation, named in found.items() if named})
+            self._named[unit.name] = known
+        return known[1]
+
     def _read(self, name: str) -> UnitFile:
-        path = next((f"{place}/{name}" for place in SEARCH if self._files.lstat(f"{place}/{name}")), "")
+        places = self._look_around()[0]
+        path = next((f"{place}/{name}" for place in places if self._files.lstat(f"{place}/{name}")), "")
         if not path:
             load = "loaded" if name.endswith(_VIRTUAL) else "not-found"
             return UnitFile(name=name, load="loaded" if load == "loaded" else "not-found", links=self._links(name))
@@ -169,26 +186,34 @@ class Units:
             links=self._links(name),
         )
 
+    def _look_around(self) -> tuple[list[str], dict[str, list[str]]]:
+        """Return the places that are there, and by name the directories beside units in them; kept while all stay."""
+        if self._around is None or self._around[0] != self._files.shape:
+            places = [place for place in SEARCH if self._files.stat(place) is not None]
+            beside: dict[str, list[str]] = {}
+            for place in places:
+                for name in self._files.listdir(place):
+                    node = self._files.stat(f"{place}/{name}") if name.endswith(_BESIDE) else None
+                    if node is not None and node.kind == "dir":
+                        beside.setdefault(name, []).append(f"{place}/{name}")
+            self._around = (self._files.shape, places, beside)
+        return self._around[1:]
+
     def _links(self, name: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
+        beside = self._look_around()[1]
         for relation in _LINKED:
-            units: set[str] = set()
-            for place in SEARCH:
-                directory = f"{place}/{name}.{relation.lower()}"
-                node = self._files.stat(directory)
-                if node is not None and node.kind == "dir":
-                    units.update(self._files.listdir(directory))
+            units = {
+                unit for place in beside.get(f"{name}.{relation.lower()}", ()) for unit in self._files.listdir(place)
+            }
             if units:
                 found[relation] = sorted(units)
         return found
 
     def _dropins(self, name: str) -> list[str]:
         found: dict[str, str] = {}
-        for place in reversed(SEARCH):
-            directory = f"{place}/{name}.d"
-            node = self._files.stat(directory)
-            if node is not None and node.kind == "dir":
-                found.update({n: f"{directory}/{n}" for n in self._files.listdir(directory) if n.endswith(".conf")})
+        for directory in reversed(self._look_around()[1].get(f"{name}.d", ())):
+            found.update({n: f"{directory}/{n}" for n in self._files.listdir(directory) if n.endswith(".conf")})
         return [found[name] for name in sorted(found)]
 
     def _is_mask(self, path: str) -> bool:

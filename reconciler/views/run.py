@@ -52,6 +52,10 @@ def outcome_lines(outcome: Outcome, paint: Paint) -> Iterator[str]:
         yield f"    why:  {code}{one_line(outcome.reason)}"
     elif outcome.reason and outcome.state == "applied":
         yield f"    {paint(one_line(outcome.reason), 'dim')}"
+    for tried in outcome.attempts:
+        if tried.used > 1:
+            way = " on the way back" if tried.back else ""
+            yield f"    {paint(f'{tried.what}: {tried.used} of {tried.allowed} attempts{way}', 'dim')}"
     for unit, lines in sorted(outcome.logs.items()):
         yield f"    last words of {paint(unit, 'bold')}:"
         for line in lines[-12:]:

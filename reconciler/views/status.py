@@ -26,6 +26,8 @@ from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
 from reconciler.views.table import table
 
+ALL_IS_WELL = "all is well"
+"""What the watchdog of a host says when there is nothing to say."""
 _HEAD = ("HOST", "SLOT", "RUNS", "DECLARED", "SERVICES", "MEMORY USED", "GENERATION", "LAST")
 
 
@@ -56,6 +58,7 @@ def status_lines(
             yield f"{paint(host.name, 'bold')}: {paint('unreachable', 'red')} [{answer.code}] {one_line(answer.reason)}"
         else:
             yield from _notes(host, answer, paint)
+            yield from _watchdog(host, answer, paint, details=details)
             if details:
                 yield from _details(host, answer, paint)
 
@@ -168,6 +171,25 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
         yield f"{name}: {paint('damaged', 'red')} [{damage.code}] {one_line(damage.path)}: {one_line(damage.reason)}"
     for note in state.notes:
         yield f"{name}: {one_line(note)}"
+
+
+def _watchdog(host: Host, state: HostState, paint: Paint, *, details: bool) -> Iterator[str]:
+    """Say which alerts stand on the host, and what its watchdog saw last when all is not well or somebody asks."""
+    name = paint(host.name, "bold")
+    if isinstance(state.watchdog, Unknown):
+        yield f"{name}: {paint('watchdog unknown', 'red')}: {one_line(state.watchdog.unknown)}"
+    if not isinstance(state.watchdog, Known):
+        return
+    seen = state.watchdog.value
+    for alert in seen.alerts:
+        yield f"{name}: {paint('alert', 'red', 'bold')} [{alert.code}] {one_line(alert.about)}: {one_line(alert.text)}"
+        yield f"  {paint(one_line(alert.fix), 'cyan')}"
+    if seen.looked_s is None:
+        yield f"{name}: watchdog has not looked since the host booted"
+    elif details or seen.said != ALL_IS_WELL:
+        yield f"{name}: watchdog looked {format_duration(round(seen.looked_s))} ago: {one_line(seen.said)}"
+    for unit, count in sorted(seen.attempts.items()):
+        yield f"{name}: watchdog restarted {one_line(unit)} {count} times in a row"
 
 
 def _claim_notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:

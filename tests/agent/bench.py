@@ -18,6 +18,7 @@ from reconciler.model.desired import (
     Coven,
     Drain,
     Fleet,
+    Hooks,
     Host,
     MemorySpec,
     Platform,
@@ -27,6 +28,7 @@ from reconciler.model.desired import (
     Slot,
     Spiral,
     Ssh,
+    Watchdog,
 )
 from reconciler.model.intent import Intent, IntentFile
 from reconciler.model.observed import HostState
@@ -38,7 +40,7 @@ from reconciler.render.headers import with_header
 from reconciler.render.host import render_host
 from reconciler.sim.machine import SimMachine
 from reconciler.sim.services import add_requests
-from reconciler.sim.state import Node, ServiceFacts, SimState
+from reconciler.sim.state import Kind, Node, ServiceFacts, SimState
 
 CONTEXT = {"digest": "simulated", "mode": "simulated", "bundle": None}
 DIGEST = "sha256:" + "a" * 64
@@ -66,8 +68,8 @@ def a_service(runtime: str, port: int | None, **over: Any) -> Service:
     return Service.model_validate(values | over)
 
 
-def a_coven(name: str, **services: Service) -> Coven:
-    return Coven(name=name, description=None, services=services, drain=Drain())
+def a_coven(name: str, *, hooks: Hooks | None = None, **services: Service) -> Coven:
+    return Coven(name=name, description=None, services=services, drain=Drain(), hooks=hooks or Hooks())
 
 
 REASONING = a_coven(
@@ -87,12 +89,16 @@ class Bench:
         *covens: Coven,
         residents: dict[str, Service] | None = None,
         slots: dict[str, tuple[str, ...] | Literal["all"]] | None = None,
+        kind: Kind = "h200",
+        memory: MemorySpec | None = None,
     ) -> None:
+        self.memory = memory or MemorySpec()
         self.slots = slots or {ALL_GPUS: "all"}
-        self.machine = SimMachine.new("h-1", "h200", gpus=len(self.slots))
+        self.machine = SimMachine.new("h-1", kind, gpus=len(self.slots))
         self.covens = {coven.name: coven for coven in covens or (REASONING, VISION)}
         self.residents = residents or {}
         self.shared: tuple[str, ...] = ()
+        self.watchdog: Watchdog | None = None
         self.count = 0
 
     def copy(self) -> Bench:
@@ -108,7 +114,7 @@ class Bench:
             host_key=None,
             ssh=Ssh(),
             reserve=None,
-            memory=MemorySpec(),
+            memory=self.memory,
             platform=Platform(),
             slots=tuple(
                 Slot(name=name, gpus=gpus, coven=coven)
@@ -119,6 +125,7 @@ class Bench:
             residents=self.residents,
             spiral=Spiral(),
             schedule=(),
+            watchdog=self.watchdog,
         )
         fleet = Fleet(name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host})
         return render_host(fleet, host, {}), host
@@ -189,6 +196,11 @@ class Bench:
             )
             for path in member["mounts"]:
                 self.machine.files.make_dirs(path)
+
+    def program(self, path: str, text: str) -> None:
+        """Put a hook's program on the host."""
+        self.machine.files.make_dirs(path.rpartition("/")[0])
+        self.machine.files.put(path, Node.of(f"#!/bin/sh\n{text}\n".encode(), 0o755))
 
     def submit(self, intent: dict[str, Any]) -> str:
         """Write an intent as `apply` does and return its transaction."""

@@ -52,6 +52,27 @@ def test_a_metric_that_is_missing_or_no_number_is_no_figure(body: bytes) -> None
     assert figure_in(VLLM, body) is None
 
 
+@pytest.mark.parametrize(
+    ("field", "body", "figure"),
+    [
+        ("loads", b'{"loads": [{"running": 2, "waiting": 1}, {"running": 4, "waiting": 0, "more": "x"}]}', 7),
+        ("", b'[{"running": 0, "waiting": 0}]', 0),
+        ("", b'{"running": [["a"], ["b"]], "waiting": []}', 2),
+        ("loads", b'{"loads": []}', None),
+        ("loads", b'{"loads": [{"running": 0}]}', None),
+        ("loads", b'{"loads": [{"running": 0, "waiting": null}]}', None),
+        ("loads", b'{"loads": [{"running": 0, "waiting": -1}]}', None),
+        ("loads", b'{"loads": [3]}', None),
+        ("loads", b"[]", None),
+        ("", b"3", None),
+    ],
+)
+def test_named_figures_are_summed_over_every_object_and_one_that_is_missing_is_no_figure(
+    field: str, body: bytes, figure: int | None
+) -> None:
+    assert figure_in(a_probe("json_sum", field, "running", "waiting"), body) == figure
+
+
 def test_a_fraction_of_a_request_is_work() -> None:
     assert figure_in(a_probe("prometheus", "", "busy"), b"busy 0.25\n") == 1
 

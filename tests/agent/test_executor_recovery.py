@@ -54,9 +54,13 @@ def again(bench: Bench) -> Outcome:
 
 
 def failing(path: str) -> Any:
+    return failing_at(f"write {path}")
+
+
+def failing_at(*changes: str) -> Any:
     def hook(when: str, change: str) -> None:
-        if when == "before" and change == f"write {path}":
-            raise OSError(errno.EIO, "Input/output error", path)
+        if when == "before" and change in changes:
+            raise OSError(errno.EIO, "Input/output error", change.partition(" ")[2])
 
     return hook
 
@@ -230,3 +234,64 @@ def test_an_interrupted_transaction_without_a_readable_record_does_not_refuse_th
 
     reason = read_record(bench.machine, places.transaction(TXID) + "/outcome.json")["reason"]
     assert reason == f"{INTERRUPTED}; native units of it may be left: {undo}: it is not JSON"
+
+
+def test_a_trial_that_could_not_be_dropped_goes_with_the_next_apply(bench: Bench) -> None:
+    bench.machine.hook = failing_at(f"remove {places.TRIAL}")
+    outcome = Outcome.model_validate(executor.execute(bench.machine, TXID))
+    bench.machine.hook = None
+    assert (outcome.state, outcome.reason[:28]) == ("applied", "applied; left to tidy up: [E")
+    assert bench.machine.stat(places.TRIAL) is not None
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 3, {"all": "vision"})
+    assert bench.machine.stat(places.TRIAL) is None
+    assert bench.serving() == ["recon-vision-llama"]
+
+
+def test_a_transaction_that_could_not_say_that_it_committed_is_ended_by_the_next(bench: Bench) -> None:
+    bench.machine.hook = failing_at(f"remove {places.TRIAL}", f"write {places.transaction(TXID)}/outcome.json")
+    with pytest.raises(OSError, match="Input/output error"):
+        executor.execute(bench.machine, TXID)
+    bench.machine.hook = None
+
+    assert bench.run("vision").state == "applied"
+
+    ended = Outcome.model_validate(read_record(bench.machine, places.transaction(TXID) + "/outcome.json"))
+    assert (ended.state, ended.code, ended.reason) == (
+        "applied",
+        None,
+        "its executor ended after the commit of generation 2 and before it could say so",
+    )
+
+
+def test_a_transaction_whose_trial_stayed_open_is_ended_by_the_one_that_commits_next(bench: Bench) -> None:
+    full = False
+
+    def hook(when: str, change: str) -> None:
+        nonlocal full
+        full = full or change == f"symlink {places.TRIAL}"
+        # The way back goes on without what cannot be written; that the trial cannot be taken away stops it.
+        side = "before" if change == f"remove {places.TRIAL}" else "after"
+        if full and when == side and not change.startswith("run"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench.machine.hook = hook
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            executor.execute(bench.machine, TXID)
+    bench.machine.hook = None
+    bench.machine.remove(places.transaction(TXID) + "/outcome.json")
+    assert bench.machine.stat(places.TRIAL) is not None
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 3, {"all": "vision"})
+    ended = Outcome.model_validate(read_record(bench.machine, places.transaction(TXID) + "/outcome.json"))
+    assert (ended.state, ended.code, ended.reason) == (
+        "aborted",
+        "REC7116",
+        "its executor ended before it did, and another transaction took its place",
+    )
+    assert bench.machine.listdir(places.GENERATIONS) == ["1", "3"]

@@ -69,6 +69,42 @@ def test_appending_and_locking_do_not_follow_a_link(machine: RealMachine, tmp_pa
     assert machine.listdir(str(tmp_path)) == ["link"]
 
 
+def test_a_file_of_the_kernel_is_written_as_it_stands_and_never_made(machine: RealMachine, tmp_path: Path) -> None:
+    path = tmp_path / "drop_caches"
+    path.write_text("0")
+    before = path.stat().st_ino
+    machine.poke(str(path), b"3")
+    with pytest.raises(FileNotFoundError):
+        machine.poke(str(tmp_path / "absent"), b"3")
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        machine.poke(str(tmp_path / "link"), b"1")
+
+    assert (path.read_text(), path.stat().st_ino) == ("3", before)
+    assert machine.listdir(str(tmp_path)) == ["drop_caches", "link"]
+
+
+def test_a_call_to_this_host_comes_from_the_agents_own_address(machine: RealMachine) -> None:
+    class Who(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.client_address[0].encode())
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Who)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        answer = machine.http("GET", f"http://127.0.0.1:{server.server_port}/", 3.0)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+    assert answer == Response(200, b"127.82.69.67")
+
+
 def test_appended_bytes_follow_each_other(machine: RealMachine, tmp_path: Path) -> None:
     path = str(tmp_path / "journal")
     machine.append(path, b"one\n")

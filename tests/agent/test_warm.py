@@ -57,7 +57,9 @@ def test_another_model_than_expected_is_final_and_nothing_is_generated() -> None
 def test_a_generation_that_fails_is_told_and_may_be_tried_again() -> None:
     server = Server(models=listing("big"), generate=Response(500, b"Engine\x1b[31m died"))
 
-    assert warm_up(server, a_warm_up()) == Warmth(False, f"POST {GENERATE} answered 500: Engine\\x1b[31m died")
+    assert warm_up(server, a_warm_up()) == Warmth(
+        False, f"POST {GENERATE} answered 500: Engine\\x1b[31m died", status=500
+    )
 
 
 def test_a_generation_that_is_not_offered_is_final() -> None:

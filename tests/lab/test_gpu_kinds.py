@@ -32,6 +32,26 @@ def test_a_switch_on_other_memory_models(
         assert world.recon("plan", "--detailed-exitcode").code == 0
 
 
+def test_a_unified_host_drops_its_page_cache_when_only_that_makes_the_room(lab_ready: None, tmp_path: Path) -> None:
+    with labs.running(tmp_path, hosts=1, gpu="gb10") as lab:
+        scaffold.write(lab)
+        world = LabWorld(lab)
+        host = world.hosts[0]
+        world.rewrite(world.host_file(host), r"(?m)^coven: ", "memory: {drop_caches: true}\ncoven: ")
+        settle(world)
+        first = world.status(host)["executor"]["last"]["value"]["steps_s"]
+        lab.machine(host).gpu({"faults": {"cache": 60 << 30}})
+        world.set_coven(host, "vision")
+        planned = [step["step"] for step in world.plan()["hosts"][0]["transitions"][0]["steps"]]
+        settle(world)
+        second = world.status(host)["executor"]["last"]["value"]["steps_s"]
+
+        assert planned[4:6] == ["drop_caches", "verify_memory"]
+        assert ("drop_caches" in first, "drop_caches" in second) == (False, True)
+        assert "Cached:                    0 kB" in lab.machine(host).run(["cat", "/proc/meminfo"]).stdout.decode()
+        assert world.serves(host, "vision")
+
+
 def test_a_host_with_two_gpus_has_two_slots_that_move_apart(lab_ready: None, tmp_path: Path) -> None:
     with labs.running(tmp_path, hosts=1, gpus_per_host=2) as lab:
         scaffold.write(lab)

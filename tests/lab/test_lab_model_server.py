@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from reconciler.agent.busy import figure_in
 from reconciler.lab.labs import Lab
 from reconciler.lab.machines import Machine
+from reconciler.model.desired import RuntimeName, Service
+from reconciler.model.runtimes import RUNTIMES
+from reconciler.render.runtimes import launch_argv, launch_env, probes_of
 
 PORT = 8001
 
@@ -275,3 +279,43 @@ def test_a_server_with_another_model_says_so_and_refuses_the_expected_one(server
 
     assert [item["id"] for item in json.loads(server.ask("GET", "/v1/models")[1])["data"]] == ["another-model"]
     assert server.ask("POST", "/v1/completions", {"model": "org/m", "prompt": "x"})[0] == 404
+
+
+@pytest.mark.parametrize("name", ["sglang", "ollama", "comfyui", "tgi"])
+def test_the_other_runtimes_answer_what_recon_asks_of_them(server: Server, name: RuntimeName) -> None:
+    model = {"ollama": {"hub": "library/m:1b"}, "comfyui": None}.get(name, {"path": "/usr"})
+    values = {"runtime": name, "image": "x", "port": PORT, "memory": "1GiB", "model": model}
+    service = Service.model_validate(values)
+    program = RUNTIMES[name].program if name == "sglang" else ()
+    argv = [word for word in launch_argv(service)[len(program) :] if word not in ("--port", str(PORT))]
+    probes = probes_of(service)
+    server.start("--runtime", name, *argv, **launch_env(service))
+
+    assert probes.health is not None
+    server.until("GET", probes.health.partition(str(PORT))[2], 200)
+    if probes.warm is not None:
+        path = probes.warm.call.url.partition(str(PORT))[2]
+        assert server.ask("POST", path, json.loads(probes.warm.call.body or ""))[0] == 200
+    for probe in probes.in_flight:
+        status, text = server.ask("GET", probe.url.partition(str(PORT))[2])
+        old = probe.url.endswith("/get_load")
+        assert (status, None if old else figure_in(probe.model_dump(), text.encode())) == (
+            (404, None) if old else (200, 0)
+        )
+
+
+def test_sglang_finishes_what_is_in_flight_on_sigterm_and_takes_nothing_new(server: Server) -> None:
+    server.start("--model", "/usr", "--runtime", "sglang", "--enable-metrics")
+    server.until("GET", "/health", 200)
+    answers = server.in_background("/v1/completions", {"prompt": "x", "max_tokens": 150})
+    pause = threading.Event()
+    while '"num_running_reqs": 1' not in server.ask("GET", "/v1/loads")[1]:
+        pause.wait(0.05)
+    server.machine.run(["podman", "kill", "--signal=TERM", "server"])
+    server.until("GET", "/health", 503)
+    server.finish()
+
+    answer = answers[0]
+    assert isinstance(answer, tuple)
+    assert json.loads(answer[1])["usage"]["completion_tokens"] == 150
+    assert server.exit_code() == 0

@@ -208,6 +208,16 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("look-alike letters", {BOX: "address: spаrk-1.example.net\n"}, "REC3011", f"{BOX}:1:10", "xn--"),
     ("jump host that ends with a dot", {BOX: HOST + "ssh: {jump: me@jump.example.net.}\n"}, "REC3011", f"{BOX}:3:13", "dot"),
     ("command as one text", {WRITING: service("args: --max-model-len 32768")}, "REC3012", f"{WRITING}:6:11", 'use a list: [--max-model-len, "32768"]'),
+    ("page cache of a discrete host", {BOX: HOST + "memory: {kind: discrete, drop_caches: true}\n"}, "REC2045", f"{BOX}:3:39", "remove it"),
+    # runtimes
+    ("path for ollama", {WRITING: service("model: {path: /srv/models/x}", runtime="ollama")}, "REC2040", f"{WRITING}:6:5", "hub: org/name"),
+    ("model for comfyui", {WRITING: service("model: {path: /srv/models/x}", runtime="comfyui")}, "REC2040", f"{WRITING}:6:5", "volumes"),
+    ("no model for ollama", {WRITING: service("port: 80", runtime="ollama")}, "REC2002", f"{WRITING}:2:3", "hub: org/name"),
+    ("ollama's own variable", {WRITING: service("env: {OLLAMA_HOST: x}", runtime="ollama")}, "REC2027", f"{WRITING}:6:11", "port:"),
+    ("figures that stand still", {WRITING: service("args: [--disable-log-stats]", runtime="vllm")}, "REC2041", f"{WRITING}:6:12", "remove it"),
+    ("stop shorter than promised", {WRITING: service('args: [--shutdown-timeout, "120"]', runtime="vllm")}, "REC2042", f"{WRITING}:2:3", "timeout: 2m10s"),
+    ("stop shorter than SGLang needs", {WRITING: service("stop: {timeout: 30s}", runtime="sglang")}, "REC2042", f"{WRITING}:6:21", "timeout: 2m"),
+    ("tag of a hub repository", {WRITING: service('model: {hub: "org/name:q4"}', runtime="sglang")}, "REC2025", f"{WRITING}:6:18", "org/name"),
 ]  # fmt: skip
 
 

@@ -8,7 +8,20 @@ import pytest
 
 from reconciler.errors import DesiredStateError, ExitCode, Problem, Where
 from reconciler.load.fleet import load_fleet, load_templates
-from reconciler.model.desired import Coven, Drain, Fleet, Host, MemorySpec, Platform, Policy, Service, Slot, Spiral, Ssh
+from reconciler.model.desired import (
+    Coven,
+    Drain,
+    Fleet,
+    Host,
+    MemorySpec,
+    Platform,
+    Policy,
+    Service,
+    Slot,
+    Spiral,
+    Ssh,
+    Watchdog,
+)
 from tests.load.states import COVEN, FLEET, HOST, IMAGE, SERVICE, lines, write
 
 GIB = 2**30
@@ -31,6 +44,7 @@ def a_host(name: str = "box", **over: object) -> Host:
         "residents": {},
         "spiral": Spiral(),
         "schedule": (),
+        "watchdog": Watchdog(),
     }
     return Host.model_validate({**values, **over})
 
@@ -57,6 +71,36 @@ def test_a_host_inherits_ssh_key_by_key(tmp_path: Path) -> None:
     assert host.hosts["box"] == a_host(
         ssh=Ssh(user="admin", key="~/.ssh/k", port=2222, jump="jump.example.net"), platform=Platform(systemd=257)
     )
+
+
+def test_a_host_inherits_the_watchdog_key_by_key_and_may_have_none(tmp_path: Path) -> None:
+    fleet = FLEET + "defaults: {watchdog: {every: 20s, attempts: 5}}\n"
+    command = "watchdog: {reset: {command: [/usr/bin/reset-it]}}\n"
+    state = {
+        "desired/fleet.yaml": fleet,
+        "desired/hosts/box.yaml": HOST + command,
+        "desired/hosts/none.yaml": HOST.replace("192.0.2.1", "192.0.2.2") + "watchdog: {enabled: false}\n",
+    }
+
+    hosts = load_fleet(write(tmp_path, state)).hosts
+
+    reset = {"command": ("/usr/bin/reset-it",)}
+    assert hosts["box"].watchdog == Watchdog.model_validate({"every": "20s", "attempts": 5, "reset": reset})
+    assert hosts["none"].watchdog is None
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("{every: 1s}", "REC2060 desired/hosts/box.yaml:3:19"),
+        ("{every: 2h, window: 24h}", "REC2060 desired/hosts/box.yaml:3:19"),
+        ("{window: 1m}", "REC2061 desired/hosts/box.yaml:3:12"),
+        ("{reset: {command: [nvidia-smi, -r]}}", "REC2062 desired/hosts/box.yaml:3:30"),
+        ("{reset: {timeout: 2h}}", "REC2012 desired/hosts/box.yaml:3:29"),
+    ],
+)
+def test_a_watchdog_that_makes_no_sense_is_refused(tmp_path: Path, words: str, line: str) -> None:
+    assert lines(write(tmp_path, {"desired/hosts/box.yaml": f"{HOST}watchdog: {words}\n"})) == [line]
 
 
 def test_a_drain_is_the_services_else_the_covens_else_the_fleets(tmp_path: Path) -> None:

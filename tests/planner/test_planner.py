@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Fleet, Host, Policy, Service, Slot, Source
+from reconciler.model.desired import Fleet, Host, MemorySpec, Policy, Service, Slot, Source
 from reconciler.model.digest import target_digest
+from reconciler.model.intent import Call, HookCall
 from reconciler.model.observed import (
     Executor,
     Gpu,
@@ -519,3 +520,61 @@ def test_strangers_are_told_once_each_and_do_not_move_the_digest() -> None:
 
     assert len(with_strangers("a", "a", "b").changes) == 2
     assert len(digests) == 1
+
+
+def test_the_plan_shows_every_hook_and_the_firewall_where_they_stand() -> None:
+    def hook(event: Any, on_timeout: Any = "abort") -> HookCall:
+        return HookCall(event=event, argv=("/usr/local/bin/gw", event), timeout_s=30.0, on_timeout=on_timeout)
+
+    call = Call(method="POST", url="http://127.0.0.1:9000/x")
+    old_hooks = (
+        hook("before_drain"),
+        HookCall(event="drain", call=call, timeout_s=60.0, on_timeout="continue"),
+        hook("after_stop"),
+        hook("on_rollback", "continue"),
+    )
+    blind = a_member("reasoning", "asr", in_flight=(), firewall=True, port=9000)
+    old = a_group("reasoning", blind).model_copy(update={"hooks": old_hooks})
+    new = VISION.model_copy(update={"hooks": (hook("before_start"), hook("after_warm", "continue"))})
+    state = a_state_running(a_rendered(old, new, live={"all": "reasoning"}))
+
+    planned = plan(a_rendered(old, new, live={"all": "vision"}), state)
+
+    steps = planned.transitions[0].steps
+    shown = [(step.step, step.text, step.on_failure) for step in steps]
+    aborts = "abort: the old coven goes on serving"
+    assert [each for each in shown if each[0] in ("hook", "admission")] == [
+        ("hook", "before_drain of reasoning: run /usr/local/bin/gw before_drain", aborts),
+        (
+            "admission",
+            "refuse new connections to 9000 (asr) by nftables, until it has stopped or on every way back",
+            aborts,
+        ),
+        ("hook", "drain of reasoning: POST http://127.0.0.1:9000/x", "go on"),
+        ("hook", "after_stop of reasoning: run /usr/local/bin/gw after_stop", "roll back"),
+        ("hook", "before_start of vision: run /usr/local/bin/gw before_start", "roll back"),
+        ("hook", "after_warm of vision: run /usr/local/bin/gw after_warm", "go on, after 5s more for it to end"),
+        (
+            "hook",
+            "only on the way back: on_rollback of reasoning: run /usr/local/bin/gw on_rollback",
+            "go on, after 5s more for it to end",
+        ),
+    ]
+    assert [step.step for step in steps] == [
+        *("claim", "stage", "hook", "admission", "hook", "drain", "stop", "hook", "hook", "verify_memory", "trial"),
+        *("start", "warm", "hook", "commit", "finish", "hook"),
+    ]
+    assert "work of asr cannot be seen and is waited for by the drain hook alone" in planned.transitions[0].cuts_off
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("unified", 1), ("discrete", 0)])
+def test_dropping_the_page_cache_is_a_line_of_the_plan_on_unified_hosts(kind: Any, shown: int) -> None:
+    state = a_state_running(a_rendered(REASONING, VISION, live={"all": "reasoning"})).model_copy(
+        update={"memory_class": Known(value=kind)}
+    )
+
+    planned = plan(WANTS_VISION, state, memory=MemorySpec(drop_caches=True), reserve=GIB)
+
+    steps = [step for step in planned.transitions[0].steps if step.step == "drop_caches"]
+    text = "drop the page cache, if less than 41GiB is free without it and enough would be"
+    assert [(step.text, step.on_failure) for step in steps] == [(text, "go on")] * shown

@@ -60,6 +60,8 @@ NAMES = {
         "recon-gate-all-chat.service",
         "recon-gate-all-speech.service",
         "recon-speech-server.container",
+        "recon-watchdog.service",
+        "recon-watchdog.timer",
     )
 }
 
@@ -67,8 +69,8 @@ NAMES = {
 def test_rendering_twice_writes_once_and_then_nothing(root: Path) -> None:
     first, second = run(), run()
 
-    assert (first.exit_code, first.stdout) == (0, "7 files in quadlets/, 7 written or removed.\n")
-    assert (second.exit_code, second.stdout) == (0, "7 files in quadlets/, 0 written or removed.\n")
+    assert (first.exit_code, first.stdout) == (0, "9 files in quadlets/, 9 written or removed.\n")
+    assert (second.exit_code, second.stdout) == (0, "9 files in quadlets/, 0 written or removed.\n")
     assert tree(root).keys() == NAMES
 
 
@@ -79,7 +81,7 @@ def test_a_check_of_a_fresh_tree_passes_and_of_a_stale_one_shows_the_difference(
     (root / "desired/covens/chat.yaml").write_text(COVEN.format(digest="3" * 64))
     stale = run("--check")
 
-    assert (fresh.exit_code, fresh.stdout) == (0, "7 files in quadlets/, 0 differ.\n")
+    assert (fresh.exit_code, fresh.stdout) == (0, "9 files in quadlets/, 0 differ.\n")
     assert stale.exit_code == 3
     assert "--- a/quadlets/spark-1/recon-chat-server.container\n" in stale.stdout
     assert f"-Image=registry.example.net/a@sha256:{'1' * 64}\n+Image=registry.example.net/a@sha256:{'3' * 64}\n" in (

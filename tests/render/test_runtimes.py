@@ -4,8 +4,8 @@ import pytest
 
 from reconciler.model.desired import RuntimeName, Service
 from reconciler.model.intent import BusyProbe, Call, WarmUp
-from reconciler.model.runtimes import RUNTIMES, clashing_args, launch_flags
-from reconciler.render.runtimes import Probes, launch_argv, probes_of
+from reconciler.model.runtimes import RUNTIMES, clashing_args, launch_flags, shortest_stop_s
+from reconciler.render.runtimes import Probes, launch_argv, launch_env, probes_of
 from tests.render.fleets import a_service
 
 BASE = "http://127.0.0.1:8000"
@@ -38,6 +38,19 @@ BASE = "http://127.0.0.1:8000"
             a_service(runtime="vllm", model={"path": "/srv/m"}, port=8000, command=("run", "it"), args=("--now",)),
             ("run", "it", "--now"),
         ),
+        (
+            a_service(runtime="sglang", model={"path": "/srv/m"}, port=30000, args=("--tp", "2")),
+            (
+                *("python3", "-m", "sglang.launch_server", "--model-path", "/srv/m", "--port", "30000"),
+                *("--host", "0.0.0.0", "--enable-metrics", "--tp", "2"),
+            ),
+        ),
+        (
+            a_service(runtime="tgi", model={"hub": "org/name"}, port=8080),
+            ("--model-id", "org/name", "--port", "8080"),
+        ),
+        (a_service(runtime="comfyui", port=8188), ("--port", "8188", "--listen", "0.0.0.0")),
+        (a_service(runtime="ollama", model={"hub": "library/llama3:70b"}, port=11434), ("serve",)),
         (a_service(runtime="generic", port=8188, args=("--listen",)), ("--listen",)),
         (a_service(runtime="none"), ()),
     ],
@@ -91,6 +104,97 @@ def test_llamacpp_is_asked_for_its_metrics_first_and_for_its_slots_when_it_has_n
             call=Call(method="POST", url=f"{BASE}/completion", body='{"prompt":"Hi","n_predict":1}'), timeout_s=90.0
         ),
     )
+
+
+def test_sglang_is_asked_for_its_loads_first_then_as_older_ones_say_it_and_is_never_paused() -> None:
+    service = a_service(runtime="sglang", model={"path": "/srv/m"}, port=8000, warm={"timeout": "90s"})
+
+    assert probes_of(service) == Probes(
+        health=f"{BASE}/health",
+        in_flight=(
+            BusyProbe(
+                url=f"{BASE}/v1/loads?include=core",
+                form="json_sum",
+                field="loads",
+                names=("num_running_reqs", "num_waiting_reqs"),
+            ),
+            BusyProbe(url=f"{BASE}/get_load", form="json_sum", names=("num_reqs", "num_waiting_reqs")),
+            BusyProbe(
+                url=f"{BASE}/metrics", form="prometheus", names=("sglang:num_running_reqs", "sglang:num_queue_reqs")
+            ),
+        ),
+        warm=WarmUp(
+            call=Call(
+                method="POST", url=f"{BASE}/generate", body='{"text":"Hi","sampling_params":{"max_new_tokens":1}}'
+            ),
+            model_url=f"{BASE}/v1/models",
+            expect_model="/srv/m",
+            timeout_s=90.0,
+        ),
+    )
+
+
+def test_ollama_cannot_say_how_busy_it_is_and_is_warmed_up_with_the_model_that_was_named() -> None:
+    service = a_service(runtime="ollama", model={"hub": "library/llama3:70b"}, port=8000, warm={"timeout": "90s"})
+
+    assert probes_of(service) == Probes(
+        health=f"{BASE}/api/version",
+        warm=WarmUp(
+            call=Call(
+                method="POST",
+                url=f"{BASE}/api/generate",
+                body='{"model":"library/llama3:70b","prompt":"Hi","stream":false,"options":{"num_predict":1}}',
+            ),
+            timeout_s=90.0,
+        ),
+    )
+    assert launch_env(service) == {"OLLAMA_HOST": "0.0.0.0:8000"}
+
+
+def test_comfyui_is_asked_for_its_queue_and_has_nothing_to_warm_it_up() -> None:
+    assert probes_of(a_service(runtime="comfyui", port=8000)) == Probes(
+        health=f"{BASE}/system_stats",
+        in_flight=(
+            BusyProbe(url=f"{BASE}/prompt", form="json", field="exec_info.queue_remaining"),
+            BusyProbe(url=f"{BASE}/queue", form="json_sum", names=("queue_running", "queue_pending")),
+        ),
+    )
+
+
+def test_tgi_is_read_and_nothing_of_it_is_switched() -> None:
+    service = a_service(runtime="tgi", model={"path": "/srv/m"}, port=8000, warm={"timeout": "90s"})
+
+    assert probes_of(service) == Probes(
+        health=f"{BASE}/health",
+        in_flight=(
+            BusyProbe(url=f"{BASE}/metrics", form="prometheus", names=("tgi_batch_current_size", "tgi_queue_size")),
+        ),
+        warm=WarmUp(
+            call=Call(method="POST", url=f"{BASE}/generate", body='{"inputs":"Hi","parameters":{"max_new_tokens":1}}'),
+            timeout_s=90.0,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("runtime", "args", "least"),
+    [
+        ("vllm", (), 0.0),
+        ("vllm", ("--shutdown-timeout", "120"), 130.0),
+        ("vllm", ("--shutdown_timeout=120",), 130.0),
+        ("sglang", (), 120.0),
+        ("tgi", (), 100.0),
+        ("tgi", ("--graceful-termination-timeout=30",), 40.0),
+        ("llamacpp", (), 0.0),
+        ("ollama", (), 0.0),
+        ("comfyui", (), 0.0),
+        ("none", ("--shutdown-timeout", "120"), 0.0),
+    ],
+)
+def test_a_stop_must_leave_the_time_that_the_server_promises(
+    runtime: RuntimeName, args: tuple[str, ...], least: float
+) -> None:
+    assert shortest_stop_s(runtime, args) == least
 
 
 def test_a_generic_server_is_watched_as_its_yaml_says() -> None:
@@ -160,6 +264,9 @@ def test_no_warm_up_where_it_is_switched_off() -> None:
         ("vllm", ("--port", "9", "--model=x", "-tp", "2"), ("--port", "--model=x")),
         ("vllm", ("--served-model-name", "x", "--port-range", "1"), ()),
         ("llamacpp", ("-m", "x", "--hf-repo=y", "--host", "z"), ("-m", "--hf-repo=y")),
+        ("sglang", ("--model", "x", "--model-path=y", "--tp", "2"), ("--model", "--model-path=y")),
+        ("tgi", ("-p", "9", "--model-id=y"), ("-p", "--model-id=y")),
+        ("comfyui", ("--port=9", "--listen", "x"), ("--port=9",)),
         ("generic", ("--port", "9"), ()),
         ("none", ("--model", "x"), ()),
     ],

@@ -6,12 +6,13 @@ import contextlib
 import http.client
 import json
 import shutil
+import socket
 import threading
 
 from reconciler.lab import scaffold
 from reconciler.lab.labs import Lab
 from reconciler.lab.machines import Machine
-from tests.scenarios.world import Fault, Request, World
+from tests.scenarios.world import Fault, LateRequest, Request, World
 
 PORTS = {"reasoning": 8001, "vision": 8002, "embeddings": 8003}
 SERVICES = {"reasoning": "vllm", "vision": "llama", "embeddings": "embed"}
@@ -45,6 +46,26 @@ class HttpRequest(Request):
     def answer_is_whole(self) -> bool:
         self._thread.join(self._seconds + 60)
         return self._body.rstrip().endswith(b"[DONE]") and self._body.count(b"data:") >= self._tokens
+
+
+class LateConnection(LateRequest):
+    """A client that connects from outside a while from now."""
+
+    def __init__(self, address: str, port: int, after: float) -> None:
+        self._refused = False
+        self._thread = threading.Thread(target=self._connect, args=(address, port, after), daemon=True)
+        self._thread.start()
+
+    def _connect(self, address: str, port: int, after: float) -> None:
+        threading.Event().wait(after)
+        try:
+            socket.create_connection((address, port), timeout=10).close()
+        except ConnectionRefusedError:
+            self._refused = True
+
+    def was_refused(self) -> bool:
+        self._thread.join(60)
+        return self._refused
 
 
 class LabWorld(World):
@@ -89,6 +110,13 @@ class LabWorld(World):
 
     def request(self, host: str, coven: str, seconds: float) -> Request:
         return HttpRequest(self.lab.machine(host).record.address, PORTS[coven], seconds)
+
+    def late_request(self, host: str, coven: str, after: float) -> LateRequest:
+        return LateConnection(self.lab.machine(host).record.address, PORTS[coven], after)
+
+    def program(self, host: str, path: str, text: str) -> None:
+        script = f"#!/bin/sh\n{text}\n".encode()
+        self.lab.machine(host).run(["install", "-D", "-m", "0755", "/dev/stdin", path], stdin=script)
 
     def set_fault(self, host: str, coven: str, fault: Fault) -> None:
         self.lab.machine(host).fault(PORTS[coven], {fault: True})

@@ -82,6 +82,59 @@ def a_drain_that_takes_too_long_is_given_up_and_the_old_coven_serves_on(world: W
     assert request.answer_is_whole()
 
 
+_CLOSED = "drain: {timeout: %s, on_timeout: abort, admission: firewall}\nservices:"
+_HOOKS = """hooks:
+  before_drain: {argv: [/usr/local/lib/gateway, close], timeout: 2s, on_timeout: abort}
+  on_rollback: {argv: [/usr/local/lib/gateway-open], timeout: 2s, on_timeout: continue}
+services:"""
+
+
+def a_firewall_lets_the_request_in_flight_finish_and_refuses_a_new_one(world: World) -> None:
+    world.rewrite(world.coven_file("reasoning"), r"(?m)^services:", _CLOSED % "60s")
+    settle(world)
+    host = world.hosts[0]
+    request = world.request(host, "reasoning", 15.0)
+    late = world.late_request(host, "reasoning", 9.0)
+    world.set_coven(host, "vision")
+
+    settle(world)
+
+    assert request.answer_is_whole()
+    assert late.was_refused()
+    assert world.serves(host, "vision")
+
+
+def after_a_drain_that_is_given_up_new_connections_are_let_in_again(world: World) -> None:
+    world.rewrite(world.coven_file("reasoning"), r"(?m)^services:", _CLOSED % "2s")
+    settle(world)
+    host = world.hosts[0]
+    request = world.request(host, "reasoning", 12.0)
+    world.set_coven(host, "vision")
+
+    ran = world.recon("apply", "--yes")
+
+    assert ran.code == 3, explain(ran)
+    assert world.serves(host, "reasoning")
+    assert request.answer_is_whole()
+
+
+def a_hook_that_hangs_ends_the_transition_and_the_old_coven_serves_on(world: World) -> None:
+    host = world.hosts[0]
+    for each in world.hosts:
+        world.program(each, "/usr/local/lib/gateway", 'trap "" TERM\nsleep 3600')
+        world.program(each, "/usr/local/lib/gateway-open", "echo open again")
+    world.rewrite(world.coven_file("reasoning"), r"(?m)^services:", _HOOKS)
+    settle(world)
+    world.set_coven(host, "vision")
+
+    ran = world.recon("apply", "--yes")
+
+    assert ran.code == 3, explain(ran)
+    assert "REC7132" in ran.out + ran.err
+    assert world.serves(host, "reasoning")
+    assert not world.serves(host, "vision")
+
+
 def a_coven_that_never_gets_healthy_is_rolled_back(world: World) -> None:
     world.rewrite(world.coven_file("vision"), r"warm: \{timeout: \w+", "warm: {timeout: 4s")
     settle(world)
@@ -218,6 +271,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     one_changed_line_is_one_switch_and_a_second_apply_does_nothing,
     a_switch_waits_for_the_request_in_flight,
     a_drain_that_takes_too_long_is_given_up_and_the_old_coven_serves_on,
+    a_firewall_lets_the_request_in_flight_finish_and_refuses_a_new_one,
+    after_a_drain_that_is_given_up_new_connections_are_let_in_again,
+    a_hook_that_hangs_ends_the_transition_and_the_old_coven_serves_on,
     a_coven_that_never_gets_healthy_is_rolled_back,
     a_coven_that_crashes_at_once_is_rolled_back_long_before_its_deadline,
     memory_that_is_not_given_back_starts_nothing_and_is_named,

@@ -10,8 +10,9 @@ from reconciler.cli.app import run
 from reconciler.hosts.connect import SIM_DIRECTORY
 from reconciler.model.live import UP
 from reconciler.sim import SimFleet
-from reconciler.sim.deeds import perform
-from tests.scenarios.world import Fault, Ran, Request, World
+from reconciler.sim.deeds import perform, requests
+from reconciler.sim.state import Node
+from tests.scenarios.world import Fault, LateRequest, Ran, Request, World
 
 _FLEET = """\
 version: 1
@@ -51,6 +52,17 @@ class SimRequest(Request):
             return machine.state.cut == []
 
 
+class SimLateRequest(LateRequest):
+    """A request that begins later in virtual time; the simulator writes down what is refused."""
+
+    def __init__(self, fleet: SimFleet, host: str) -> None:
+        self._fleet, self._host = fleet, host
+
+    def was_refused(self) -> bool:
+        with self._fleet.open(self._host) as machine:
+            return len(machine.state.refused) == 1
+
+
 class SimWorld(World):
     """A state repository of simulated hosts in a directory."""
 
@@ -83,11 +95,22 @@ class SimWorld(World):
         with self.fleet.open(host) as machine:
             unit = machine.manager.run_of(self.member_unit(coven))
             answer = machine.http("GET", f"http://127.0.0.1:{COVENS[coven][2]}/health", 3.0)
-            return unit.active in UP and answer.status == 200
+            is_closed = COVENS[coven][2] in machine.state.closed
+            return unit.active in UP and answer.status == 200 and not is_closed
 
     def request(self, host: str, coven: str, seconds: float) -> Request:
         perform(self.fleet, host, "requests", [coven, str(seconds)])
         return SimRequest(self.fleet, host)
+
+    def late_request(self, host: str, coven: str, after: float) -> LateRequest:
+        with self.fleet.open(host) as machine:
+            requests(machine, coven, 5.0, 1, after)
+        return SimLateRequest(self.fleet, host)
+
+    def program(self, host: str, path: str, text: str) -> None:
+        with self.fleet.open(host) as machine:
+            machine.files.make_dirs(path.rpartition("/")[0])
+            machine.files.put(path, Node.of(f"#!/bin/sh\n{text}\n".encode(), 0o755))
 
     def set_fault(self, host: str, coven: str, fault: Fault) -> None:
         perform(self.fleet, host, "fault", [fault, coven])

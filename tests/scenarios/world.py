@@ -41,6 +41,14 @@ class Request(ABC):
         """Wait for the end of the answer and say whether nothing of it was cut."""
 
 
+class LateRequest(ABC):
+    """A request that a client makes a while from now."""
+
+    @abstractmethod
+    def was_refused(self) -> bool:
+        """Wait for it and say whether its connection was refused."""
+
+
 class World(ABC):
     """A state repository with hosts behind it."""
 
@@ -103,6 +111,14 @@ class World(ABC):
     @abstractmethod
     def request(self, host: str, coven: str, seconds: float) -> Request:
         """Start a request that takes that long."""
+
+    @abstractmethod
+    def late_request(self, host: str, coven: str, after: float) -> LateRequest:
+        """Let somebody make a request after so many seconds."""
+
+    @abstractmethod
+    def program(self, host: str, path: str, text: str) -> None:
+        """Put a program of root on the host, in the few words of shell that a simulated one knows too."""
 
     @abstractmethod
     def set_fault(self, host: str, coven: str, fault: Fault) -> None: ...

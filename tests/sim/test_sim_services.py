@@ -8,8 +8,9 @@ import pytest
 
 from reconciler.agent.busy import Busy, busy_of
 from reconciler.agent.machine import Response
+from reconciler.agent.warm import warm_up
 from reconciler.model.desired import Service
-from reconciler.render.runtimes import launch_argv, probes_of
+from reconciler.render.runtimes import launch_argv, launch_env, probes_of
 from reconciler.sim.deeds import requests, stray
 from reconciler.sim.faults import set_fault
 from reconciler.sim.machine import SimMachine
@@ -239,3 +240,50 @@ def test_an_address_that_is_not_this_host_has_no_route() -> None:
 
     assert machine.http("GET", "http://192.0.2.9:8000/health", 3.0) == (0, b"no route to host")
     assert machine.http("GET", BASE + "/health", 3.0) == (0, b"connection refused")
+
+
+RUNTIMES = {
+    "sglang": ("docker.io/lmsysorg/sglang", {"model": {"path": "/srv/models/a"}}),
+    "ollama": ("docker.io/ollama/ollama", {"model": {"hub": "library/llama3:70b"}}),
+    "comfyui": ("registry.example.net/comfyui", {}),
+    "tgi": ("ghcr.io/huggingface/text-generation-inference", {"model": {"path": "/srv/models/a"}}),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_each_runtime_answers_what_the_agent_asks_of_it(runtime: str) -> None:
+    image, over = RUNTIMES[runtime]
+    service = Service.model_validate(
+        {"runtime": runtime, "image": image + DIGEST, "port": 8000, "memory": "1GiB", **over}
+    )
+    env = "".join(f"\nEnvironment={key}={value}" for key, value in launch_env(service).items())
+    text = container_text("a").replace(
+        "Exec=--model /srv/models/a --port 8000", f"Exec={' '.join(launch_argv(service))}{env}"
+    )
+    machine = running(text.replace("docker.io/vllm/vllm-openai", image))
+    machine.sleep(10.0)
+    probes = probes_of(service)
+    asked = [probe.model_dump() for probe in probes.in_flight]
+
+    idle = busy_of(machine, asked).figure
+    requests(machine, ":8000", 30.0, 2)
+    busy = busy_of(machine, asked).figure
+
+    assert probes.health is not None
+    assert machine.http("GET", probes.health, 3.0).status == 200
+    assert (idle, busy) == ((0, 2) if asked else (None, None))
+    if probes.warm is not None:
+        assert warm_up(machine, probes.warm.model_dump()).ok
+
+
+def test_a_runtime_that_drains_on_sigterm_ends_when_its_last_request_has() -> None:
+    image = RUNTIMES["sglang"][0]
+    text = container_text("a").replace("docker.io/vllm/vllm-openai", image)
+    machine = running(text.replace("Exec=", "Exec=python3 -m sglang.launch_server "))
+    machine.sleep(10.0)
+    requests(machine, ":8000", 8.0)
+    began = machine.monotonic()
+    systemctl(machine, "stop", gate("a"))
+
+    assert machine.state.cut == []
+    assert machine.monotonic() - began >= 8.0

@@ -194,7 +194,8 @@ class Gpud:
             self.meminfo = os.open(RUN + "/meminfo", os.O_RDWR | os.O_CREAT, 0o644)
         self.publish()
         if self.kind == "unified":
-            mount_over_meminfo()
+            mount_over("/proc/meminfo", RUN + "/meminfo")
+            self.selector.register(listen_for_drops(), selectors.EVENT_READ, self.drop_caches)
         self.selector.register(listen(RUN + "/gpud.sock", 0o666), selectors.EVENT_READ, self.alloc)
         self.selector.register(listen(CONTROL + "/control.sock", 0o600), selectors.EVENT_READ, None)
         notify_ready()
@@ -202,8 +203,16 @@ class Gpud:
             for entry, _events in self.selector.select(self.expire()):
                 if isinstance(entry.data, Conversation):
                     entry.data.read()
+                elif entry.data == self.drop_caches:
+                    self.drop_caches(entry.fd)
                 else:
                     self.accept(entry.fileobj, entry.data)
+
+    def drop_caches(self, pipe: int) -> None:
+        """Do what a number written to /proc/sys/vm/drop_caches does: the page cache is gone."""
+        os.read(pipe, 64)
+        self.faults["cache"] = 0
+        self.publish()
 
     def accept(self, server: Any, grant: Grant | None) -> None:
         connection, _address = server.accept()
@@ -269,12 +278,24 @@ def replace(path: str, text: str) -> None:
     os.rename(path + ".new", path)
 
 
-def mount_over_meminfo() -> None:
+def mount_over(path: str, source: str) -> None:
     """Let every program of this host see the unified machine's memory; undone when the host ends."""
     with open("/proc/self/mounts", encoding="utf-8") as stream:
-        if any(line.split()[1] == "/proc/meminfo" for line in stream):
-            subprocess.run(["umount", "/proc/meminfo"], check=True)
-    subprocess.run(["mount", "--bind", RUN + "/meminfo", "/proc/meminfo"], check=True)
+        if any(line.split()[1] == path for line in stream):
+            subprocess.run(["umount", path], check=True)
+    subprocess.run(["mount", "--bind", source, path], check=True)
+
+
+def listen_for_drops() -> int:
+    """Put a pipe where the kernel's own file is: dropping the caches of the real machine is not a lab host's to do."""
+    pipe = RUN + "/drop_caches"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pipe)
+    os.mkfifo(pipe, 0o600)
+    # Open for writing too, so that no writer ever waits for a reader.
+    descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    mount_over("/proc/sys/vm/drop_caches", pipe)
+    return descriptor
 
 
 def listen(path: str, mode: int) -> socket.socket:

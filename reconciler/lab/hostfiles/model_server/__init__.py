@@ -2,6 +2,10 @@
 
     python3 -m model_server --runtime vllm     --model /srv/models/m --port 8000    as vllm-openai
     python3 -m model_server --runtime llamacpp -m /srv/models/m      --port 8080    as llama-server
+    python3 -m model_server --runtime sglang   --model-path /srv/models/m --port 30000
+    python3 -m model_server --runtime tgi      --model-id /srv/models/m   --port 8000
+    python3 -m model_server --runtime comfyui  --port 8188
+    OLLAMA_HOST=0.0.0.0:11434 python3 -m model_server --runtime ollama serve
     python3 -m model_server --runtime generic  --port 9000    /healthz /queue /metrics /generate /pause /resume
 
 Flags it does not know are ignored, as the real programs know hundreds. Environment: LAB_GPU_BYTES (memory to take,

@@ -94,7 +94,7 @@ class Server:
     # -- ending ----------------------------------------------------------------------------------------------------
 
     def terminate(self, *_signal: object) -> None:
-        """SIGTERM: vLLM aborts what runs unless --shutdown-timeout; llama.cpp stops; faults make it slower or deaf."""
+        """SIGTERM: SGLang and TGI finish what runs, vLLM with --shutdown-timeout, others stop; faults make it worse."""
         if self.faults.get("sigterm-ignore"):
             say("SIGTERM ignored")
             return
@@ -104,9 +104,14 @@ class Server:
         slow = self.faults.get("sigterm-slow")
         if slow:
             time.sleep(slow)
-        if self.options.shutdown_timeout:
+        grace = {
+            "sglang": threading.TIMEOUT_MAX,
+            "tgi": self.options.graceful_termination_timeout,
+            "vllm": self.options.shutdown_timeout,
+        }.get(self.runtime)
+        if grace:
             self.engine.closing = True
-            self.engine.drain(self.options.shutdown_timeout)
+            self.engine.drain(grace)
         die("shutting down, %d requests aborted" % (self.engine.running + self.engine.waiting), code=0)
 
     # -- figures ---------------------------------------------------------------------------------------------------
@@ -128,8 +133,8 @@ class Server:
         ThreadingHTTPServer.allow_reuse_address = True
         loader = threading.Thread(target=self.load, daemon=True)
         loader.start()
-        if self.runtime == "vllm":
-            # The real one opens its port when the engine is up, not before.
+        if self.runtime in ("vllm", "comfyui", "tgi"):
+            # The real ones open their port when the engine is up, not before.
             while not self.loaded.wait(0.1):
                 pass
         try:

@@ -1,0 +1,297 @@
+"""One look of the watchdog: is what was committed alive, and if not for long enough, one deed.
+
+    left alone? ─▶ look at every member ─▶ count ─▶ bad often enough? ─▶ restart it ─▶ … three times ─▶ reset its coven
+    held, in transition, interrupted: nothing, and counting begins anew            then an alert, and it holds off
+
+It looks without the host's lock and acts with it, after looking once more: so it and an executor exclude each other,
+and an apply is never refused because somebody only looked. What is unknown is never a reason to act.
+
+Must not: act on what is held, locked, in transition or interrupted, or on a unit that the committed generation does not
+name. Shared services are not even looked at here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from . import alerts, claims, files, history, places, systemd, watch_deeds, watch_judge, watch_memory
+from .lease import LeaseError
+from .machine import BusyError, Machine
+from .plain import clean
+from .record import RecordError
+from .txn import HaltError, units_of
+from .watch_book import Book, open_book, recent_looks, save_looks
+from .watch_deeds import Charge
+
+_DOWN = ("inactive", "failed")
+_ASK_SILENT_EVERY = 20
+
+
+class _Site(NamedTuple):
+    """What was committed here, as far as the watchdog goes by it."""
+
+    host: str
+    generation: int
+    boot_id: str
+    spec: Dict[str, Any]
+    charges: List[Charge]
+
+
+class _Deed(NamedTuple):
+    """What is to be done: to one member, or (None) to all of the charge."""
+
+    charge: Charge
+    member: Optional[Dict[str, Any]]
+    why: str
+
+
+class _ApartError(Exception):
+    """The host is left alone, and why."""
+
+
+def watch(machine: Machine) -> Dict[str, Any]:
+    """Look once, do at most one thing, and return what it came to."""
+    try:
+        site = _site(machine)
+        _stay_away(machine)
+    except (_ApartError, systemd.SystemdError) as error:
+        # What was counted before somebody took the host says nothing about it afterwards.
+        said = f"left alone: {error}"
+        save_looks(machine, said, {})
+        return {"said": said}
+    book = open_book(machine, site.generation, site.boot_id)
+    looks = {**recent_looks(machine, site.generation, site.boot_id)}
+    looks.update(generation=site.generation, boot_id=site.boot_id)
+    shown = _show(machine, site)
+    if shown is None:
+        said = "left alone: systemd does not answer"
+    else:
+        _count(machine, site, shown, looks, book)
+        said = _tend(machine, site, shown, looks, book)
+    # A unit that is no longer looked after is forgotten with the generation it was of.
+    save_looks(machine, said, looks)
+    return {"said": said}
+
+
+def _site(machine: Machine) -> _Site:
+    try:
+        number = files.committed_number(machine)
+        if number is None:
+            raise _ApartError("nothing is committed")
+        body = files.manifest(machine, number)
+        boot_id = machine.read("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise _ApartError(f"what is committed cannot be told: {error}") from error
+    spec = body.get("watchdog")
+    if not spec:
+        raise _ApartError("the committed generation has no watchdog")
+    groups = {group["coven"]: group for group in body["groups"]}
+    charges = [
+        Charge(coven, groups[coven]["gate"], list(spec["gpus"].get(slot, ["all"])), list(groups[coven]["members"]))
+        for slot, coven in sorted(body["live"].items())
+        if coven in groups
+    ]
+    charges += [Charge(f"resident {each['service']}", "", ["all"], [each]) for each in body["residents"]]
+    return _Site(str(body["host"]), number, boot_id, spec, charges)
+
+
+def _stay_away(machine: Machine) -> None:
+    """Raise why the host is somebody else's now; what cannot be read may be such a reason."""
+    try:
+        hold = claims.hold(machine)
+        claimed = claims.lease(machine)
+        txid, last = files.newest_transaction(machine)
+    except (OSError, RecordError) as error:
+        raise _ApartError(f"whose it is cannot be told: {error}") from error
+    if hold is not None:
+        raise _ApartError(f"held by {hold['owner']}: {hold['reason']}")
+    if claimed is not None and claimed["txid"] != watch_deeds.TXID:
+        raise _ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
+    executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
+    if executor is None or executor.active not in _DOWN or executor.job:
+        raise _ApartError("a transition runs")
+    if machine.stat(places.TRIAL) is not None:
+        raise _ApartError("a generation is on trial")
+    if txid is not None and "unknown" in last:
+        raise _ApartError(f"transaction {txid} has no end that can be read")
+    if txid is not None and last["value"].get("state") == "held":
+        raise _ApartError(f"transaction {txid} left it to a person")
+
+
+def _show(machine: Machine, site: _Site) -> Optional[Dict[str, systemd.UnitState]]:
+    names = [name for charge in site.charges for name in (charge.gate, *units_of(charge.members)) if name]
+    try:
+        return systemd.show_units(machine, names) if names else {}
+    except systemd.SystemdError:
+        return None
+
+
+def _count(
+    machine: Machine, site: _Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book
+) -> None:
+    now, window = machine.boottime(), site.spec["window_s"]
+    before, after = looks["units"], {}
+    for charge in site.charges:
+        for member in charge.members:
+            unit = member["unit"]
+            past = watch_judge.entry(shown.get(unit), before.get(unit), now)
+            verdict = watch_judge.judge(machine, member, shown.get(unit), past, window)
+            watch_judge.remember(past, verdict, now)
+            pending = unit in book.pending
+            past["stopped"] = past.get("stopped", 0) + 1 if verdict.word == "stopped" and not pending else 0
+            if pending and unit in shown and shown[unit].active in ("active", "activating"):
+                book.pending.remove(unit)
+                book.save()
+            after[unit] = past
+            if unit in book.attempts and now - past.get("good_since", now) >= window:
+                del book.attempts[unit]
+                book.save()
+    looks["units"] = after
+    _count_memory(machine, site, looks)
+    _raise_alerts(machine, site, looks, book)
+
+
+def _count_memory(machine: Machine, site: _Site, looks: Dict[str, Any]) -> None:
+    """Count who is over its quota. A driver that does not answer is asked seldom: each question may leave a child."""
+    silent = looks["silent"]
+    if silent and silent % _ASK_SILENT_EVERY:
+        looks["silent"] = silent + 1
+        return
+    seen = watch_memory.look(machine, site.spec["memory"])
+    looks["silent"] = silent + 1 if seen.problem else 0
+    if seen.problem:
+        return
+    looks["low"] = looks.get("low", 0) + 1 if watch_memory.is_low(machine, site.spec, seen) else 0
+    for charge in site.charges:
+        gpus = watch_memory.gpus_of(seen, charge.gpus)
+        for member in charge.members if gpus else ():
+            past = looks["units"][member["unit"]]
+            over = watch_memory.excess(gpus or [], member)
+            past["excess"] = over
+            past["over"] = past.get("over", 0) + 1 if over else 0
+
+
+def _raise_alerts(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book) -> None:
+    often, clear = site.spec["looks"], f"recon alerts --clear --host {site.host}"
+    for unit, past in sorted(looks["units"].items()):
+        over = f"holds {past.get('excess', 0) >> 20} MiB more GPU memory than it declares and may"
+        stopped = "was stopped in order and is committed; the watchdog starts only what fails"
+        _alert(machine, "REC7174", unit, past.get("over", 0), often, over, clear, past)
+        _alert(machine, "REC7176", unit, past["stopped"], often, stopped, f"recon apply --host {site.host}", past)
+    text = "the host has less memory left than its reserve"
+    _alert(machine, "REC7175", site.host, looks.get("low", 0), often, text, f"recon status --host {site.host}", looks)
+    for name, why in sorted(book.held_off.items()):
+        if any(charge.name == name for charge in site.charges):
+            text = f"was reset, and is left to a person from now on: {why}"
+            alerts.raise_alert(machine, by="watchdog", code="REC7171", about=name, text=text, fix=clear)
+
+
+def _alert(
+    machine: Machine, code: str, about: str, count: int, often: int, text: str, fix: str, past: Dict[str, Any]
+) -> None:
+    """Raise an alert when something was so often enough in a row, and take it back when it is no more."""
+    raised: List[str] = past.setdefault("alerted", [])
+    if count >= often and code not in raised:
+        raised.append(code)
+        alerts.raise_alert(machine, by="watchdog", code=code, about=about, text=text, fix=fix)
+    elif not count and code in raised:
+        raised.remove(code)
+        alerts.withdraw(machine, code, about)
+
+
+def _tend(machine: Machine, site: _Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> str:
+    deed = _due(site, shown, looks, book)
+    if deed is None:
+        return _summary(looks, book)
+    try:
+        with machine.lock(places.LOCK):
+            _stay_away(machine)
+            return _do(machine, site, looks, book, deed)
+    except BusyError:
+        return "left alone: somebody has the host's lock"
+    except (_ApartError, LeaseError, systemd.SystemdError) as error:
+        return f"left alone: {error}"
+
+
+def _due(site: _Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> Optional[_Deed]:
+    """Return the one thing that is due: first to start what was left stopped, then the first that is bad."""
+    for charge in site.charges:
+        if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
+            continue
+        left = [unit for unit in units_of(charge.members) if unit in book.pending]
+        if any(looks["units"][unit]["word"] in ("stopped", "bad") for unit in left):
+            return _Deed(charge, None, "")
+        if book.holds_off(charge.name):
+            continue
+        for member in charge.members:
+            why = _why(site.spec, looks, looks["units"][member["unit"]])
+            if why:
+                spent = book.attempts.get(member["unit"], 0) >= site.spec["attempts"]
+                return _Deed(charge, None if spent else member, f"{member['unit']} {why}")
+    return None
+
+
+def _why(spec: Dict[str, Any], looks: Dict[str, Any], past: Dict[str, Any]) -> str:
+    if watch_judge.is_due(past, spec["looks"]):
+        return str(past["why"])
+    if spec["over_memory"] == "restart" and past.get("over", 0) >= spec["looks"]:
+        low = " on a host whose memory runs out" if looks.get("low") else ""
+        return f"holds {past['excess'] >> 20} MiB more GPU memory than it may{low}"
+    return ""
+
+
+def _do(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book, deed: _Deed) -> str:
+    """Do what is due, with the lock, if it still is."""
+    charge, member = deed.charge, deed.member
+    shown = _show(machine, site) or {}
+    if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
+        return f"left alone: {charge.gate} is not up"
+    run = watch_deeds.open_run(machine, site.host, site.boot_id)
+    line = {"kind": "watchdog", "at": machine.wall(), "host": site.host, "generation": site.generation}
+    try:
+        if not deed.why:
+            left = [each for each in charge.members if each["unit"] in book.pending]
+            what = f"started {', '.join(units_of(left))}, which an earlier look had stopped"
+            watch_deeds.resume(run, book, charge, left, site.spec)
+        elif member is not None:
+            number = book.attempts.get(member["unit"], 0) + 1
+            what = f"restarted {member['unit']} (attempt {number} of {site.spec['attempts']})"
+            watch_deeds.restart(run, book, charge, member, site.spec, deed.why)
+        else:
+            what = f"reset {charge.name} after {site.spec['attempts']} restarts"
+            watch_deeds.reset(run, book, charge, site.spec, deed.why)
+    except (HaltError, LeaseError, OSError, systemd.SystemdError) as error:
+        what = f"tried and failed: {clean(str(error), 600)}"
+        if isinstance(error, HaltError) and error.state == "unknown":
+            return str(error)
+        if not deed.why:
+            return what
+        fix = f"recon status --host {site.host}"
+        alerts.raise_alert(machine, by="watchdog", code="REC7172", about=charge.name, text=what, fix=fix)
+    finally:
+        watch_deeds.close_run(run)
+        for each in charge.members if member is None else [member]:
+            looks["units"][each["unit"]]["bad"] = 0
+            looks["units"][each["unit"]]["over"] = 0
+    _tell(machine, {**line, "about": charge.name, "deed": what, "why": deed.why})
+    if deed.why and member is None:
+        _raise_alerts(machine, site, looks, book)
+    return what + (f": {deed.why}" if deed.why else "")
+
+
+def _tell(machine: Machine, line: Dict[str, Any]) -> None:
+    why = f": {line['why']}" if line["why"] else ""
+    machine.log_error(f"recon watchdog {line['deed']}{why}")
+    with contextlib.suppress(OSError, RecordError):
+        history.append(machine, line)
+
+
+def _summary(looks: Dict[str, Any], book: Book) -> str:
+    words = [
+        f"{unit} is {past['word']}" + (f" ({past['why']})" if past["why"] else "")
+        for unit, past in sorted(looks["units"].items())
+        if past["word"] != "good"
+    ]
+    words += [f"holds off from {name}" for name in sorted(book.held_off)]
+    return "; ".join(words) or "all is well"

@@ -1,0 +1,31 @@
+"""Clears the alerts of a host, and what its watchdog counted: it looks after everything again.
+
+Must not: judge whether the cause is gone; a person says so.
+"""
+
+from __future__ import annotations
+
+from reconciler.hosts.transport import Connect
+from reconciler.model.base import Wire
+from reconciler.model.desired import Host
+
+DEADLINE_S = 20.0
+
+
+class Cleared(Wire):
+    """How many alerts there were."""
+
+    cleared: int
+
+
+def clear(host: Host, connect: Connect) -> int:
+    """Clear the alerts of one host and return how many there were.
+
+    Raises:
+        HostError: the host could not be asked.
+    """
+    transport = connect(host)
+    try:
+        return Cleared.model_validate(transport.ask("clear", {}, deadline_s=DEADLINE_S)).cleared
+    finally:
+        transport.close()

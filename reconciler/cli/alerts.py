@@ -1,0 +1,46 @@
+"""`recon alerts`: what stands on the hosts for a person to look at, and to clear when the cause is gone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reconciler.cli import common
+from reconciler.errors import ExitCode
+
+
+def alerts(
+    host: common.HostOption = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Forget them, and let the watchdog look after everything again.")
+    ] = False,
+    output: common.OutputOption = common.Output.text,
+) -> None:
+    """Show the alerts of every host. With --clear forget them: a watchdog that holds off begins anew.
+
+    The next applied transition clears them too.
+
+    Examples: recon alerts · recon alerts --host spark-1 · recon alerts --clear --host spark-1
+
+    Exit codes: 0 shown or cleared · 8 a host did not answer.
+    """
+    import json
+
+    from reconciler.model.observed import HostState, Unreachable
+    from reconciler.views.alerts import alert_lines, alerts_document
+    from reconciler.workflow import clear_alerts, observe_hosts, open_repository, render_hosts, select_hosts
+
+    repository = open_repository(common.SETTINGS.root)
+    hosts = select_hosts(repository.fleet, host or ())
+    with common.asking() as on_done:
+        answers = observe_hosts(repository, hosts, render_hosts(repository, hosts), on_done=on_done)
+    reached = tuple(each for each in hosts if isinstance(answers[each.name], HostState))
+    cleared = clear_alerts(repository, reached) if clear else {}
+    if output is common.Output.json:
+        common.say(json.dumps(alerts_document(repository.fleet.name, answers, cleared), indent=1))
+    else:
+        for line in alert_lines(answers, cleared, common.paint()):
+            common.say(line)
+    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
+    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)

@@ -1,0 +1,83 @@
+"""The lines of a plan about what stands around a coven's steps: hooks, and what keeps new requests out.
+
+Pure. Must not: know the order of the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.model.base import format_duration, format_size
+from reconciler.model.intent import Group, HookCall, Member, SlotMove
+from reconciler.model.plan import PlanStep
+
+_ABORTS = {"before_drain", "drain"}
+_GRACE_S = 5.0
+
+
+def hook_steps(group: Group | None, event: str) -> Iterator[PlanStep]:
+    """Yield the line of a coven's hook at one point, if it has one there."""
+    for hook in group.hooks if group else ():
+        if hook.event == event:
+            yield PlanStep(
+                step="hook",
+                text=f"{event} of {group.coven if group else ''}: {called(hook)}",
+                deadline_s=hook.timeout_s,
+                on_failure=_on_failure(hook),
+            )
+
+
+def hooks_of_the_way_back(*groups: Group | None) -> Iterator[PlanStep]:
+    """Yield what is called on the way back only, each coven once."""
+    seen: dict[str, Group] = {group.coven: group for group in groups if group is not None}
+    for group in seen.values():
+        for step in hook_steps(group, "on_rollback"):
+            yield step.model_copy(update={"text": f"only on the way back: {step.text}"})
+
+
+def admission_steps(stopping: tuple[Member, ...]) -> Iterator[PlanStep]:
+    """Yield the line about the firewall, if a member that stops wants it."""
+    closed = [member for member in stopping if member.firewall and member.port]
+    if closed:
+        ports = ", ".join(f"{member.port} ({member.service})" for member in closed)
+        yield PlanStep(
+            step="admission",
+            text=f"refuse new connections to {ports} by nftables, until it has stopped or on every way back",
+            deadline_s=30.0,
+            on_failure="abort: the old coven goes on serving",
+        )
+
+
+def cache_steps(move: SlotMove) -> Iterator[PlanStep]:
+    """Yield the line about the page cache, where it may be dropped."""
+    if move.drop_caches:
+        wanted = format_size(move.need_bytes + move.reserve_bytes)
+        yield PlanStep(
+            step="drop_caches",
+            text=f"drop the page cache, if less than {wanted} is free without it and enough would be",
+            on_failure="go on",
+        )
+
+
+def seal_text(stopping: tuple[Member, ...]) -> str:
+    """Say who is surely paused between the drain and the stop; a pause that may not be offered is not promised."""
+    sealed = [m.service for m in stopping if m.pause and m.resume and (m.must_pause or not m.pause.optional)]
+    return f", then pause {', '.join(sealed)}" if sealed else ""
+
+
+def has_drain_hook(group: Group | None) -> bool:
+    """Say whether somebody else waits for the work that recon cannot see."""
+    return group is not None and any(hook.event == "drain" for hook in group.hooks)
+
+
+def called(hook: HookCall) -> str:
+    """Say what a hook calls."""
+    if hook.call is not None:
+        return f"{hook.call.method} {hook.call.url}"
+    return f"run {' '.join(hook.argv)}"
+
+
+def _on_failure(hook: HookCall) -> str:
+    if hook.on_timeout == "continue":
+        return f"go on, after {format_duration(_GRACE_S)} more for it to end" if hook.argv else "go on"
+    return "abort: the old coven goes on serving" if hook.event in _ABORTS else "roll back"

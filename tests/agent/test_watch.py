@@ -1,0 +1,705 @@
+"""The watchdog in virtual time: its timer, what it restarts, when it holds off, and whom it leaves alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.agent import executor, lease, observe, places, watch
+from reconciler.agent.machine import Completed
+from reconciler.agent.record import read_record
+from reconciler.model.desired import Service, Watchdog
+from reconciler.model.observed import HostState, Known, WatchdogState
+from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
+from reconciler.sim.faults import clear_fault, set_fault
+from reconciler.sim.fleet import run_agent
+from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from tests.agent.bench import CONTEXT, Bench, a_service
+
+VLLM = "recon-reasoning-vllm.service"
+RERANK = "recon-reasoning-rerank.service"
+GATE = "recon-gate-all-reasoning.service"
+SERVING = ["recon-reasoning-rerank", "recon-reasoning-vllm"]
+EVERY_S = 30.0
+STOP = f"run systemctl stop --no-block --job-mode=fail {VLLM}"
+START = f"run systemctl start --no-block --job-mode=fail {VLLM}"
+
+
+class Watched(Bench):
+    """A host on which reasoning serves and the watchdog's timer runs."""
+
+    def __init__(self, *, residents: dict[str, Service] | None = None, **settings: Any) -> None:
+        super().__init__(residents=residents)
+        self.watchdog = Watchdog.model_validate(settings)
+        self.seen: list[str] = []
+        self.attend()
+        assert self.run("reasoning").state == "applied"
+        # So that the watchdog has seen everybody well once.
+        self.looks(2)
+
+    def attend(self) -> None:
+        """Let the host run its watchdog, and note every program that changes something."""
+        self.machine.manager.program = lambda argv: run_agent(self.machine, argv)
+        self.machine.hook = self.note
+
+    def note(self, when: str, what: str) -> None:
+        if when == "before" and what.startswith("run "):
+            self.seen.append(what)
+
+    def looks(self, number: float) -> list[str]:
+        """Let time pass for some looks; return what was run meanwhile."""
+        self.seen.clear()
+        self.machine.clock.advance(number * (EVERY_S + 3.0))
+        return list(self.seen)
+
+    def state(self) -> HostState:
+        return HostState.model_validate(observe.observe(self.machine, self.question(), CONTEXT))
+
+    def told(self) -> WatchdogState:
+        fact = self.state().watchdog
+        assert isinstance(fact, Known), fact
+        return fact.value
+
+    def alerts(self) -> list[tuple[str, str]]:
+        return [(alert.code, alert.about) for alert in self.told().alerts]
+
+    def history(self) -> list[str]:
+        lines = [json.loads(line) for line in self.machine.read(places.HISTORY).splitlines()]
+        return [line["deed"] for line in lines if line.get("kind") == "watchdog"]
+
+    def healing_after(self, starts: int, start: str = START) -> None:
+        """Take all faults away at the n-th start."""
+        counted: list[str] = []
+
+        def hook(when: str, what: str) -> None:
+            self.note(when, what)
+            if when == "before" and what == start:
+                counted.append(what)
+                if len(counted) == starts:
+                    clear_fault(self.machine.state)
+
+        self.machine.hook = hook
+
+    def crash(self, unit: str, code: int = 1) -> None:
+        container = self.machine.podman.of_unit(unit)
+        assert container is not None
+        self.machine.podman.exited(container.id, code)
+
+
+@pytest.fixture
+def host() -> Iterator[Watched]:
+    made = Watched()
+    yield made
+    assert made.machine.unknown == []
+
+
+def test_the_commit_starts_the_timer_and_the_host_boots_with_it(host: Watched) -> None:
+    assert host.active(places.WATCHDOG_TIMER) == "active"
+    host.machine.reboot()
+    host.attend()
+    host.machine.clock.advance(90.0)
+
+    assert host.active(places.WATCHDOG_TIMER) == "active"
+    assert host.told().said == "all is well"
+
+
+def test_a_host_that_is_well_is_looked_at_and_nothing_is_run(host: Watched) -> None:
+    before = host.state().fingerprint
+
+    assert host.looks(20) == []
+
+    told = host.told()
+    assert (told.said, told.attempts, told.held_off, told.alerts) == ("all is well", {}, {}, ())
+    assert told.looked_s is not None
+    assert told.looked_s <= EVERY_S + 1
+    assert host.state().fingerprint == before
+    assert host.machine.unknown == []
+
+
+def test_a_stuck_server_is_restarted_alone_after_three_bad_looks(host: Watched) -> None:
+    kept, gate = host.pid(RERANK), host.machine.manager.run_of(GATE).invocation
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.healing_after(1)
+
+    assert host.looks(2) == []
+    assert host.looks(2) == [STOP, f"run systemctl reset-failed -- {VLLM}", START]
+
+    host.looks(4)
+    assert (host.pid(RERANK), host.machine.manager.run_of(GATE).invocation) == (kept, gate)
+    assert host.told().said == "all is well"
+    assert host.told().attempts == {VLLM: 1}
+    assert host.history() == [f"restarted {VLLM} (attempt 1 of 3)"]
+
+
+def test_a_restart_of_the_watchdog_is_no_drift_and_makes_no_plan_stale(host: Watched) -> None:
+    intent = host.intent("vision")
+    fingerprint = host.state().fingerprint
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.healing_after(1)
+    host.looks(6)
+    assert host.history() != []
+    assert host.serving() == SERVING
+
+    assert host.state().fingerprint == fingerprint
+    assert host.execute(intent).state == "applied"
+
+
+def test_a_restart_waits_until_the_memory_is_free(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    set_fault(host.machine.state, "slow-release", VLLM, 25.0)
+    held: list[int] = []
+    host.machine.hook = lambda when, what: (
+        held.append(sum(each.bytes for each in host.machine.state.holdings if "vllm" in each.owner))
+        if (when, what) == ("before", START)
+        else None
+    )
+
+    host.looks(5)
+
+    assert held[:1] == [0]
+
+
+def test_restarts_are_forgotten_when_it_was_well_for_the_window(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.healing_after(1)
+    host.looks(6)
+    assert host.told().attempts == {VLLM: 1}
+
+    host.looks(40)
+
+    assert host.told().attempts == {}
+
+
+def test_a_crash_is_left_to_systemd(host: Watched) -> None:
+    host.crash(VLLM)
+
+    assert host.looks(6) == []
+    assert host.serving() == SERVING
+
+
+def test_a_unit_that_systemd_gave_up_is_started_again(host: Watched) -> None:
+    set_fault(host.machine.state, "crash-at-start", VLLM)
+    host.crash(VLLM)
+    run = host.machine.manager.run_of(VLLM)
+    host.machine.clock.advance(20.0)
+    run.active, run.sub, run.result = "failed", "failed", "start-limit-hit"
+    run.turn += 1
+    host.healing_after(1)
+
+    ran = host.looks(4)
+    host.looks(4)
+
+    assert ran == [f"run systemctl reset-failed -- {VLLM}", START]
+    assert host.serving() == SERVING
+
+
+def test_a_crash_loop_is_ended_with_its_memory_reclaimed(host: Watched) -> None:
+    set_fault(host.machine.state, "crash-at-start", VLLM)
+    host.crash(VLLM)
+    host.healing_after(1)
+
+    ran = host.looks(20)
+
+    assert ran == [STOP, f"run systemctl reset-failed -- {VLLM}", START]
+    assert host.serving() == SERVING
+
+
+def test_what_was_stopped_in_order_is_told_and_not_started(host: Watched) -> None:
+    stop_unit(host.machine, VLLM)
+
+    assert host.looks(8) == []
+
+    assert host.alerts() == [("REC7176", VLLM)]
+    assert host.active(VLLM) == "inactive"
+
+
+def test_an_alert_goes_when_its_matter_is_settled(host: Watched) -> None:
+    stop_unit(host.machine, VLLM)
+    host.looks(5)
+    host.machine.run(["systemctl", "start", VLLM], 600.0)
+
+    host.looks(4)
+
+    assert host.alerts() == []
+
+
+def test_a_coven_whose_gate_is_down_is_left_alone(host: Watched) -> None:
+    host.machine.run(["systemctl", "stop", GATE], 600.0)
+
+    assert host.looks(8) == []
+    assert host.serving() == []
+
+
+def test_a_server_that_loads_is_not_stuck(host: Watched) -> None:
+    set_fault(host.machine.state, "slow-load", VLLM, 110.0)
+    host.crash(VLLM)
+
+    assert host.looks(6) == []
+    assert host.serving() == SERVING
+
+
+def test_a_late_answer_of_a_server_that_works_is_no_fault_until_the_window_is_over(host: Watched) -> None:
+    host.busy(8001, 1e6)
+    set_fault(host.machine.state, "hangs", VLLM)
+
+    assert host.looks(20) == []
+    assert "1 in flight" in host.told().said
+
+    assert STOP in host.looks(20)
+
+
+def test_a_server_that_is_late_and_idle_gets_twice_as_many_looks(host: Watched) -> None:
+    set_fault(host.machine.state, "hangs", VLLM)
+
+    assert host.looks(4) == []
+    assert STOP in host.looks(4)
+
+
+RESET_STOP = f"run systemctl stop --no-block --job-mode=fail {VLLM} {RERANK}"
+RESET_KILL = f"run systemctl kill --kill-whom=all --signal=SIGKILL -- {VLLM} {RERANK}"
+RESET_START = f"run systemctl start --no-block --job-mode=fail {VLLM} {RERANK}"
+
+
+def test_after_three_restarts_the_coven_is_reset_once_and_a_person_is_called(host: Watched) -> None:
+    gate = host.machine.manager.run_of(GATE).invocation
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    ran = host.looks(60)
+
+    assert [what for what in ran if " stop " in what] == [STOP, STOP, STOP, RESET_STOP]
+    assert [what for what in ran if " start " in what] == [START, START, START, RESET_START]
+    assert host.looks(60) == []
+    assert host.machine.manager.run_of(GATE).invocation == gate
+    assert host.serving() == SERVING
+    assert host.alerts() == [("REC7171", "reasoning")]
+    assert list(host.told().held_off) == ["reasoning"]
+    assert host.history()[-1] == "reset reasoning after 3 restarts"
+    assert any("[REC7171]" in line for line in host.machine.state.logs["recon"])
+
+
+def test_what_does_not_end_by_sigterm_is_killed_by_its_own_control_groups(host: Watched) -> None:
+    other = host.machine.state.processes.copy()
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    set_fault(host.machine.state, "ignores-sigterm", VLLM)
+    slow = host.machine.podman.of_unit(VLLM)
+    assert slow is not None
+
+    def hook(when: str, what: str) -> None:
+        host.note(when, what)
+        container = host.machine.podman.of_unit(VLLM)
+        if when == "before" and what == RESET_STOP and container is not None:
+            container.stop_timeout = 60.0
+
+    host.machine.hook = hook
+    ran = host.looks(60)
+
+    assert RESET_KILL in ran
+    assert ran[-1] == RESET_START
+    kept = {pid for pid, process in other.items() if "recon-reasoning" not in process.cgroup}
+    assert kept <= set(host.machine.state.processes)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_reset_command_runs_only_while_nobody_is_on_the_gpus(kept: bool) -> None:
+    host = Watched(reset={"command": ("/usr/bin/podman", "--version"), "timeout": "30s"})
+    if kept:
+        hold_memory(host.machine, 1 << 30)
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    asked: list[list[str]] = []
+    run = host.machine.run
+    host.machine.run = lambda argv, *rest, **more: asked.append(list(argv)) or run(argv, *rest, **more)  # type: ignore[method-assign,func-returns-value]
+
+    host.looks(60)
+
+    commands = [argv for argv in asked if argv[0] == "/usr/bin/podman"]
+    assert commands == ([] if kept else [["/usr/bin/podman", "--version"]])
+    assert host.serving() == SERVING
+
+
+def test_the_next_applied_transition_clears_everything(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.looks(60)
+    assert host.alerts() != []
+
+    assert host.run("vision").state == "applied"
+    host.looks(3)
+
+    told = host.told()
+    assert (told.alerts, told.held_off, told.attempts, told.said) == ((), {}, {}, "all is well")
+
+
+def hold(host: Watched) -> None:
+    host.machine.write(places.HOLD, b'{"owner": "ann", "reason": "benchmark", "since": 1, "until": null}')
+
+
+def hold_unreadable(host: Watched) -> None:
+    host.machine.write(places.HOLD, b"torn")
+
+
+def lease_of_another(host: Watched) -> None:
+    lease.take(host.machine, owner="ci@example.net", txid="2026-0009", boot_id="b")
+
+
+def trial(host: Watched) -> None:
+    host.machine.mkdir("/run/containers/systemd")
+    host.machine.symlink(places.generation(1), places.TRIAL)
+
+
+def interrupted(host: Watched) -> None:
+    host.machine.mkdir(places.transaction("2026-0009"))
+    host.machine.write(places.transaction("2026-0009") + "/journal.jsonl", b'{"seq": 1, "t": 0.0}\n')
+
+
+def torn_manifest(host: Watched) -> None:
+    host.machine.write(places.generation(1) + "/manifest.json", b"torn")
+
+
+def torn_record(host: Watched) -> None:
+    host.machine.write(places.WATCHDOG, b"torn")
+
+
+def locked(host: Watched) -> None:
+    host.machine.state.locked.append(places.LOCK)
+
+
+def executor_runs(host: Watched) -> None:
+    host.machine.run(["systemd-run", f"--unit={places.EXECUTOR}", "--collect", "/usr/bin/sleep", "x"], 10.0)
+
+
+@pytest.mark.parametrize(
+    "somebody",
+    [
+        hold,
+        hold_unreadable,
+        lease_of_another,
+        trial,
+        interrupted,
+        torn_manifest,
+        torn_record,
+        locked,
+        executor_runs,
+    ],
+)
+def test_a_host_that_is_somebody_elses_is_left_alone(host: Watched, somebody: Callable[[Watched], None]) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    set_fault(host.machine.state, "unhealthy", RERANK)
+    somebody(host)
+    pids = host.pid(VLLM), host.pid(RERANK)
+
+    assert host.looks(60) == []
+
+    assert (host.pid(VLLM), host.pid(RERANK)) == pids
+    assert read_record(host.machine, places.LOOKS)["said"] != "all is well"
+
+
+def test_what_was_counted_before_a_hold_says_nothing_after_it(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.looks(2)
+    hold(host)
+    host.looks(3)
+    host.machine.remove(places.HOLD)
+
+    # It was not seen well since, so it gets its time to load first.
+    assert host.looks(3) == []
+    assert STOP in host.looks(6)
+
+
+def test_gpus_that_cannot_be_read_are_no_reason_to_act_and_keep_it_from_acting(host: Watched) -> None:
+    set_fault(host.machine.state, "nvml", "*", 999.0)
+    assert host.looks(10) == []
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    assert host.looks(30) == []
+
+    assert "what the GPUs hold is not known" in host.told().said
+    assert host.told().attempts == {}
+    assert host.serving() == SERVING
+
+
+def test_systemd_that_does_not_answer_is_no_reason_to_act(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.looks(2)
+    run = host.machine.run
+
+    def silent(argv: Any, *rest: Any, **more: Any) -> Completed:
+        return Completed(124, b"", b"") if argv[:2] == ["systemctl", "show"] else run(argv, *rest, **more)
+
+    host.machine.run = silent  # type: ignore[method-assign]
+    assert watch.watch(host.machine) == {"said": "left alone: systemctl show: exit status 124"}
+
+
+def test_a_unit_edited_by_hand_is_not_started_by_the_watchdog(host: Watched) -> None:
+    edit_unit(host.machine, VLLM, "LogDriver=journald", "LogDriver=none")
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    assert host.looks(10) == []
+    assert "not what was committed" in host.told().said
+
+
+def test_shared_services_and_strangers_are_never_named_to_systemd(host: Watched) -> None:
+    host.shared = ("search.service",)
+    hold_memory(host.machine, 4 << 30)
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    asked: list[str] = []
+    run = host.machine.run
+
+    def spy(argv: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(" ".join(argv))
+        return run(argv, *rest, **more)
+
+    host.machine.run = spy  # type: ignore[method-assign]
+    host.looks(60)
+
+    deeds = [words for words in asked if "show" not in words]
+    assert deeds != []
+    for words in deeds:
+        units = [word for word in words.split() if word.endswith((".service", ".target", ".timer"))]
+        assert set(units) <= {VLLM, RERANK}, words
+    assert not any("search.service" in words for words in asked)
+
+
+def test_memory_beyond_what_is_declared_is_an_alert_and_nothing_else(host: Watched) -> None:
+    for holding in host.machine.state.holdings:
+        if "vllm" in holding.owner:
+            holding.bytes += 20 << 30
+
+    assert host.looks(10) == []
+
+    assert host.alerts() == [("REC7174", VLLM)]
+
+
+def test_memory_beyond_what_is_declared_is_a_restart_where_git_says_so() -> None:
+    host = Watched(over_memory="restart")
+    for holding in host.machine.state.holdings:
+        if "vllm" in holding.owner:
+            holding.bytes += 20 << 30
+
+    ran = host.looks(5)
+
+    assert [what for what in ran if what in (STOP, START)] == [STOP, START]
+
+
+def test_a_resident_is_looked_after_too() -> None:
+    host = Watched(residents={"embed": a_service("llamacpp", 8009, memory="2GiB")})
+    unit = "recon-resident-embed.service"
+    set_fault(host.machine.state, "unhealthy", unit)
+    host.healing_after(1, f"run systemctl start --no-block --job-mode=fail {unit}")
+
+    ran = host.looks(5)
+
+    assert [what for what in ran if unit not in what] == []
+    assert host.history() == [f"restarted {unit} (attempt 1 of 3)"]
+
+
+def test_a_watchdog_killed_between_stop_and_start_starts_it_at_its_next_look(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    killed: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        host.note(when, what)
+        if when == "before" and what == START and not killed:
+            killed.append(what)
+            raise KilledError
+
+    host.machine.hook = hook
+    host.seen.clear()
+    while not killed:
+        host.machine.clock.advance(1.0)
+    assert host.active(VLLM) == "inactive"
+    clear_fault(host.machine.state)
+
+    ran = host.looks(2)
+    host.looks(2)
+
+    assert START in ran
+    assert host.serving() == SERVING
+    assert host.told().attempts == {VLLM: 1}
+    assert host.alerts() == []
+
+
+def test_a_reboot_in_the_middle_of_a_restart_boots_the_committed_coven(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    killed: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not killed:
+            killed.append(what)
+            raise KilledError
+
+    host.machine.hook = hook
+    host.looks(4)
+    clear_fault(host.machine.state)
+    host.machine.reboot()
+    host.attend()
+
+    assert host.looks(4) == []
+    assert host.serving() == SERVING
+    assert host.told().said == "all is well"
+
+
+def test_a_server_that_is_bad_after_a_reboot_goes_on_where_it_was(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    while host.told().attempts.get(VLLM, 0) < 2:
+        host.looks(1)
+    host.machine.reboot()
+    host.attend()
+
+    ran = host.looks(60)
+
+    assert [what for what in ran if " start " in what] == [START, RESET_START]
+
+
+def test_an_apply_while_the_watchdog_acts_is_told_the_host_is_locked(host: Watched) -> None:
+    intent = host.intent("vision")
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    ended: list[dict[str, Any]] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not ended:
+            host.machine.hook = None
+            ended.append(executor.execute(host.machine, host.submit(intent)))
+
+    host.machine.hook = hook
+    host.looks(5)
+
+    assert [(outcome["state"], outcome["code"]) for outcome in ended] == [("locked", "REC7110")]
+
+
+def test_a_transition_is_never_disturbed(host: Watched) -> None:
+    set_fault(host.machine.state, "slow-load", "recon-vision-llama.service", 100.0)
+    intent = host.intent("vision")
+    host.seen.clear()
+
+    outcome = host.execute(intent)
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
+    assert host.history() == []
+    assert read_record(host.machine, places.LOOKS)["said"].startswith("left alone")
+
+
+def test_a_held_host_has_an_alert_and_is_left_to_a_person(host: Watched) -> None:
+    intent = host.intent("vision")
+    set_fault(host.machine.state, "crash-at-start", "recon-*")
+    assert host.execute(intent).state == "held"
+
+    assert host.looks(10) == []
+
+    assert host.alerts() == [("REC7190", intent["txid"])]
+    assert "left it to a person" in host.told().said
+
+
+def test_a_watchdog_taken_out_of_git_looks_no_more(host: Watched) -> None:
+    host.watchdog = None
+    assert host.run("reasoning").state == "applied"
+
+    assert host.active(places.WATCHDOG_TIMER) == "inactive"
+    assert host.machine.stat(f"{places.NATIVE}/{places.WATCHDOG_TIMER}") is None
+    assert not isinstance(host.state().watchdog, Known)
+
+
+def test_a_changed_interval_takes_effect_at_once(host: Watched) -> None:
+    before = host.machine.manager.run_of(places.WATCHDOG_TIMER).since
+    host.watchdog = Watchdog.model_validate({"every": "60s"})
+
+    assert host.run("reasoning").state == "applied"
+
+    assert host.machine.manager.run_of(places.WATCHDOG_TIMER).since > before
+
+
+def test_a_timer_that_somebody_stopped_is_drift_and_comes_back(host: Watched) -> None:
+    stop_unit(host.machine, places.WATCHDOG_TIMER)
+
+    assert host.run("reasoning").state == "applied"
+
+    assert host.active(places.WATCHDOG_TIMER) == "active"
+
+
+@pytest.mark.parametrize("path", [places.WATCHDOG, places.ALERTS])
+def test_a_damaged_record_is_unknown_and_never_all_is_well(host: Watched, path: str) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.looks(60)
+    data = host.machine.read(path)
+    for damaged in (data[:-5], data[:40], b"", data.replace(b'"generation":1', b'"generation":2')):
+        host.machine.write(path, damaged)
+        fact = host.state().watchdog
+        assert not isinstance(fact, Known), (path, damaged)
+
+
+UNTIL_RESET_S = 420.0
+BOOKS = ("journal.jsonl", "watchdog.jsonl", "lease.json", places.LOOKS)
+
+
+def changes_of_a_deed(host: Watched, faults: Callable[[Watched], None]) -> list[str]:
+    """Return every change a host sees while its watchdog works on a fault, book-keeping included."""
+    other = copy_of(host)
+    seen: list[str] = []
+    other.machine.hook = lambda when, what: seen.append(what) if when == "before" else None
+    faults(other)
+    other.machine.clock.advance(UNTIL_RESET_S)
+    return seen
+
+
+def copy_of(host: Watched) -> Watched:
+    other = host.copy()
+    assert isinstance(other, Watched)
+    other.machine.manager.program = lambda argv: run_agent(other.machine, argv)
+    return other
+
+
+def ill(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+
+@pytest.mark.parametrize("how", [KilledError, PowerCutError])
+def test_a_watchdog_that_ends_before_any_of_its_changes_leaves_a_host_that_serves(
+    how: type[StoppedError],
+) -> None:
+    host = Watched(looks=2, attempts=1)
+    changes = changes_of_a_deed(host, ill)
+    worth = [number for number, what in enumerate(changes) if not what.endswith(BOOKS)]
+    assert [changes[number] for number in worth if " start " in changes[number]] == [START, RESET_START]
+    for number in worth:
+        other = copy_of(host)
+        seen: list[str] = []
+
+        def hook(when: str, what: str, seen: list[str] = seen, number: int = number) -> None:
+            if when == "before":
+                seen.append(what)
+                if len(seen) - 1 == number:
+                    raise how
+
+        other.machine.hook = hook
+        ill(other)
+        with contextlib.suppress(PowerCutError):
+            other.machine.clock.advance(UNTIL_RESET_S)
+        other.machine.hook = None
+        clear_fault(other.machine.state)
+        if how is PowerCutError:
+            other.machine.reboot()
+        other.machine.clock.advance(8 * (EVERY_S + 3.0))
+
+        where = f"{how.__name__} before {changes[number]} ({number})"
+        assert other.serving() == SERVING, where
+        assert other.machine.stat(places.LEASE) is None or how is KilledError, where
+        assert other.run("vision").state == "applied", where
+
+
+def test_a_claim_that_is_taken_by_force_stops_the_watchdog_before_its_next_change(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    def hook(when: str, what: str) -> None:
+        host.note(when, what)
+        if (when, what) == ("after", STOP) and host.seen.count(STOP) == 1:
+            lease.advance(host.machine)
+
+    host.machine.hook = hook
+    host.seen.clear()
+    while STOP not in host.seen:
+        host.machine.clock.advance(1.0)
+
+    assert START not in host.seen
+    assert "is over" in host.told().said

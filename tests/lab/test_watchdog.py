@@ -1,0 +1,107 @@
+"""The watchdog on real hosts: its timer runs the installed agent, and what it does there is no drift."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+from tests.lab.test_scenarios import world
+from tests.scenarios.lab_world import PORTS, LabWorld
+from tests.scenarios.scenarios import detailed, settle
+
+__all__ = ["world"]
+
+PORT = PORTS["reasoning"]
+
+
+def impatient(world: LabWorld, **more: object) -> None:
+    """Let hosts look every few seconds, for nobody wants to wait in a test."""
+    words = ", ".join(f"{key}: {value}" for key, value in {"every": "5s", "looks": 2, **more}.items())
+    world.rewrite(world.root / "desired" / "fleet.yaml", r"(?m)^defaults:\n", f"defaults:\n  watchdog: {{{words}}}\n")
+
+
+def wait_until(what: str, holds: Callable[[], bool], *, at_most_s: float = 120.0) -> None:
+    pause = time.monotonic() + at_most_s
+    while not holds():
+        assert time.monotonic() < pause, f"it never came to this: {what}"
+        time.sleep(0.5)
+
+
+def deeds(world: LabWorld, host: str) -> list[str]:
+    text = world.lab.machine(host).path("/var/lib/recon/history.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line["deed"] for line in lines if line.get("kind") == "watchdog"]
+
+
+def test_a_stuck_server_is_restarted_by_its_host_and_the_plan_shows_no_drift(world: LabWorld) -> None:
+    impatient(world)
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    other, before = world.main_pid(world.hosts[1], "reasoning"), world.main_pid(host, "reasoning")
+    wait_until("the watchdog has looked", lambda: world.status(host)["watchdog"]["value"]["said"] == "all is well")
+
+    machine.fault(PORT, {"health-503": True})
+    wait_until("the server was restarted", lambda: deeds(world, host) != [])
+    machine.fault(PORT, {})
+    planned = detailed(world)
+
+    assert planned == 0, world.recon("plan").out
+    wait_until("it serves again", lambda: world.serves(host, "reasoning"))
+    assert detailed(world) == 0
+    assert deeds(world, host) == [f"restarted {world.member_unit('reasoning')} (attempt 1 of 3)"]
+    assert world.main_pid(host, "reasoning") not in (0, before)
+    assert world.main_pid(world.hosts[1], "reasoning") == other
+    log = machine.run(["journalctl", "--unit", "recon-watchdog.service", "-p", "err", "-o", "cat", "--no-pager"])
+    assert b"recon watchdog restarted recon-reasoning-vllm.service" in log.stdout
+
+
+def test_restarts_that_do_not_help_end_in_one_reset_and_an_alert_that_can_be_cleared(world: LabWorld) -> None:
+    impatient(world, attempts=1, reset="{command: [/usr/bin/touch, /run/was-reset]}")
+    world.rewrite(world.coven_file("reasoning"), r"stop: \{timeout: \w+\}", "stop: {timeout: 45s}")
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    gate = machine.run(["systemctl", "show", "-P", "InvocationID", "recon-gate-all-reasoning.service"]).stdout
+    wait_until("the watchdog has looked", lambda: world.status(host)["watchdog"]["value"]["said"] == "all is well")
+    machine.fault(PORT, {"health-503": True, "sigterm-ignore": True})
+
+    wait_until("it was reset", lambda: "reset reasoning after 1 restarts" in deeds(world, host), at_most_s=240.0)
+    machine.fault(PORT, {})
+
+    wait_until("it serves again", lambda: world.serves(host, "reasoning"))
+    assert machine.path("/run/was-reset").exists()
+    assert "SIGKILL to their control groups" in machine.path("/var/lib/recon/watchdog.jsonl").read_text()
+    now = machine.run(["systemctl", "show", "-P", "InvocationID", "recon-gate-all-reasoning.service"]).stdout
+    assert now == gate
+    shown = world.recon("alerts", "--host", host)
+    assert re.search(r"alert \[REC7171\] reasoning: was reset", shown.out), shown.out
+    assert "alert [REC7171]" in world.recon("plan", "--host", host).out
+    assert detailed(world) == 0
+    assert world.recon("alerts", "--clear", "--host", host).code == 0
+    assert "No alerts" in world.recon("alerts", "--host", host).out
+
+
+def test_a_held_host_is_left_alone_and_a_rebooted_one_has_its_watchdog(world: LabWorld) -> None:
+    impatient(world)
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    machine.path("/etc/recon/hold.json").write_text('{"owner": "ann", "reason": "benchmark", "since": 1}')
+    before = world.main_pid(host, "reasoning")
+    machine.fault(PORT, {"health-503": True})
+    wait_until("it leaves the host alone", lambda: "held by ann" in world.status(host)["watchdog"]["value"]["said"])
+    time.sleep(20.0)
+
+    assert world.main_pid(host, "reasoning") == before
+    assert deeds(world, host) == []
+    machine.path("/etc/recon/hold.json").unlink()
+    machine.fault(PORT, {})
+    machine.kill()
+    machine.start()
+    machine.wait_ready()
+
+    wait_until("all is well again", lambda: world.status(host)["watchdog"]["value"]["said"] == "all is well")
+    assert detailed(world) == 0

@@ -1,0 +1,399 @@
+"""What must hold on a host at every event and at every end, by number as in `INVARIANTS`.
+
+All of it looks at the simulated machine itself (its files, processes, containers, GPU memory, the calls that were
+made), and at none of the agent's own views of it: a fault in the agent must not blind those who watch it.
+
+Must not: import anything of the agent's, or change the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from reconciler.errors import ExitCode
+from reconciler.model.outcome import Outcome, exit_code_of
+from reconciler.sim.faults import fault_of
+from reconciler.sim.machine import SimMachine
+
+INVARIANTS = {
+    1: "at most one coven has containers or GPU memory on a slot",
+    2: "what boots is one committed generation, whole",
+    3: "a coven starts only when the one before has no process left and its memory is back",
+    5: "who lost the claim begins no further step",
+    6: "epochs only grow",
+    7: "one executor at a time",
+    8: "the commit is of a whole generation whose members were seen to be up, under the lock and the lease",
+    9: "the end is what the outcome says",
+    10: "there are nine ends, and the exit code is a function of the end",
+    12: "a step is in the journal before it has an effect",
+    14: "no process of others is ended",
+    15: "nothing is written outside of recon's own places, and no unit of others is touched",
+    21: "looking and planning change nothing, and what was applied needs nothing",
+    23: "the generation before stays until the next commit",
+    24: "the wall clock decides nothing",
+    27: "every transaction that began has an end",
+    29: "when faults stop, two more applies bring the host where git wants it",
+}
+
+COMMITTED = "/etc/containers/systemd/recon"
+TRIAL = "/run/containers/systemd/recon-trial"
+GENERATIONS = "/etc/recon/generations"
+TRANSACTIONS = "/var/lib/recon/txn"
+EPOCH = "/var/lib/recon/epoch"
+LOCK = "/run/recon/lock"
+LEASE = "/run/recon/lease.json"
+_OURS = re.compile(
+    r"/etc/recon/generations(/.*)?|/etc/containers/systemd/recon|/etc/systemd/system/recon-[^/]*(/[^/]*)?"
+    r"|/etc/systemd/system/multi-user\.target\.wants/recon-boot\.target|/run/containers/systemd(/recon-trial)?"
+    r"|/run/recon(/.*)?|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
+)
+_UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target)\Z")
+_COVEN_OF = re.compile(r"recon-(?:gate-[a-z0-9]+-|coven-)?(reasoning|vision)\b")
+_IN_GROUP = re.compile(r"/(recon-[^/]+\.service)(/|\Z)")
+_STEP_OF = {
+    "stop": {"stop", "rollback"},
+    "start": {"start", "rollback"},
+    "commit": {"commit"},
+    "trial": {"trial"},
+}
+_DISTURBED = ("stop", "verify_memory", "trial", "start", "warm")
+_UNGUARDED = ("claim", "rollback", "finish", "resume")
+_EXIT = {
+    "applied": ExitCode.OK,
+    "nothing": ExitCode.OK,
+    "refused": ExitCode.REFUSED,
+    "aborted": ExitCode.REFUSED,
+    "locked": ExitCode.LOCKED,
+    "stale": ExitCode.STALE,
+    "rolled_back": ExitCode.ROLLED_BACK,
+    "held": ExitCode.HELD,
+}
+_QUIET = ("nothing", "refused", "stale", "locked", "aborted")
+
+
+class Generation(NamedTuple):
+    """A generation as it lies on the disk."""
+
+    number: int
+    txid: str
+    live: tuple[str, ...]
+    """The containers of the covens that it lets run."""
+    judged: frozenset[tuple[str, str]]
+    """Unit and config hash of every live member that can be asked for its health."""
+
+
+def coven_of(unit: str) -> str | None:
+    """Return the coven whose unit this is."""
+    match = _COVEN_OF.match(unit)
+    return match[1] if match else None
+
+
+def generation(machine: SimMachine, number: int) -> Generation | str:
+    """Return a generation, or what is wrong with it: every file it names must be there with the bytes it names."""
+    files, place = machine.files, f"{GENERATIONS}/{number}"
+    try:
+        document = json.loads(files.read(f"{place}/manifest.json"))
+        body = document["body"]
+        if document["sha256"] != _sum(_canonical(body) + document["file"].encode()):
+            return "the manifest does not verify"
+        for name, digest in body["files"].items():
+            path = f"{place}/{name}" if name.endswith(".container") else f"{place}/units/{name}"
+            text = files.read(path)
+            while text.startswith(b"#"):
+                text = text.partition(b"\n")[2]
+            if _sum(text) != digest:
+                return f"{name} is not what the manifest says"
+        if files.listdir(f"{place}/boot.wants") != body["boot"]:
+            return "what boots is not what the manifest says"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    members = [m for g in body["groups"] if g["coven"] in body["live"].values() for m in g["members"]]
+    return Generation(
+        number=number,
+        txid=body["txid"],
+        live=tuple(sorted(member["unit"].removesuffix(".service") for member in members)),
+        judged=frozenset((m["unit"], m["config_hash"]) for m in members if m["health"]),
+    )
+
+
+def committed(machine: SimMachine) -> int | None:
+    """Return the number of the generation that boots."""
+    try:
+        name = machine.files.read_link(COMMITTED).rpartition("/")[2]
+    except OSError:
+        return None
+    return int(name) if name.isdigit() else -1
+
+
+class Watch:
+    """Looks at one machine at every change and at every event of its clock. `broken` is what did not hold."""
+
+    def __init__(self, machine: SimMachine) -> None:
+        self.machine = machine
+        self.broken: list[str] = []
+        self.reached: Counter[str] = Counter()
+        self.foreign: set[int] = set()
+        self.step = "-"
+        self.is_tampered = False
+        """Somebody used systemctl beside recon: what starts then, and what runs, is not recon's doing."""
+        self.is_damaged = False
+        self.is_mute = False
+        """A line of the journal could not be written: the way back, and it alone, is made without."""
+        self._containers: tuple[str, ...] = ()
+        self._epochs: list[int] = []
+        self._now = ""
+        self.begin("")
+
+    def begin(self, txid: str) -> None:
+        """Take note that an executor begins to work on a transaction."""
+        self.txid = txid
+        self.before = committed(self.machine)
+        self.deeds: Counter[str] = Counter()
+        self.step = "launch"
+        self.is_mute = False
+        self.epoch: int | None = None
+        self._late = 0
+        self.seen_up: set[tuple[str, str]] = set()
+        self.blind_since_stop = False
+        self._see()
+
+    def break_(self, number: int, text: str) -> None:
+        """Write down that an invariant does not hold."""
+        assert number in INVARIANTS
+        if len(self.broken) < 10:
+            self.broken.append(f"[{number}] {text} (step {self.step}, {self._now[:120]})")
+
+    # -- at every event of the clock ---------------------------------------------------------------------------------
+
+    def on_time(self) -> None:
+        """Look at who runs; called after everything that happens by itself."""
+        now = tuple(self.machine.state.containers)
+        if now != self._containers:
+            self._see()
+        elif any(c.server is not None and c.server.phase == "ready" for c in self.machine.state.containers.values()):
+            self._see_up()
+
+    def _see(self) -> None:
+        state = self.machine.state
+        old, self._containers = set(self._containers), tuple(state.containers)
+        covens = {coven for c in state.containers.values() if (coven := coven_of(c.unit))}
+        covens |= {coven for h in state.holdings if h.pid and (coven := coven_of(h.owner))}
+        if len(covens) > 1:
+            self.break_(1, f"{sorted(covens)} at once")
+        for ident in self._containers:
+            coven = coven_of(state.containers[ident].unit)
+            if ident not in old and coven and not self.is_tampered:
+                self._nobody_else(coven, f"{state.containers[ident].name} began")
+        self._see_up()
+
+    def _see_up(self) -> None:
+        for container in self.machine.state.containers.values():
+            if container.server is not None and container.server.phase == "ready":
+                self.seen_up.add((container.unit, container.labels.get("io.recon.config-hash", "")))
+
+    def _nobody_else(self, coven: str, what: str) -> None:
+        for process in self.machine.state.processes.values():
+            match = _IN_GROUP.search(process.cgroup)
+            other = coven_of(match[1]) if match else None
+            if other and other != coven:
+                self.break_(3, f"{what} while {match[1] if match else ''} has process {process.pid}")
+
+    def _has_room(self, coven: str, units: list[str]) -> None:
+        """What is to start fits beside what is held, also by processes that are gone; members that run have theirs."""
+        state = self.machine.state
+        up = {container.unit for container in state.containers.values()}
+        wanted = [unit for unit in state.facts if coven_of(unit) == coven and unit not in up]
+        if not any(unit.endswith(".target") for unit in units):
+            wanted = [unit for unit in wanted if unit in units]
+        need = sum(state.facts[unit].memory for unit in wanted)
+        free = sum(gpu.total - gpu.reserved for gpu in state.gpus) - sum(holding.bytes for holding in state.holdings)
+        if need > free:
+            self.break_(3, f"{' '.join(units)} needs {need >> 20} MiB, {free >> 20} MiB are free")
+
+    # -- at every change ---------------------------------------------------------------------------------------------
+
+    def on_change(self, when: str, what: str) -> None:
+        """Look at one call that changes the machine, right before and right after it."""
+        self._now = f"{when} {what}"
+        self.on_time()
+        deed, _, rest = what.partition(" ")
+        gone = self.foreign - self.machine.state.processes.keys()
+        if gone:
+            self.break_(14, f"{sorted(gone)} were ended")
+            self.foreign -= gone
+        if when == "before":
+            self._before(deed, rest)
+        else:
+            self._after(deed, rest)
+
+    def _before(self, deed: str, rest: str) -> None:
+        if deed == "run":
+            self._program(rest.split(" "))
+        elif not _OURS.fullmatch(rest):
+            self.break_(15, f"{deed} {rest}")
+        if deed == "symlink" and rest == COMMITTED:
+            self._announced("commit", rest)
+            held = self.machine.is_locked(LOCK)
+            if not held or not self._leased():
+                self.break_(8, f"committed with lock {held} and lease {self._leased()}")
+        elif deed == "symlink" and rest == TRIAL:
+            self._announced("trial", rest)
+
+    def _after(self, deed: str, rest: str) -> None:
+        if deed == "append" and rest.endswith("/journal.jsonl"):
+            self._journal(rest)
+        elif deed == "run" and rest.startswith("systemctl st"):
+            self.deeds[rest.split(" ")[1]] += 1
+        elif rest == EPOCH:
+            self._new_epoch()
+        elif rest == COMMITTED:
+            self._new_commit()
+
+    def _program(self, words: list[str]) -> None:
+        verb = words[1] if len(words) > 1 else ""
+        if words[0] != "systemctl" or verb == "daemon-reload":
+            if words[0] not in ("systemctl", "systemd-run", "podman"):
+                self.break_(15, " ".join(words))
+            return
+        units = [word for word in words[2:] if not word.startswith("-")]
+        if not all(_UNIT.match(unit) for unit in units):
+            self.break_(15, " ".join(words))
+        if verb not in ("start", "stop"):
+            return
+        self._announced(verb, " ".join(units))
+        blind = fault_of(self.machine.state, "nvml", "*") is not None
+        if verb == "stop":
+            self.blind_since_stop = blind
+            return
+        self.blind_since_stop = self.blind_since_stop and blind
+        covens = {coven for unit in units if (coven := coven_of(unit))}
+        for coven in () if self.is_tampered else sorted(covens):
+            self._nobody_else(coven, f"systemctl start {' '.join(units)}")
+            self._has_room(coven, units)
+        if covens and self.blind_since_stop and self.deeds["stop"]:
+            self.break_(3, f"systemctl start {' '.join(units)} and no driver said that the memory is free")
+
+    def _announced(self, kind: str, what: str) -> None:
+        is_way_back = self.is_mute and kind in ("start", "stop") and self.step in _DISTURBED
+        if self.step not in _STEP_OF[kind] and not is_way_back:
+            self.break_(12, f"{kind} {what} under the step {self.step}")
+
+    def _journal(self, path: str) -> None:
+        line = json.loads(self.machine.files.read(path).rstrip(b"\n").rpartition(b"\n")[2])
+        if path != f"{TRANSACTIONS}/{self.txid}/journal.jsonl":
+            self.break_(7, f"a second transaction writes {path}")
+        if line["status"] != "begin":
+            return
+        self.step = line["step"]
+        self.reached[f"step {self.step}"] += 1
+        if self.step in _UNGUARDED:
+            return
+        # Who loses the claim between its proof and this line finds out at the next step.
+        self._late += self.epoch is None or self._read_epoch() != self.epoch
+        if self._late > 1:
+            self.break_(5, f"step {self.step} with epoch {self.epoch}, the host is at {self._read_epoch()}")
+
+    def _new_epoch(self) -> None:
+        epoch = self._read_epoch()
+        if self._epochs and epoch <= max(self._epochs) and not self.is_damaged:
+            self.break_(6, f"epoch {epoch} after {max(self._epochs)}")
+        self._epochs.append(epoch)
+        self.epoch = epoch
+
+    def epoch_was(self, epoch: int) -> None:
+        """Take note of an epoch that somebody else took."""
+        self._epochs.append(epoch)
+
+    def _read_epoch(self) -> int:
+        try:
+            text = self.machine.files.read(EPOCH)
+        except OSError:
+            return 0
+        found = re.search(rb'"epoch":(\d+)', text) or re.match(rb"(\d+)\s*\Z", text)
+        return int(found[1]) if found else -1
+
+    def _new_commit(self) -> None:
+        number = committed(self.machine)
+        self.deeds["commit"] += 1
+        found = generation(self.machine, number or 0)
+        if isinstance(found, str):
+            self.break_(2, f"generation {number} was committed: {found}")
+            return
+        if found.txid != self.txid:
+            self.break_(8, f"generation {number} of {found.txid} was committed by {self.txid}")
+        unseen = found.judged - self.seen_up
+        if unseen and not self.is_tampered:
+            self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
+
+    def _leased(self) -> bool:
+        try:
+            found: dict[str, Any] = json.loads(self.machine.files.read(LEASE))["body"]
+        except (OSError, ValueError, KeyError):
+            return False
+        return bool(found["txid"] == self.txid)
+
+    # -- at the end --------------------------------------------------------------------------------------------------
+
+    def is_whole(self) -> None:
+        """What boots is a generation, all of it, and the one before it is there too."""
+        self._now = "at the end"
+        number = committed(self.machine)
+        if number is None or self.is_damaged:
+            return
+        found = generation(self.machine, number)
+        if isinstance(found, str):
+            self.break_(2, f"generation {number} boots: {found}")
+        if self.deeds["commit"] and self.before is not None:
+            earlier = generation(self.machine, self.before)
+            if isinstance(earlier, str):
+                self.break_(23, f"generation {self.before}: {earlier}")
+
+    def serves(self, running: Iterable[str]) -> None:
+        """The committed coven runs, and no other."""
+        self._now = "at the end"
+        number = committed(self.machine)
+        found = Generation(0, "", (), frozenset()) if number is None else generation(self.machine, number)
+        if isinstance(found, Generation) and tuple(running) != found.live:
+            self.break_(9, f"{list(running)} run, generation {number} says {list(found.live)}")
+
+    def ended(self, outcome: Outcome) -> None:
+        """The outcome is one of those there are, and tells what is so."""
+        self._now = f"{outcome.state} {outcome.code} {outcome.reason}"
+        self.reached[f"end {outcome.state}"] += 1
+        if outcome.state not in _EXIT or exit_code_of((outcome,)) != _EXIT[outcome.state]:
+            self.break_(10, f"{outcome.state} exits {exit_code_of((outcome,))}")
+            return
+        self.reached[f"exit {int(_EXIT[outcome.state])}"] += 1
+        if outcome.state not in ("applied", "nothing") and not (outcome.code and outcome.fix):
+            self.break_(10, f"code {outcome.code}, fix {outcome.fix}")
+        number = committed(self.machine)
+        if outcome.committed != number:
+            self.break_(9, f"the outcome says {outcome.committed} is committed, it is {number}")
+        if (outcome.state == "applied") != (self.deeds["commit"] > 0):
+            self.break_(9, f"{outcome.state} after {self.deeds['commit']} commits")
+        if outcome.state in _QUIET and (self.deeds["stop"] or self.deeds["start"]):
+            self.break_(9, f"{outcome.state} after {dict(self.deeds)}")
+
+
+def unfinished(machine: SimMachine) -> list[str]:
+    """Return the transactions that began and have no end."""
+    files = machine.files
+    names = files.listdir(TRANSACTIONS) if files.stat(TRANSACTIONS) else []
+    return [
+        name
+        for name in names
+        if files.stat(f"{TRANSACTIONS}/{name}/journal.jsonl") and not files.stat(f"{TRANSACTIONS}/{name}/outcome.json")
+    ]
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _canonical(body: Any) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

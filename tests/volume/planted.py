@@ -1,0 +1,144 @@
+"""Faults put into the production code on purpose, each of which the histories must find: a test of the tests.
+
+Every one is a small, believable mistake. `PLANTED` names them; `plant` puts one in for the length of a block.
+
+Must not: be soft: a planted fault that strikes nowhere near a violation is written anew, not left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+from reconciler.agent import (
+    executor,
+    fence,
+    files,
+    interrupted,
+    journal,
+    lease,
+    outcome,
+    places,
+    step_bring_up,
+    step_commit,
+    step_memory,
+    step_start,
+    step_stop,
+    step_trial,
+    txn,
+)
+from reconciler.agent.lease import LeaseError
+from reconciler.agent.outcome import End
+from reconciler.agent.step_memory import Sample
+from reconciler.sim.machine import SimMachine
+from tests.volume.faults import KINDS
+
+
+class Planted(NamedTuple):
+    """A fault: what it replaces by what, and the invariants of which one must notice it."""
+
+    where: Any
+    name: str
+    instead: Callable[..., Any]
+    noticed_by: tuple[int, ...]
+    kinds: tuple[str, ...] = KINDS
+    """The kinds of faults that make it matter; with all of them it is found too, later."""
+
+
+def _skip(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _success_after_rollback(run: Any, halt: Any, really: Any = executor._back) -> End:
+    end = really(run, halt)
+    return End("applied", end.reason) if end.state == "rolled_back" else end
+
+
+def _error_is_free(machine: Any, need: Any, gone: Any, really: Any = step_memory.take_sample) -> Sample:
+    sample: Sample = really(machine, need, gone)
+    blind = sample.problem.startswith(("what the GPUs hold is not known", "its GPUs are not there"))
+    return Sample({}, "", []) if blind else sample
+
+
+def _resume_by_step(run: Any) -> End:
+    """Go on behind the last step that the journal names, without a look at the host."""
+    from reconciler.agent import step_claim, step_residents, step_undo
+    from reconciler.agent.journal import read_events
+
+    undo = step_undo.read_undo(run.machine, run.txid)
+    if undo is None:
+        return End("aborted", "nothing was changed", "REC7116", "recon apply")
+    run.new_generation, run.old_generation = undo["generation"], undo["from"]
+    run.state = step_claim.look(run)
+    step_claim.take(run)
+    steps = [event["step"] for event in read_events(run.machine, places.transaction(run.txid) + "/journal.jsonl", 0)]
+    if steps[-1] in ("drain", "stop", "verify_memory", "trial"):
+        for move in run.intent["moves"]:
+            if move["new"] is not None:
+                step_bring_up.bring_up(run, move)
+    step_residents.restart_residents(run)
+    step_commit.commit(run)
+    return executor._finish(run)
+
+
+def _once(fenced: Any) -> None:
+    if fenced._lease is None and not fenced.is_lowered:
+        raise LeaseError("the host was never claimed")
+
+
+def _wait_for_nothing(run: Any, members: Any, *, hashed: bool = True, ends: float | None = None) -> None:
+    del run, members, hashed, ends
+
+
+def _prune_all(run: Any) -> str:
+    for name in run.machine.listdir(places.GENERATIONS):
+        if name != str(run.new_generation):
+            run.machine.remove_tree(f"{places.GENERATIONS}/{name}")
+    return ""
+
+
+def _release_first(run: Any, name: str, guarded: bool, really: Any = txn.Run._enter) -> None:
+    really(run, name, guarded)
+    if name == "commit":
+        run.machine.remove(places.LEASE)
+
+
+def _swallow(self: Any, *args: Any, really: Any = journal.Journal.say) -> None:
+    with contextlib.suppress(OSError):
+        really(self, *args)
+
+
+def _no_look(run: Any, reason: str = "") -> None:
+    del run, reason
+
+
+PLANTED: dict[str, Planted] = {
+    "the memory is not waited for": Planted(step_memory, "wait_free", _skip, (3,)),
+    "a rollback is told as a success": Planted(executor, "_back", _success_after_rollback, (9,)),
+    "a driver that does not answer has free memory": Planted(
+        step_memory, "take_sample", _error_is_free, (3,), ("nvml", "gpu-lost")
+    ),
+    "a coven starts before the other's processes are gone": Planted(step_stop, "wait_gone", _skip, (3, 9)),
+    "who takes over goes on at a step": Planted(executor, "_resume", _resume_by_step, (3, 8, 9, 12), ("kill",)),
+    "the claim is proven once": Planted(fence.Fenced, "prove", _once, (5,), ("steal",)),
+    "the commit comes before health": Planted(step_start, "judge", _wait_for_nothing, (8,)),
+    "the generation before is pruned": Planted(step_commit, "_prune", _prune_all, (23,)),
+    "the lease is given back before the commit": Planted(txn.Run, "_enter", _release_first, (8,)),
+    "a write that failed is swallowed": Planted(journal.Journal, "say", _swallow, (12,), ("no-space", "io-error")),
+    "a deadline is on the wall clock": Planted(SimMachine, "monotonic", SimMachine.wall, (9, 24), ("clock",)),
+    "the epoch begins again": Planted(lease, "newest", lambda machine: 0, (5, 6)),
+    "a rollback leaves the trial": Planted(step_trial, "end_trial", _skip, (2, 9, 29)),
+    "what was interrupted is left": Planted(interrupted, "settle", _no_look, (27, 29)),
+    "the commit is any number": Planted(files, "committed_number", lambda machine: 1, (8, 9, 10)),
+    "the outcome is not written": Planted(outcome, "_write", _skip, (27,)),
+}
+
+
+@contextlib.contextmanager
+def plant(name: str) -> Iterator[Planted]:
+    """Put a fault into the code of the agent for the length of a block."""
+    planted = PLANTED[name]
+    with mock.patch.object(planted.where, planted.name, planted.instead):
+        yield planted

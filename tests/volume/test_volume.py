@@ -1,0 +1,68 @@
+"""Random histories of a host: what always holds, holds; a seed is a history; and every planted fault is found."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.volume.history import play
+from tests.volume.invariants import INVARIANTS
+from tests.volume.planted import PLANTED, plant
+from tests.volume.run import check, run, tell
+
+PIECES, SEEDS = 4, 50
+"""How many seeds are played here, in pieces that can run side by side; `make test` plays ten thousand."""
+
+AT_MOST = 60
+"""So many seeds find a planted fault."""
+
+
+@pytest.mark.parametrize("piece", range(PIECES))
+def test_what_always_holds_holds_in_every_history(piece: int) -> None:
+    broken = {seed: found for seed in range(piece, PIECES * SEEDS, PIECES) if (found := check(seed)[0])}
+
+    assert broken == {}
+
+
+def test_a_seed_plays_the_same_history_twice() -> None:
+    for seed in range(20):
+        assert play(seed) == play(seed), seed
+
+
+def test_a_seed_plays_the_same_history_in_another_process() -> None:
+    words = "import tests.volume.history as h; [print(*h.play(seed).trace, sep='\\n') for seed in range(5)]"
+    told = [
+        subprocess.run([sys.executable, "-c", words], capture_output=True, check=True, env={"PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    ]
+
+    assert told[0].stdout == told[1].stdout
+    assert told[0].stdout.count(b"ended: ") > 5
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found(name: str) -> None:
+    with plant(name) as planted:
+        found = next((broken for seed in range(AT_MOST) if (broken := check(seed, planted.kinds)[0])), [])
+
+    assert found, f"{AT_MOST} histories with {planted.kinds} do not notice it"
+    number = re.match(r"\[(\d+)\]", found[0])
+    assert number is not None, found
+    assert int(number[1]) in planted.noticed_by, found
+
+
+def test_a_planted_fault_names_invariants_that_there_are() -> None:
+    assert {number for planted in PLANTED.values() for number in planted.noticed_by} <= set(INVARIANTS)
+
+
+def test_a_seed_that_fails_is_told_with_the_command_that_plays_it_again() -> None:
+    with plant("the memory is not waited for"):
+        result = run(0, 3, jobs=1)
+
+    assert (result.seeds, [seed for seed, _ in result.failed][:1]) == (3, [0])
+    text = tell(result)
+    assert "3 seeds in " in text
+    assert "  again: python -m tests.volume.run --seeds 1 --first 0 --show\n" in text + "\n"
