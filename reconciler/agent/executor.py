@@ -184,10 +184,12 @@ def _resume(run: Run) -> End:
 
 def _recover(run: Run) -> End:
     """End what another executor left: the committed symlink, systemd and the GPU say what is true."""
-    run.note(f"{_DIED}; looking at what is there")
+    # First: whatever goes wrong from here on, what was committed must be known for it.
     undo = step_undo.read_undo(run.machine, run.txid)
     if undo is not None:
         run.new_generation, run.old_generation = undo["generation"], undo["from"]
+    with run.machine.lowered():
+        run.note(f"{_DIED}; looking at what is there")
     run.state = step_claim.look(run)
     step_claim.take(run)
     if undo is None:
