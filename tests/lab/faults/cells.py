@@ -301,6 +301,8 @@ OURS = {
     **dict.fromkeys(("T3-C1", "T4-C1", "T5-C1", "T3-C2", "T4-C2", "T5-C2"), "F"),
     # Refused with a name, which says more than "nothing changed".
     "T4-C8": "X",
+    # A second apply is refused here as at every other step, and the first goes on.
+    "T12-C9": "X",
 }
 """Cells whose right outcome is another one here, and why."""
 
