@@ -186,8 +186,9 @@ def _resume(run: Run) -> End:
 
 def _recover(run: Run) -> End:
     """End what another executor left: the committed symlink, systemd and the GPU say what is true."""
-    run.note(f"{_DIED}; looking at what is there")
     undo = _recall(run)
+    with run.machine.lowered():
+        run.note(f"{_DIED}; looking at what is there")
     run.state = step_claim.look(run)
     step_claim.take(run)
     if undo is None:

@@ -156,6 +156,9 @@ def _memory(machine: Machine, gpu: Dict[str, Any], kind: Optional[str], notes: L
             return fact.unknown("MIG is on and has no instances")
         return fact.unknown(f"NVML tells no memory figure: {_VALUE_ERRORS.get(answer['error'], _code(answer))}")
     figures = {**answer["ok"], "reclaimable": 0}
+    if not 0 <= figures["free"] <= figures["total"]:
+        # Counted below zero, a figure without a sign reads as more room than any card has.
+        return fact.unknown(f"NVML says that {figures['free']} of {figures['total']} bytes are free, which cannot be")
     if kind == "gh200" and "ok" in gpu["numa_node"]:
         try:
             figures["reclaimable"] = memory.reclaimable(machine, gpu["numa_node"]["ok"])

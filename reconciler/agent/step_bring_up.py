@@ -65,7 +65,8 @@ def until_up(run: Run, side: Side) -> None:
             if not _may_try_again(run, side, halt, told["used"], ends):
                 if told["used"] > 1:
                     halt.reason = f"{halt.reason}; attempt {told['used']} of {told['allowed']}"
-                halt.gave_up = True
+                # A claim that was lost in between says nothing about the coven.
+                halt.gave_up = bool(halt.units)
                 raise
             why = halt.reason
             _reclaim(run, side, halt, ends)

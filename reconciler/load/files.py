@@ -41,7 +41,7 @@ def read_text(path: str | Path, file: str) -> str:
         file: what it is called in messages, relative to the repository.
 
     Raises:
-        DesiredStateError: it is not a regular file, too large, or not UTF-8 without byte order mark.
+        DesiredStateError: it cannot be read, is not a regular file, too large, or not UTF-8 without byte order mark.
     """
     try:
         # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer.
@@ -56,6 +56,8 @@ def read_text(path: str | Path, file: str) -> str:
         data = os.read(descriptor, min(about.st_size, MAX_FILE_BYTES) + 1)
         if len(data) > about.st_size:
             data += os.read(descriptor, MAX_FILE_BYTES)
+    except OSError as error:
+        raise DesiredStateError(_cannot_open(path, file, error)) from error
     finally:
         os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:

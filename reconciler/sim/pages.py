@@ -129,6 +129,7 @@ class Pages:
             size = _size(inode, luck) if inode.dirty else len(inode.data)
             inode.node.hold(_mixed(inode, kept, size))
             inode.node.mode = inode.mode
+            self._files.touch(inode.node)
         for path in sorted(found):
             # What stands there now is not what these changes made it: somebody else changed it since, at once.
             if self._files.at(path) is expected[path]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.agent import executor, places
+from reconciler.agent.record import write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.machine import KilledError, PowerCutError
@@ -371,3 +372,18 @@ def test_a_power_cut_in_any_attempt_boots_the_committed_coven(failing: Bench) ->
         bench.machine.clock.advance(90.0)
 
         assert (bench.serving(), number) == (OLD, number)
+
+
+def test_a_claim_that_is_lost_before_the_start_leaves_an_empty_slot_empty_and_is_no_failure_of_the_coven() -> None:
+    bench = Bench()
+    intent = bench.intent("vision")
+
+    def hook(when: str, what: str) -> None:
+        if when == "after" and what == f"symlink {places.TRIAL}":
+            write_record(bench.machine, places.EPOCH, {"epoch": 9})
+
+    bench.machine.hook = hook
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code, outcome.live) == ("rolled_back", "REC7113", {"all": None})
+    assert bench.serving() == []

@@ -11,6 +11,7 @@ from reconciler.agent import executor, places
 from reconciler.agent.journal import read_journal
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
+from reconciler.sim.machine import KilledError
 from tests.agent.bench import Bench
 
 
@@ -87,3 +88,32 @@ def test_without_room_for_its_end_nothing_is_begun() -> None:
 
     assert (outcome.state, outcome.committed) == ("refused", 1)
     assert bench.serving() == ["recon-reasoning-rerank", "recon-reasoning-vllm"]
+
+
+def test_a_disk_that_is_full_after_the_commit_never_ends_as_held() -> None:
+    bench = Bench()
+    bench.run("reasoning")
+    bench.submit(bench.intent("vision"))
+    committed, writes = False, 0
+
+    def killed(when: str, what: str) -> None:
+        nonlocal committed
+        committed = committed or (when == "after" and what == f"symlink {places.COMMITTED}")
+        if committed and when == "before" and what.endswith("outcome.json"):
+            raise KilledError
+
+    def full(when: str, what: str) -> None:
+        nonlocal writes
+        if when == "before" and what.startswith(("write", "append")):
+            writes += 1
+            if writes == 1:
+                raise OSError(errno.ENOSPC, "No space left on device", what.split(" ")[1])
+
+    bench.machine.hook = killed
+    with pytest.raises(KilledError):
+        executor.execute(bench.machine, "2026-0002")
+    bench.machine.revive()
+    bench.machine.hook = full
+    outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002", recover=True))
+
+    assert (outcome.state, outcome.committed, outcome.live) == ("applied", 2, {"all": "vision"})

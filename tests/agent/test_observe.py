@@ -300,3 +300,13 @@ def test_a_machine_that_does_not_say_which_it_is_is_refused(content: str | None)
 
     with pytest.raises(observe.IdentityError, match="/etc/machine-id"):
         observe.observe(host, ARGS, CTX)
+
+
+@pytest.mark.parametrize("free", [101, -1, (1 << 64) - 5])
+def test_a_free_figure_that_cannot_be_is_unknown_and_never_free(free: int) -> None:
+    gpu = NVML["gpus"][0] | {"memory": {"ok": {"total": 100, "reserved": 1, "used": 9, "free": free}}}
+
+    state = observe.observe(a_host(nvml=NVML | {"gpus": [gpu]}), ARGS, CTX)
+
+    said = f"NVML says that {free} of 100 bytes are free, which cannot be"
+    assert state["gpus"]["value"][0]["memory"] == {"unknown": said}

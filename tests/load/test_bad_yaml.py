@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -200,6 +201,21 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, {})
     (tmp_path / "desired/hosts/box.yaml").unlink()
     os.mknod(tmp_path / "desired/hosts/box.yaml", 0o600 | 0o140000)  # a socket cannot be opened at all
+
+    assert lines(tmp_path) == [f"REC1030 {BOX}"]
+
+
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {})
+    bad = (tmp_path / "desired/hosts/box.yaml").stat().st_ino
+    real = os.read
+
+    def read(descriptor: int, count: int) -> bytes:
+        if os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, count)
+
+    monkeypatch.setattr(os, "read", read)
 
     assert lines(tmp_path) == [f"REC1030 {BOX}"]
 

@@ -218,11 +218,10 @@ def is_ill(machine: SimMachine) -> bool:
 def steal(machine: SimMachine, watch: Watch) -> None:
     """Take a higher epoch, as another executor would."""
     files = machine.files
-    text = files.read(EPOCH) if files.stat(EPOCH) else b"0"
-    digits = re.search(rb"\d+(?=\s*\Z)|(?<=\"epoch\":)\d+", text)
-    epoch = int(digits[0]) + 1 if digits else 1
+    found = re.search(rb'"epoch":(\d+)', files.read(EPOCH)) if files.stat(EPOCH) else None
+    epoch = int(found[1]) + 1 if found else 1
     files.make_dirs("/var/lib/recon")
-    files.put(EPOCH, Node.of(f"{epoch}\n".encode() if text[:1].isdigit() else seal({"epoch": epoch})))
+    files.put(EPOCH, Node.of(seal({"epoch": epoch}, "epoch")))
     watch.epoch_was(epoch)
 
 

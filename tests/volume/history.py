@@ -164,8 +164,10 @@ class _History:
         if is_calm and (outcome is not None or is_cut) and (outcome is None or outcome.state != "held"):
             watch.serves(self.world.running())
         state = outcome.state if outcome is not None else "cut" if is_cut else "none"
-        if state == "applied" and was_tampered and "systemctl" not in struck:
-            watch.is_tampered = False  # what people did before is put right by now
+        is_right = outcome is not None and outcome.live == order["manifest_live"]
+        if state == "applied" and was_tampered and is_right and "systemctl" not in struck:
+            # What people did before is put right by now, and none of it was still under way.
+            watch.is_tampered = False
         self.is_off = state in ("held", "none") or (self.is_off and state not in ("applied", "cut"))
         return outcome
 

@@ -241,7 +241,7 @@ class Watch:
             self._after(deed, rest)
 
     def _before(self, deed: str, rest: str) -> None:
-        is_fenced = self.step not in _UNGUARDED and not rest.startswith(_BOOKS)
+        is_fenced = not self._is_mute and self.step not in _UNGUARDED and not rest.startswith(_BOOKS)
         if is_fenced and not self._is_unstaged(deed, rest) and self._read_epoch() != self.epoch:
             self.break_(5, f"{deed} {rest} with epoch {self.epoch}, the host is at {self._read_epoch()}")
         if deed == "append" and rest.endswith("/journal.jsonl"):
@@ -264,14 +264,14 @@ class Watch:
             self._journal(rest)
         elif deed == "run" and rest.startswith("systemctl st"):
             self.deeds[rest.split(" ")[1]] += 1
-        elif rest == EPOCH:
+        elif rest == EPOCH and deed == "write":
             self._new_epoch()
         elif rest == COMMITTED:
             self._new_commit()
 
     def _is_unstaged(self, deed: str, rest: str) -> bool:
         """Say whether this may be stage on its way back: it says that it failed when it has tidied up."""
-        return self.step == "stage" and (deed.startswith("remove") or rest.startswith(_NATIVE))
+        return self.step == "stage" and (deed.startswith("remove") or rest.startswith(_NATIVE) or deed == "run")
 
     def _program(self, words: list[str]) -> None:
         verb = words[1] if len(words) > 1 else ""
@@ -337,7 +337,6 @@ class Watch:
 
     def _new_commit(self) -> None:
         number = committed(self.machine)
-        self.deeds["commit"] += 1
         found = generation(self.machine, number or 0)
         if isinstance(found, str):
             self.break_(2, f"generation {number} was committed: {found}")
@@ -394,7 +393,7 @@ class Watch:
         found = generation(self.machine, number)
         if isinstance(found, str):
             self.break_(2, f"generation {number} boots: {found}")
-        if self.deeds["commit"] and self.before is not None:
+        if number != self.before and self.before is not None:
             earlier = generation(self.machine, self.before)
             if isinstance(earlier, str):
                 self.break_(23, f"generation {self.before}: {earlier}")
@@ -425,8 +424,10 @@ class Watch:
         number = committed(self.machine)
         if outcome.committed != number:
             self.break_(9, f"the outcome says {outcome.committed} is committed, it is {number}")
-        if (outcome.state == "applied") != (self.deeds["commit"] > 0):
-            self.break_(9, f"{outcome.state} after {self.deeds['commit']} commits")
+        if (outcome.state == "applied") != (number != self.before):
+            self.break_(9, f"{outcome.state}, and generation {self.before} became {number}")
+        if outcome.state == "applied" and COMMITTED in self._unsure and "left to tidy up" not in outcome.reason:
+            self.break_(11, "applied, and nobody was told that the commit is on the disk")
         # Who ends what another one left tells what it finds: an old coven that was brought back serves as before.
         is_disturbed = self.deeds["stop"] or self.deeds["start"]
         if outcome.state in _QUIET and is_disturbed and not (outcome.state == "aborted" and outcome.code == _DIED):

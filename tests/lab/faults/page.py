@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.matrix import CELLS, FAULTS, OUTCOMES, STEPS
-from tests.lab.faults.cells import OURS, PLAYS, sample
+from tests.lab.faults.plays import OURS, PLAYS, sample
 
 PAGE = Path("docs/reference/faults.md")
 RECORD = Path("docs/reference/faults.json")
@@ -65,7 +65,9 @@ def _shown(name: str, results: dict[str, str]) -> str:
 
 def _ours() -> Iterator[str]:
     yield "Lease and stage belong to the executor on the host, which needs no controller: one that goes away there"
-    yield "changes nothing."
+    yield "changes nothing. The order is launched before the host is looked at again, so a coven that crashes by then"
+    yield "is seen by the claim (T6, C5). The commit is one symlink and the reload comes after it: it is never undone"
+    yield "(T13, C14). What boots are units and a symlink, and no figure of the driver is needed for it (RV, C12)."
     yield ""
 
 

@@ -11,7 +11,7 @@ from reconciler.lab import labs
 from tests.faults.matrix import CELLS
 from tests.lab.conftest import progress
 from tests.lab.faults.arena import Arena, Watch, furnished
-from tests.lab.faults.cells import PLAYS, right, sample, target
+from tests.lab.faults.plays import PLAYS, right, sample, target
 
 
 @pytest.fixture(scope="session")

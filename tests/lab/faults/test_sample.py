@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.matrix import CELLS, STEPS
-from tests.lab.faults.cells import PLAYS, sample
+from tests.lab.faults.plays import PLAYS, sample
 
 
 def test_the_everyday_run_plays_sixty_cells_with_every_step_and_fault_that_is_played() -> None:
