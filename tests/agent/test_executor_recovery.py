@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 from typing import Any
@@ -117,6 +118,34 @@ def test_a_recovery_after_the_commit_that_cannot_write_its_first_line_is_still_a
     outcome = again(bench)
 
     assert (outcome.state, outcome.committed, outcome.live) == ("applied", 2, {"all": "vision"})
+
+
+@pytest.mark.parametrize("how", [KilledError(), OSError(errno.EIO, "Input/output error")], ids=["killed", "failed"])
+def test_a_commit_that_nobody_knows_to_be_on_the_disk_is_made_again(bench: Bench, how: BaseException) -> None:
+    struck: list[str] = []
+
+    def strike(call: str) -> None:
+        # Renamed, and its directory not synced yet.
+        if (
+            call == "fsync /etc/containers/systemd"
+            and not struck
+            and bench.machine.read_link(places.COMMITTED)[-1] == "2"
+        ):
+            struck.append(call)
+            raise how
+
+    bench.machine.on_call = strike
+    with contextlib.suppress(KilledError):
+        executor.execute(bench.machine, TXID)
+    bench.machine.revive()
+    outcome = again(bench)
+    assert (struck, outcome.state, outcome.committed) == (["fsync /etc/containers/systemd"], "applied", 2)
+
+    bench.machine.reboot(luck=lambda: 0.9)
+    bench.machine.clock.advance(90.0)
+
+    assert bench.machine.read_link(places.COMMITTED) == places.generation(2)
+    assert bench.serving() == ["recon-vision-llama"]
 
 
 def test_an_undo_record_that_does_not_verify_is_not_taken_for_nothing_changed(bench: Bench) -> None:
