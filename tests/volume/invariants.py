@@ -52,6 +52,7 @@ _OURS = re.compile(
     r"|/etc/systemd/system/multi-user\.target\.wants/recon-boot\.target|/run/containers/systemd(/recon-trial)?"
     r"|/run/recon(/.*)?|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
 )
+_TEMPORARY = re.compile(r"/\.[^/]+\.recon-[0-9a-f]{12}\Z")
 _UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target)\Z")
 _COVEN_OF = re.compile(r"recon-(?:gate-[a-z0-9]+-|coven-)?(reasoning|vision)\b")
 _IN_GROUP = re.compile(r"/(recon-[^/]+\.service)(/|\Z)")
@@ -251,7 +252,8 @@ class Watch:
         elif not _OURS.fullmatch(rest):
             self.break_(15, f"{deed} {rest}")
         if deed == "symlink" and rest == COMMITTED:
-            self._announced("commit", rest)
+            if not self._is_mine():
+                self._announced("commit", rest)
             held = self.machine.is_locked(LOCK)
             if not held or not self._leased():
                 self.break_(8, f"committed with lock {held} and lease {self._leased()}")
@@ -347,6 +349,11 @@ class Watch:
         if unseen and not self.is_tampered:
             self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
 
+    def _is_mine(self) -> bool:
+        """Say whether the commit is this transaction's already: it may be made again, to be on the disk."""
+        found = generation(self.machine, committed(self.machine) or 0)
+        return isinstance(found, Generation) and found.txid == self.txid
+
     def _leased(self) -> bool:
         try:
             found: dict[str, Any] = json.loads(self.machine.files.read(LEASE))["body"]
@@ -373,14 +380,10 @@ class Watch:
         self.foreign.clear()
 
     def _is_unsure(self, path: str) -> bool:
-        place, _, name = path.rpartition("/")
-        for unsure in self._unsure:
-            if path == unsure or path.startswith(unsure + "/") or unsure.startswith(path + "/"):
-                return True
-            above, _, last = unsure.rpartition("/")
-            if name.startswith(f".{last}.recon-") and place in (above, above.rpartition("/")[0]):
-                return True
-        return False
+        # What a change left under another name is nobody's, and nobody reads it.
+        return bool(_TEMPORARY.search(path)) or any(
+            path == unsure or path.startswith(unsure + "/") or unsure.startswith(path + "/") for unsure in self._unsure
+        )
 
     # -- at the end --------------------------------------------------------------------------------------------------
 

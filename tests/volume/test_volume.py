@@ -14,7 +14,7 @@ from tests.volume.planted import PLANTED, plant
 from tests.volume.run import check, run, tell
 
 PIECES, SEEDS = 4, 50
-"""How many seeds are played here, in pieces that can run side by side; `make sim SEEDS=N` as many as one likes."""
+"""How many seeds are played here, in pieces that can run side by side; `make test` plays ten thousand."""
 
 
 @pytest.mark.parametrize("piece", range(PIECES))
