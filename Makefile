@@ -24,9 +24,9 @@ check: setup      ## everything that needs no root: style, types, floors, offlin
 sim: setup        ## random histories of a simulated host; SEEDS=N says how many, FIRST=S where they begin
 	@$(BIN)/python -m tests.volume.run --seeds $(SEEDS) --first $(FIRST)
 
-test: lab-deps    ## check, random histories of a simulated host, then the tests on real hosts
+test: lab-deps    ## check, ten thousand random histories, then the tests on real hosts
 	$(MAKE) check
-	$(MAKE) sim SEEDS=300
+	$(MAKE) sim SEEDS=10000
 	$(BIN)/pytest -q -n 2 --dist worksteal -m lab
 
 faults: lab-deps  ## every cell of the fault matrix on real hosts; writes docs/reference/faults.md

@@ -14,7 +14,7 @@ Must not: do a step itself, or leave without an outcome.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from . import (
     admission,
@@ -168,6 +168,8 @@ def _finish(run: Run) -> End:
 
 def _resume(run: Run) -> End:
     """End what another executor left, or say what keeps it from an end."""
+    with contextlib.suppress(OSError, RecordError):
+        _recall(run)  # first: whatever fails from here, what is committed is told apart from what is not
     try:
         with run.machine.lowered():
             _end_left_over(run.machine)
@@ -184,10 +186,7 @@ def _resume(run: Run) -> End:
 
 def _recover(run: Run) -> End:
     """End what another executor left: the committed symlink, systemd and the GPU say what is true."""
-    # First: whatever goes wrong from here on, what was committed must be known for it.
-    undo = step_undo.read_undo(run.machine, run.txid)
-    if undo is not None:
-        run.new_generation, run.old_generation = undo["generation"], undo["from"]
+    undo = _recall(run)
     with run.machine.lowered():
         run.note(f"{_DIED}; looking at what is there")
     run.state = step_claim.look(run)
@@ -199,6 +198,14 @@ def _recover(run: Run) -> End:
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
     return _back(run, HaltError("REC7116", _DIED))
+
+
+def _recall(run: Run) -> Optional[Dict[str, Any]]:
+    """Return what the transaction replaced before, and take over its generations from there."""
+    undo = step_undo.read_undo(run.machine, run.txid)
+    if undo is not None:
+        run.new_generation, run.old_generation = undo["generation"], undo["from"]
+    return undo
 
 
 def _end_left_over(machine: Machine) -> None:

@@ -164,9 +164,10 @@ class Fenced(Machine):
     def run(
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: Optional[Dict[str, str]] = None
     ) -> Completed:
+        # Renewed first: that takes a write and a sync, and nothing may come between the proof and the deed.
+        self._renew(timeout_s)
         if not only_looks(argv):
             self.prove()
-        self._renew(timeout_s)
         return self._inner.run(argv, timeout_s, stdin, env)
 
     def http(

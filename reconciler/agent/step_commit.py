@@ -25,6 +25,7 @@ def commit(run: Run) -> None:
         # Read again directly before the rename: nothing may come between the proof and the deed.
         run.prove_claim()
         run.machine.symlink(run.directory, places.COMMITTED)
+        run.is_durable = True
 
 
 def is_committed(run: Run) -> bool:
@@ -39,7 +40,7 @@ def finish(run: Run) -> List[str]:
     """Tidy up after the commit; return what could not be done, in words."""
     problems: List[str] = []
     with run.step("finish", "dropping the trial, loading what was committed", guarded=False):
-        for deed in (_drop_trial, watch_timer.stop, _remove_natives, _reload, watch_timer.start, _prune):
+        for deed in (_make_sure, _drop_trial, watch_timer.stop, _remove_natives, _reload, watch_timer.start, _prune):
             problem = _tried(run, deed)
             if problem:
                 problems.append(problem)
@@ -52,6 +53,14 @@ def _tried(run: Run, deed: Callable[[Run], str]) -> str:
         return deed(run)
     except (OSError, RecordError, systemd.SystemdError) as error:
         return clean(str(error))
+
+
+def _make_sure(run: Run) -> str:
+    """Make the commit again unless it was told to be on the disk: its sync failed, or who made it was killed first."""
+    if not run.is_durable:
+        run.machine.symlink(run.directory, places.COMMITTED)
+        run.is_durable = True
+    return ""
 
 
 def _drop_trial(run: Run) -> str:

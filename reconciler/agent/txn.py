@@ -60,6 +60,8 @@ class Run:
         self.residents: List[Dict[str, Any]] = []
         self.was_up: List[str] = []
         self.on_trial = False
+        # The commit was made, and was told to be on the disk.
+        self.is_durable = False
         self.steps_s: Dict[str, float] = {}
         self.logs: Dict[str, List[str]] = {}
         # As `model.outcome.Attempts`, one for each thing that was brought up or back.

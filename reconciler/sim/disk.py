@@ -136,12 +136,17 @@ class SimSystem(System):
 
     def token(self) -> str:
         """Return digits nobody had before, the same in every run of the same seed."""
-        text = f"{self._state.seed}:{self._state.host}:{self._files.touched()}"
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hashlib.sha256(self._fresh().encode()).hexdigest()[:12]
 
     def luck(self) -> random.Random:
         """Return what decides on pages here and now, the same in every run of the same seed."""
-        return random.Random(f"{self._state.seed}:{self._state.boots}:{self._state.mtime}")  # noqa: S311  # no secret
+        return random.Random(self._fresh())  # noqa: S311  # no secret
+
+    def _fresh(self) -> str:
+        """Return words nobody had before; the wall clock is not in them, so that it changes no luck."""
+        state = self._state
+        state.serial += 1
+        return f"{state.seed}:{state.host}:{state.boots}:{state.serial}"
 
     def end_program(self) -> None:
         """Close what a program that is no more had open; what it wrote is still in memory."""

@@ -23,6 +23,10 @@ def error(code: int, path: str) -> OSError:
     return OSError(code, os.strerror(code), path)
 
 
+def _place(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
 class Files:
     """A tree of nodes. Errors are OSError with the number a real system gives."""
 
@@ -36,7 +40,7 @@ class Files:
         self.shape = 0
         """Counts what became of directories and links: while it stands still, there are the same ones."""
         for path in nodes:
-            self._names.setdefault(posixpath.dirname(path), set()).add(posixpath.basename(path))
+            self._names.setdefault(_place(path), set()).add(posixpath.basename(path))
 
     def resolve(self, path: str, *, last: bool = True) -> str:
         """Return the path with every link followed; the last component only when `last`. It need not exist."""
@@ -44,7 +48,7 @@ class Files:
         if known is not None:
             return known
         real = self._resolve(path, last=last)
-        place = posixpath.dirname(real)
+        place = _place(real)
         parent = self._nodes.get(place)
         if parent is not None and parent.kind == "dir":
             self._resolved[path, last] = real
@@ -63,7 +67,7 @@ class Files:
             if part in ("", "."):
                 continue
             if part == "..":
-                done = posixpath.dirname(done)
+                done = _place(done)
                 continue
             here = f"/{part}" if done == "/" else f"{done}/{part}"
             node = self._nodes.get(here)
@@ -124,7 +128,7 @@ class Files:
     def put(self, path: str, node: Node, *, follow: bool = False) -> None:
         """Put a node at a path, in place of a file or link there; its directory must exist."""
         real = self.resolve(path, last=follow)
-        parent = self._nodes.get(posixpath.dirname(real))
+        parent = self._nodes.get(_place(real))
         if parent is None or parent.kind != "dir":
             raise error(errno.ENOENT if parent is None else errno.ENOTDIR, path)
         old = self._nodes.get(real)
@@ -182,7 +186,7 @@ class Files:
             if node.kind != "file" or (old is not None and old.kind != "file"):
                 self._forget(real)
             self._nodes[real] = node
-            self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
+            self._names.setdefault(_place(real), set()).add(posixpath.basename(real))
         elif real in self._nodes:
             self._unset(real)
 
@@ -211,17 +215,13 @@ class Files:
             return None
 
     def _set(self, real: str, node: Node) -> None:
-        node.mtime = self._tick()
-        old = self._nodes.get(real)
-        if node.kind != "file" or (old is not None and old.kind != "file"):
-            self._forget(real)
-        self._nodes[real] = node
-        self._names.setdefault(posixpath.dirname(real), set()).add(posixpath.basename(real))
+        self.touch(node)
+        self.place(real, node)
 
     def _unset(self, real: str) -> None:
         if self._nodes.pop(real).kind != "file":
             self._forget(real)
-        self._names.get(posixpath.dirname(real), set()).discard(posixpath.basename(real))
+        self._names.get(_place(real), set()).discard(posixpath.basename(real))
         self._names.pop(real, None)
 
     def _forget(self, real: str) -> None:

@@ -9,7 +9,6 @@ Must not: know which program changes what, or be saved: a machine that is put aw
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -38,6 +37,10 @@ class _Entry:
     """One change of names that happens as a whole; `made` says what each path then is, None when it is nothing."""
 
     made: dict[str, Node | None]
+    places: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = {_place(path) for path in self.made}
 
 
 class Pages:
@@ -97,7 +100,13 @@ class Pages:
 
     def sync_directory(self, directory: str) -> None:
         """Bring the names in a directory to the disk, and the other half of what was moved from or to it."""
-        done = [entry for entry in self._entries if any(posixpath.dirname(path) == directory for path in entry.made)]
+        if not self._entries:
+            return
+        done = [
+            entry
+            for entry in self._entries
+            if directory in entry.places and any(_place(path) == directory for path in entry.made)
+        ]
         for entry in done:
             position = self._entries.index(entry)
             for earlier in self._entries[:position]:
@@ -124,7 +133,9 @@ class Pages:
         for path in sorted(found):
             # What stands there now is not what these changes made it: somebody else changed it since, at once.
             if self._files.at(path) is expected[path]:
-                self._files.place(path, found[path])
+                is_anywhere = self._files.at(_place(path)) is not None
+                # A name that was to be taken away is still there, and nobody finds it: its directory is gone.
+                self._files.place(path, found[path] if is_anywhere else None)
         self._drop_orphans(found)
         self.forget()
 
@@ -138,6 +149,9 @@ class Pages:
         return self._inodes.setdefault(id(node), _Inode(node, node.data, node.mode))
 
     def _tidy(self) -> None:
+        if not self._entries:
+            self._before.clear()
+            return
         self._entries = [entry for entry in self._entries if entry.made]
         pending = {path for entry in self._entries for path in entry.made}
         self._before = {path: node for path, node in self._before.items() if path in pending}
@@ -146,6 +160,10 @@ class Pages:
         for path in paths:
             if self._files.at(path) is None:
                 self._files.drop_below(path)
+
+
+def _place(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
 
 
 def _mixed(inode: _Inode, kept: set[int], size: int) -> bytes:

@@ -32,6 +32,10 @@ _PATH_CHECKS: dict[str, Answer] = {"AssertPathExists": "assert", "ConditionPathE
 _RUNNING = ("active", "activating", "deactivating")
 
 
+_NEVER_RAN = Run()
+"""For looking at only."""
+
+
 class Manager:
     """systemd on one host."""
 
@@ -55,7 +59,7 @@ class Manager:
 
     def run_of(self, name: str) -> Run:
         """Return the state of a unit; of one that never ran, that of a unit that is not running."""
-        return self._state.runs.get(name) or Run()
+        return self._state.runs.get(name) or _NEVER_RAN
 
     def boot(self) -> None:
         """Do what PID 1 does when the machine comes up: generators, then the boot target and all it wants."""
@@ -108,7 +112,7 @@ class Manager:
 
     def begin_start(self, name: str) -> Answer:
         """Begin to start a unit; see `jobs.Executor`."""
-        run = self._state.runs.setdefault(name, Run())
+        run = self._known(name)
         if run.active == "active":
             return "done"
         if run.active == "deactivating":
@@ -346,8 +350,14 @@ class Manager:
             if self.run_of(other).active in ("active", "activating"):
                 self.jobs.enqueue(other, "stop")
 
+    def _known(self, name: str) -> Run:
+        run = self._state.runs.get(name)
+        if run is None:
+            run = self._state.runs[name] = Run()
+        return run
+
     def _become(self, name: str, active: Active, sub: str) -> None:
-        run = self._state.runs.setdefault(name, Run())
+        run = self._known(name)
         if (run.active, run.sub) != (active, sub):
             self._clock.note(f"{name} {active}/{sub}")
         run.active, run.sub, run.since = active, sub, self._clock.now

@@ -42,8 +42,8 @@ class Units:
         self._files = files
         self._edges: tuple[Edges, Edges] | None = None
         self._around: tuple[int, list[str], dict[str, list[str]]] | None = None
-        # What each unit names and which relations there are, kept as long as it is the same unit as loaded.
-        self._named: dict[str, tuple[UnitFile, dict[str, list[str]]]] = {}
+        # What each unit names, by relation and altogether, kept as long as it says the same.
+        self._named: dict[str, tuple[UnitFile, dict[str, list[str]], set[str]]] = {}
 
     def get(self, name: str) -> UnitFile:
         """Return a unit as loaded; it and all it names are read from disk when they are not loaded yet."""
@@ -143,8 +143,9 @@ class Units:
             if name not in keep:
                 keep.add(name)
                 unit = loaded.get(name)
-                for named in self._relations(unit).values() if unit is not None else ():
-                    todo += named
+                if unit is not None:
+                    self._relations(unit)
+                    todo += self._named[name][2]
         return keep
 
     def _relations(self, unit: UnitFile) -> dict[str, list[str]]:
@@ -153,7 +154,8 @@ class Units:
             known[0] is not unit and (known[0].sections, known[0].links) != (unit.sections, unit.links)
         ):
             found = {relation: relations(unit, relation) for relation in _RELATIONS}
-            known = (unit, {relation: named for relation, named in found.items() if named})
+            others = {other for named in found.values() for other in named}
+            known = (unit, {relation: named for relation, named in found.items() if named}, others)
             self._named[unit.name] = known
         return known[1]
 

@@ -123,3 +123,24 @@ def test_a_claim_that_is_taken_before_any_change_ends_with_one_whole_coven_and_n
         ends[outcome.state] = ends.get(outcome.state, 0) + 1
 
     assert sorted(ends) == ["applied", "refused", "rolled_back"]
+
+
+def test_a_claim_that_is_lost_while_the_lease_is_renewed_changes_nothing_more(machine: SimMachine) -> None:
+    write_record(machine, places.EPOCH, {"epoch": 4})
+    fenced = Fenced(machine)
+    fenced.hold(Lease(machine, {"epoch": 4, "renewed": -60.0, "ttl_s": 60.0}))
+    seen: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        seen.append(f"{when} {what}")
+        if seen == [f"before write {places.LEASE}"]:
+            machine.hook = None
+            write_record(machine, places.EPOCH, {"epoch": 5})
+            machine.hook = hook
+
+    machine.hook = hook
+
+    with pytest.raises(LeaseError, match="the claim of epoch 4 is over: the host is at epoch 5"):
+        fenced.run(["systemctl", "daemon-reload"], 1.0)
+
+    assert seen == [f"before write {places.LEASE}", f"after write {places.LEASE}"]

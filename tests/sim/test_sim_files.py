@@ -112,3 +112,14 @@ def test_bytes_that_are_no_text_survive_and_append_adds_to_them(machine: SimMach
     assert machine.read("/etc/x") == b"\xff\x00\xfe"
     assert machine.read("/etc/x", 1) == b"\xff"
     assert machine.read("/etc/new") == b"a"
+
+
+def test_what_lay_in_a_tree_that_was_removed_does_not_come_back_without_it() -> None:
+    machine = SimMachine.new("h")
+    machine.mkdir("/etc/recon/x/y")
+    machine.write("/etc/recon/x/y/f", b"1")
+    machine.remove_tree("/etc/recon/x")
+
+    machine.reboot(luck=lambda: 0.9)
+
+    assert [path for path in machine.state.files if path.startswith("/etc/recon/")] == []

@@ -39,6 +39,7 @@ _ON_UNITS = (
     "wrong-model",
 )
 _ON_HOST = ("nvml", "gpu-lost", "unpullable")
+_INSIDE = ("kill", "cut", "no-space", "io-error")
 _ANYTIME = ("systemctl", "clock", *_ON_UNITS, *_ON_HOST)
 KINDS = ("kill", "cut", "no-space", "io-error", "steal", "systemctl", "clock", "second", *_ON_UNITS, *_ON_HOST)
 _WEIGHTS = (6, 6, 3, 4, 3, 3, 2, 2, 2, 2, 2, 1, 3, 2, 1, 1, 2, 1, 1)
@@ -55,12 +56,14 @@ class Fault:
     kind: str
     step: str
     at: int
-    when: Literal["before", "after"]
+    when: Literal["before", "after", "inside"]
+    """Right before or after a change, or before one of the calls of the system that it is made of."""
     target: str
     value: float
     lasting: int = 1
     delay: float = 0.0
     """So many seconds after the change, for what needs no change to strike at: while somebody waits."""
+    call: int = 0
     struck: str = ""
 
 
@@ -72,10 +75,11 @@ def draw(rng: random.Random, kinds: Sequence[str] = KINDS) -> Fault:
         kind=kind,
         step=step,
         at=rng.randrange(_LENGTHS.get(step, 5)),
-        when=rng.choice(("before", "after")),
+        when=rng.choice(("before", "after", "inside") if kind in _INSIDE else ("before", "after")),
         target=rng.choice(_SERVICES),
         value=rng.choice((1.0, 3.0, 20.0, 80.0)),
         lasting=rng.choice((1, 1, 1, 3, 40)),
+        call=rng.randrange(9),
         delay=rng.choice((0.0, 0.0, 0.1, 0.4, 1.0, 2.5)) if kind in _ANYTIME else 0.0,
     )
 
@@ -96,11 +100,16 @@ class Striker:
         """Watch a change, then let what is due strike."""
         self.watch.on_change(when, what)
         deed, step = what.partition(" ")[0], self.watch.step
+        self.world.machine.on_call = None
         if when == "before":
             self._counts[""] += 1
             self._counts[step] += 1
         for fault in self.faults:
-            if fault.struck or fault.when != when or fault.step not in ("", step):
+            if fault.struck or fault.step not in ("", step):
+                continue
+            if fault.when == "inside" and when == "before" and deed in _WRITES and self._counts[fault.step] > fault.at:
+                self.world.machine.on_call = self._inside(fault, what, step)
+            if fault.when != when:
                 continue
             if self._counts[fault.step] <= fault.at or not _may_strike(fault, deed, what):
                 continue
@@ -113,8 +122,27 @@ class Striker:
         if self._failing is not None and deed in _WRITES and when == "before":
             code, left = self._failing
             self._failing = (code, left - 1) if left > 1 else None
-            self.watch.is_mute = self.watch.is_mute or what.endswith("journal.jsonl")
             raise OSError(code, "no space left on device" if code == errno.ENOSPC else "input/output error")
+
+    def _inside(self, fault: Fault, what: str, step: str) -> Callable[[str], None]:
+        """Return what lets a fault strike before one of the calls that a change is made of."""
+        left = fault.call
+        # Most often it is a sync that fails: only then what was written before does not come.
+        is_sync = fault.kind == "io-error" and fault.call % 3 > 0
+
+        def on_call(call: str) -> None:
+            nonlocal left
+            left -= 1
+            if (call.startswith("fsync") if is_sync else left < 0) and not fault.struck:
+                fault.struck = f"inside {what}, before {call}"
+                self.watch.reached[f"strike {fault.kind} inside {what.partition(' ')[0]} at {step}"] += 1
+                self.world.machine.on_call = None
+                self.world.machine.clock.note(f"fault {fault.kind} inside {what}, before {call.partition(' ')[0]}")
+                if fault.kind in ("kill", "cut"):
+                    raise KilledError if fault.kind == "kill" else PowerCutError
+                raise OSError(errno.ENOSPC if fault.kind == "no-space" else errno.EIO, f"{call} failed")
+
+        return on_call
 
     def strike(self, fault: Fault) -> None:
         """Let a fault happen now."""
@@ -130,7 +158,6 @@ class Striker:
             if fault.when == "after":
                 # It has happened, and the sync of the directory failed.
                 self._failing = (code, fault.lasting - 1) if fault.lasting > 1 else None
-                self.watch.is_mute = self.watch.is_mute or str(fault.struck).endswith("journal.jsonl")
                 raise OSError(code, "the directory could not be synced")
         elif fault.kind == "steal":
             steal(machine, self.watch)
@@ -173,8 +200,12 @@ def heal(machine: SimMachine) -> None:
     set_fault(machine.state, "slow-load", value=LOAD_S)
     machine.state.images_missing.clear()
     machine.state.images_unpullable.clear()
+    machine.clock.drop("gpu.released")
+    machine.state.holdings[:] = [holding for holding in machine.state.holdings if holding.pid]
+    machine.clock.drop("server.dies")
+    loading = {str(event.args["container"]) for event in machine.state.events if event.name == "server.loaded"}
     for container in machine.state.containers.values():
-        if container.server is not None and container.server.phase == "stuck":
+        if container.server is not None and container.server.phase != "ready" and container.id not in loading:
             container.server.phase = "loading"
             machine.clock.schedule(LOAD_S, "server.loaded", container=container.id)
 
@@ -187,11 +218,10 @@ def is_ill(machine: SimMachine) -> bool:
 def steal(machine: SimMachine, watch: Watch) -> None:
     """Take a higher epoch, as another executor would."""
     files = machine.files
-    text = files.read(EPOCH) if files.stat(EPOCH) else b"0"
-    digits = re.search(rb"\d+(?=\s*\Z)|(?<=\"epoch\":)\d+", text)
-    epoch = int(digits[0]) + 1 if digits else 1
+    found = re.search(rb'"epoch":(\d+)', files.read(EPOCH)) if files.stat(EPOCH) else None
+    epoch = int(found[1]) + 1 if found else 1
     files.make_dirs("/var/lib/recon")
-    files.put(EPOCH, Node.of(f"{epoch}\n".encode() if text[:1].isdigit() else seal({"epoch": epoch})))
+    files.put(EPOCH, Node.of(seal({"epoch": epoch}, "epoch")))
     watch.epoch_was(epoch)
 
 

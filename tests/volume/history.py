@@ -23,6 +23,7 @@ from tests.volume.invariants import Watch, unfinished
 from tests.volume.world import COVENS, LOAD_S, Wish, World, desired
 
 SETTLE_S = LOAD_S + 40.0
+_NOTHING_BEFORE = "REC7170"
 _FORWARD = ("kill", "steal", "clock", "second")
 """Faults after which the old coven can always be brought back."""
 
@@ -69,6 +70,7 @@ class _History:
         if self.rng.random() < 0.3:
             self._let_others_be()
         self.stale: dict[str, Any] | None = None
+        self.has_failed_disk = False
         self.is_off = False
         """The transaction before ended held, or without a word: what runs is not what is committed."""
 
@@ -135,18 +137,18 @@ class _History:
     def _transact(self, order: dict[str, Any], plagues: list[Fault], *, is_new: bool = True) -> Outcome | None:
         """Hand an order over and let it run with what strikes meanwhile, then judge how it ended."""
         machine, watch, txid = self.machine, self.watch, order["txid"]
-        was_ill, was_tampered, before = faults.is_ill(machine), watch.is_tampered, self.world.running()
+        was_tampered, before = watch.is_tampered, self.world.running()
+        was_ill = faults.is_ill(machine) or before != watch.wanted()
         watch.begin(txid)
         striker = Striker(self.world, watch, plagues, lambda: self._second(txid))
         machine.hook = striker.on_change
         is_cut = not self._run(order)
-        machine.hook = None
+        machine.hook = machine.on_call = None
         machine.clock.drop("volume.")
         struck = {fault.kind for fault in plagues if fault.struck}
+        self.has_failed_disk = self.has_failed_disk or bool(struck & {"io-error", "no-space"})
         if is_cut:
-            watch.foreign.clear()
-            machine.reboot()
-            machine.clock.advance(SETTLE_S)
+            self._power_comes_back()
         outcome = self.world.outcome(txid)
         machine.clock.note(f"{txid} ended: {_told(outcome)}")
         is_calm = not (self.is_off or was_ill or watch.is_tampered or watch.is_damaged or faults.is_ill(machine))
@@ -188,7 +190,7 @@ class _History:
         watch = self.watch
         if struck <= {"clock", "second"} and outcome.state not in ("applied", "stale", "nothing"):
             watch.break_(9, f"{outcome.state} although only {sorted(struck)} struck")
-        if struck <= set(_FORWARD) and outcome.state == "held":
+        if struck <= set(_FORWARD) and outcome.state == "held" and outcome.code != _NOTHING_BEFORE:
             watch.break_(9, f"held although only {sorted(struck)} struck")
         if outcome.state == "rolled_back" and self.world.running() != before:
             watch.break_(9, f"rolled back to {self.world.running()}, {before} ran before")
@@ -206,6 +208,12 @@ class _History:
                 self.watch.break_(7, f"{order['txid']} was launched beside {running}")
 
         faults.quietly(self.world, hand_over)
+
+    def _power_comes_back(self) -> None:
+        disk = self.watch.disk()
+        self.machine.reboot()
+        self.watch.power_came_back(disk)
+        self.machine.clock.advance(SETTLE_S)
 
     # -- when faults stop --------------------------------------------------------------------------------------------
 
@@ -243,6 +251,10 @@ class _History:
         if self.world.running() != self._wanted():
             watch.break_(29, f"{self.world.running()} run, git wants {self._wanted()}")
         watch.is_whole()
+        if self.has_failed_disk or self.rng.random() < 0.2:
+            watch.reached["power cut at rest"] += 1
+            self._power_comes_back()
+            watch.serves(self.world.running())
         left = unfinished(self.machine)
         if left and not watch.is_damaged and number:
             watch.break_(27, f"no end: {left}")

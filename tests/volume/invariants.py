@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from reconciler.errors import ExitCode
@@ -24,12 +23,13 @@ INVARIANTS = {
     1: "at most one coven has containers or GPU memory on a slot",
     2: "what boots is one committed generation, whole",
     3: "a coven starts only when the one before has no process left and its memory is back",
-    5: "who lost the claim begins no further step",
+    5: "who lost the claim changes nothing more but to make it safe",
     6: "epochs only grow",
     7: "one executor at a time",
     8: "the commit is of a whole generation whose members were seen to be up, under the lock and the lease",
     9: "the end is what the outcome says",
     10: "there are nine ends, and the exit code is a function of the end",
+    11: "a power cut leaves every change that was made, and of the one under way the old or the new",
     12: "a step is in the journal before it has an effect",
     14: "no process of others is ended",
     15: "nothing is written outside of recon's own places, and no unit of others is touched",
@@ -52,6 +52,7 @@ _OURS = re.compile(
     r"|/etc/systemd/system/multi-user\.target\.wants/recon-boot\.target|/run/containers/systemd(/recon-trial)?"
     r"|/run/recon(/.*)?|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
 )
+_TEMPORARY = re.compile(r"/\.[^/]+\.recon-[0-9a-f]{12}\Z")
 _UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target)\Z")
 _COVEN_OF = re.compile(r"recon-(?:gate-[a-z0-9]+-|coven-)?(reasoning|vision)\b")
 _IN_GROUP = re.compile(r"/(recon-[^/]+\.service)(/|\Z)")
@@ -61,8 +62,13 @@ _STEP_OF = {
     "commit": {"commit"},
     "trial": {"trial"},
 }
-_DISTURBED = ("stop", "verify_memory", "trial", "start", "warm")
-_UNGUARDED = ("claim", "rollback", "finish", "resume")
+_WAY_BACK = "way back"
+_UNGUARDED = ("launch", "claim", "rollback", "finish", "resume", _WAY_BACK)
+"""Steps that come before the claim, or make safe what was begun: those may be finished without it."""
+
+_DISK = ("/etc/recon", "/etc/containers/systemd", "/etc/systemd/system", "/var/lib/recon")
+_NATIVE = "/etc/systemd/system/"
+_BOOKS = ("/var/lib/recon", "/run/recon")
 _EXIT = {
     "applied": ExitCode.OK,
     "nothing": ExitCode.OK,
@@ -73,6 +79,7 @@ _EXIT = {
     "rolled_back": ExitCode.ROLLED_BACK,
     "held": ExitCode.HELD,
 }
+_DIED = "REC7116"
 _QUIET = ("nothing", "refused", "stale", "locked", "aborted")
 
 
@@ -99,7 +106,7 @@ def generation(machine: SimMachine, number: int) -> Generation | str:
     try:
         document = json.loads(files.read(f"{place}/manifest.json"))
         body = document["body"]
-        if document["sha256"] != _sum(_canonical(body) + document["file"].encode()):
+        if document["sha256"] != _sum(_canonical(body) + document.get("file", "").encode()):
             return "the manifest does not verify"
         for name, digest in body["files"].items():
             path = f"{place}/{name}" if name.endswith(".container") else f"{place}/units/{name}"
@@ -142,11 +149,11 @@ class Watch:
         self.is_tampered = False
         """Somebody used systemctl beside recon: what starts then, and what runs, is not recon's doing."""
         self.is_damaged = False
-        self.is_mute = False
-        """A line of the journal could not be written: the way back, and it alone, is made without."""
         self._containers: tuple[str, ...] = ()
         self._epochs: list[int] = []
         self._now = ""
+        self._unsure: set[str] = set()
+        """Paths of changes that were begun and did not end: whether they are on the disk, nobody was told."""
         self.begin("")
 
     def begin(self, txid: str) -> None:
@@ -155,9 +162,9 @@ class Watch:
         self.before = committed(self.machine)
         self.deeds: Counter[str] = Counter()
         self.step = "launch"
-        self.is_mute = False
         self.epoch: int | None = None
-        self._late = 0
+        self._is_mute = False
+        """The journal could not be written: from then on there is only the way back."""
         self.seen_up: set[tuple[str, str]] = set()
         self.blind_since_stop = False
         self._see()
@@ -227,17 +234,26 @@ class Watch:
             self.break_(14, f"{sorted(gone)} were ended")
             self.foreign -= gone
         if when == "before":
+            if deed != "run":
+                self._unsure.add(rest)
             self._before(deed, rest)
         else:
+            self._unsure.discard(rest)
             self._after(deed, rest)
 
     def _before(self, deed: str, rest: str) -> None:
+        is_fenced = not self._is_mute and self.step not in _UNGUARDED and not rest.startswith(_BOOKS)
+        if is_fenced and not self._is_unstaged(deed, rest) and self._read_epoch() != self.epoch:
+            self.break_(5, f"{deed} {rest} with epoch {self.epoch}, the host is at {self._read_epoch()}")
+        if deed == "append" and rest.endswith("/journal.jsonl"):
+            self._is_mute = True
         if deed == "run":
             self._program(rest.split(" "))
         elif not _OURS.fullmatch(rest):
             self.break_(15, f"{deed} {rest}")
         if deed == "symlink" and rest == COMMITTED:
-            self._announced("commit", rest)
+            if not self._is_mine():
+                self._announced("commit", rest)
             held = self.machine.is_locked(LOCK)
             if not held or not self._leased():
                 self.break_(8, f"committed with lock {held} and lease {self._leased()}")
@@ -246,13 +262,18 @@ class Watch:
 
     def _after(self, deed: str, rest: str) -> None:
         if deed == "append" and rest.endswith("/journal.jsonl"):
+            self._is_mute = False
             self._journal(rest)
         elif deed == "run" and rest.startswith("systemctl st"):
             self.deeds[rest.split(" ")[1]] += 1
-        elif rest == EPOCH:
+        elif rest == EPOCH and deed == "write":
             self._new_epoch()
         elif rest == COMMITTED:
             self._new_commit()
+
+    def _is_unstaged(self, deed: str, rest: str) -> bool:
+        """Say whether this may be stage on its way back: it says that it failed when it has tidied up."""
+        return self.step == "stage" and (deed.startswith("remove") or rest.startswith(_NATIVE) or deed == "run")
 
     def _program(self, words: list[str]) -> None:
         verb = words[1] if len(words) > 1 else ""
@@ -279,24 +300,23 @@ class Watch:
             self.break_(3, f"systemctl start {' '.join(units)} and no driver said that the memory is free")
 
     def _announced(self, kind: str, what: str) -> None:
-        is_way_back = self.is_mute and kind in ("start", "stop") and self.step in _DISTURBED
-        if self.step not in _STEP_OF[kind] and not is_way_back:
+        if self._is_mute:
+            before = self.wanted() or ()
+            if kind == "stop" or (kind == "start" and all(f"recon-{coven_of(what)}-" in name for name in before)):
+                return
+            self.break_(12, f"{kind} {what} although the journal could not be written")
+        elif self.step not in _STEP_OF[kind]:
             self.break_(12, f"{kind} {what} under the step {self.step}")
 
     def _journal(self, path: str) -> None:
         line = json.loads(self.machine.files.read(path).rstrip(b"\n").rpartition(b"\n")[2])
         if path != f"{TRANSACTIONS}/{self.txid}/journal.jsonl":
             self.break_(7, f"a second transaction writes {path}")
-        if line["status"] != "begin":
-            return
-        self.step = line["step"]
-        self.reached[f"step {self.step}"] += 1
-        if self.step in _UNGUARDED:
-            return
-        # Who loses the claim between its proof and this line finds out at the next step.
-        self._late += self.epoch is None or self._read_epoch() != self.epoch
-        if self._late > 1:
-            self.break_(5, f"step {self.step} with epoch {self.epoch}, the host is at {self._read_epoch()}")
+        if line["status"] == "failed":
+            self.step = _WAY_BACK
+        elif line["status"] == "begin":
+            self.step = line["step"]
+            self.reached[f"step {self.step}"] += 1
 
     def _new_epoch(self) -> None:
         epoch = self._read_epoch()
@@ -319,7 +339,6 @@ class Watch:
 
     def _new_commit(self) -> None:
         number = committed(self.machine)
-        self.deeds["commit"] += 1
         found = generation(self.machine, number or 0)
         if isinstance(found, str):
             self.break_(2, f"generation {number} was committed: {found}")
@@ -330,12 +349,41 @@ class Watch:
         if unseen and not self.is_tampered:
             self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
 
+    def _is_mine(self) -> bool:
+        """Say whether the commit is this transaction's already: it may be made again, to be on the disk."""
+        found = generation(self.machine, committed(self.machine) or 0)
+        return isinstance(found, Generation) and found.txid == self.txid
+
     def _leased(self) -> bool:
         try:
             found: dict[str, Any] = json.loads(self.machine.files.read(LEASE))["body"]
         except (OSError, ValueError, KeyError):
             return False
         return bool(found["txid"] == self.txid)
+
+    # -- over a power cut --------------------------------------------------------------------------------------------
+
+    def disk(self) -> dict[str, tuple[str, bytes]]:
+        """Return what programs see of recon's files on the disk."""
+        nodes = self.machine.state.files.items()
+        return {path: (node.kind, node.data or node.target.encode()) for path, node in nodes if path.startswith(_DISK)}
+
+    def power_came_back(self, before: dict[str, tuple[str, bytes]]) -> None:
+        """Compare the disk with what programs saw of it before."""
+        self._now = "after a power cut"
+        after = self.disk()
+        for path in sorted(path for path in {*before, *after} if before.get(path) != after.get(path)):
+            if not self._is_unsure(path):
+                was, became = before.get(path, ("nothing", b"")), after.get(path, ("nothing", b""))
+                self.break_(11, f"{path} was {was[0]} of {len(was[1])} bytes, is {became[0]} of {len(became[1])}")
+        self._unsure.clear()
+        self.foreign.clear()
+
+    def _is_unsure(self, path: str) -> bool:
+        # What a change left under another name is nobody's, and nobody reads it.
+        return bool(_TEMPORARY.search(path)) or any(
+            path == unsure or path.startswith(unsure + "/") or unsure.startswith(path + "/") for unsure in self._unsure
+        )
 
     # -- at the end --------------------------------------------------------------------------------------------------
 
@@ -348,18 +396,23 @@ class Watch:
         found = generation(self.machine, number)
         if isinstance(found, str):
             self.break_(2, f"generation {number} boots: {found}")
-        if self.deeds["commit"] and self.before is not None:
+        if number != self.before and self.before is not None:
             earlier = generation(self.machine, self.before)
             if isinstance(earlier, str):
                 self.break_(23, f"generation {self.before}: {earlier}")
 
-    def serves(self, running: Iterable[str]) -> None:
-        """The committed coven runs, and no other."""
-        self._now = "at the end"
+    def wanted(self) -> tuple[str, ...] | None:
+        """Return the containers that the committed generation wants, None when it does not say."""
         number = committed(self.machine)
         found = Generation(0, "", (), frozenset()) if number is None else generation(self.machine, number)
-        if isinstance(found, Generation) and tuple(running) != found.live:
-            self.break_(9, f"{list(running)} run, generation {number} says {list(found.live)}")
+        return found.live if isinstance(found, Generation) else None
+
+    def serves(self, running: tuple[str, ...]) -> None:
+        """The committed coven runs, and no other."""
+        self._now = "at the end"
+        wanted = self.wanted()
+        if wanted is not None and running != wanted:
+            self.break_(9, f"{list(running)} run, generation {committed(self.machine)} says {list(wanted)}")
 
     def ended(self, outcome: Outcome) -> None:
         """The outcome is one of those there are, and tells what is so."""
@@ -374,9 +427,13 @@ class Watch:
         number = committed(self.machine)
         if outcome.committed != number:
             self.break_(9, f"the outcome says {outcome.committed} is committed, it is {number}")
-        if (outcome.state == "applied") != (self.deeds["commit"] > 0):
-            self.break_(9, f"{outcome.state} after {self.deeds['commit']} commits")
-        if outcome.state in _QUIET and (self.deeds["stop"] or self.deeds["start"]):
+        if (outcome.state == "applied") != (number != self.before):
+            self.break_(9, f"{outcome.state}, and generation {self.before} became {number}")
+        if outcome.state == "applied" and COMMITTED in self._unsure and "left to tidy up" not in outcome.reason:
+            self.break_(11, "applied, and nobody was told that the commit is on the disk")
+        # Who ends what another one left tells what it finds: an old coven that was brought back serves as before.
+        is_disturbed = self.deeds["stop"] or self.deeds["start"]
+        if outcome.state in _QUIET and is_disturbed and not (outcome.state == "aborted" and outcome.code == _DIED):
             self.break_(9, f"{outcome.state} after {dict(self.deeds)}")
 
 

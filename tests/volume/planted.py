@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from reconciler.agent import (
+    durable,
     executor,
     fence,
     files,
@@ -32,6 +33,7 @@ from reconciler.agent import (
 from reconciler.agent.lease import LeaseError
 from reconciler.agent.outcome import End
 from reconciler.agent.step_memory import Sample
+from reconciler.sim.disk import SimSystem
 from reconciler.sim.machine import SimMachine
 from tests.volume.faults import KINDS
 
@@ -45,6 +47,8 @@ class Planted(NamedTuple):
     noticed_by: tuple[int, ...]
     kinds: tuple[str, ...] = KINDS
     """The kinds of faults that make it matter; with all of them it is found too, later."""
+    seeds: int = 60
+    """So many histories find it."""
 
 
 def _skip(*_: Any, **__: Any) -> None:
@@ -83,13 +87,9 @@ def _resume_by_step(run: Any) -> End:
     return executor._finish(run)
 
 
-def _once(fenced: Any) -> None:
-    if fenced._lease is None and not fenced.is_lowered:
+def _once(self: Any) -> None:
+    if not self.is_lowered and self._lease is None:
         raise LeaseError("the host was never claimed")
-
-
-def _wait_for_nothing(run: Any, members: Any, *, hashed: bool = True, ends: float | None = None) -> None:
-    del run, members, hashed, ends
 
 
 def _prune_all(run: Any) -> str:
@@ -114,6 +114,18 @@ def _no_look(run: Any, reason: str = "") -> None:
     del run, reason
 
 
+def _sync_again(self: Any, fd: int, really: Any = SimSystem.fsync) -> None:
+    try:
+        really(self, fd)
+    except OSError:
+        really(self, fd)
+
+
+def _only_directories(self: Any, fd: int, really: Any = SimSystem.fsync) -> None:
+    if self._open[fd].node.kind == "dir":
+        really(self, fd)
+
+
 PLANTED: dict[str, Planted] = {
     "the memory is not waited for": Planted(step_memory, "wait_free", _skip, (3,)),
     "a rollback is told as a success": Planted(executor, "_back", _success_after_rollback, (9,)),
@@ -123,11 +135,14 @@ PLANTED: dict[str, Planted] = {
     "a coven starts before the other's processes are gone": Planted(step_stop, "wait_gone", _skip, (3, 9)),
     "who takes over goes on at a step": Planted(executor, "_resume", _resume_by_step, (3, 8, 9, 12), ("kill",)),
     "the claim is proven once": Planted(fence.Fenced, "prove", _once, (5,), ("steal",)),
-    "the commit comes before health": Planted(step_start, "judge", _wait_for_nothing, (8,)),
+    "the commit comes before health": Planted(step_start, "judge", _skip, (8,)),
     "the generation before is pruned": Planted(step_commit, "_prune", _prune_all, (23,)),
     "the lease is given back before the commit": Planted(txn.Run, "_enter", _release_first, (8,)),
-    "a write that failed is swallowed": Planted(journal.Journal, "say", _swallow, (12,), ("no-space", "io-error")),
+    "a write that failed is swallowed": Planted(journal.Journal, "say", _swallow, (12,), ("io-error",), 200),
     "a deadline is on the wall clock": Planted(SimMachine, "monotonic", SimMachine.wall, (9, 24), ("clock",)),
+    "a directory is not synced": Planted(durable.DurableMachine, "_sync_directory", _skip, (2, 11), ("cut",)),
+    "what failed to sync is synced again": Planted(SimSystem, "fsync", _sync_again, (11,), ("io-error",), 200),
+    "a file is not synced": Planted(SimSystem, "fsync", _only_directories, (2, 11), ("cut",)),
     "the epoch begins again": Planted(lease, "newest", lambda machine: 0, (5, 6)),
     "a rollback leaves the trial": Planted(step_trial, "end_trial", _skip, (2, 9, 29)),
     "what was interrupted is left": Planted(interrupted, "settle", _no_look, (27, 29)),
