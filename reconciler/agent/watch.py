@@ -53,6 +53,15 @@ class _ApartError(Exception):
 def watch(machine: Machine) -> Dict[str, Any]:
     """Look once, do at most one thing, and return what it came to."""
     try:
+        with alerts.alone(machine, 0.0):
+            return _watch(machine)
+    except BusyError:
+        # Somebody clears what was counted, or looks already: this look would write back what is being forgotten.
+        return {"said": "left alone: somebody else writes its records"}
+
+
+def _watch(machine: Machine) -> Dict[str, Any]:
+    try:
         site = _site(machine)
         _stay_away(machine)
     except (_ApartError, systemd.SystemdError) as error:
