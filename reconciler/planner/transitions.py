@@ -66,7 +66,6 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
         drop_caches=host.memory.drop_caches and memory_class == "unified",
-        steps=tuple(_step_words(old, new)),
     )
 
 
@@ -96,15 +95,6 @@ def _drained_as(member: Member, said: Member) -> Member:
         "must_pause": said.must_pause and member.pause is not None,
     }
     return member.model_copy(update=told)
-
-
-def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
-    yield from ("claim", "stage")
-    if old:
-        yield from ("drain", "stop")
-    if new:
-        yield from ("verify_memory", "trial", "start", "warm")
-    yield from ("commit", "finish")
 
 
 def describe_move(move: SlotMove, subject: Subject, changes: tuple[Change, ...], budget: Budget) -> Transition:
