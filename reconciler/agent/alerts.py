@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator, List, Optional
 
-from . import files, places
+from . import files, patience, places
 from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError, make_way, read_record, write_record
@@ -23,23 +23,13 @@ from .wire import RequestError
 
 KEEP = 20
 PATIENCE_S = 10.0
-_POLL_S = 0.25
 
 
 @contextlib.contextmanager
 def alone(machine: Machine, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Keep everybody else from writing alerts for the length of a block; `BusyError` when somebody still does."""
     machine.mkdir(places.RUN)
-    ends = machine.monotonic() + patience_s
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(machine.lock(places.ALERTS_LOCK))
-                break
-            except BusyError:
-                if machine.monotonic() >= ends:
-                    raise
-                machine.sleep(_POLL_S)
+    with patience.locked(machine, places.ALERTS_LOCK, patience_s):
         yield
 
 

@@ -9,6 +9,7 @@ import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import alerts, durations, files, history, places, step_undo, systemd
+from .executor_unit import TXID
 from .journal import read_events
 from .machine import BusyError, Machine
 from .plain import clean
@@ -48,6 +49,11 @@ def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     except (OSError, RecordError):
         return None
     return found if found.get("txid", txid) == txid else None
+
+
+def has_ended(machine: Machine, txid: str) -> bool:
+    """Say whether a transaction has an outcome that verifies."""
+    return TXID.match(txid) is not None and read_outcome(machine, txid) is not None
 
 
 def proceed(host: str) -> str:
