@@ -142,6 +142,8 @@ class Unit(Wire):
     main_pid: int
     cgroup: str
     config_hash: Fact[str]
+    last_exit: str = ""
+    """How its main process ended last; empty when it never did, or when the next one runs."""
 
 
 class Health(Wire):

@@ -95,16 +95,21 @@ def _status(refused: tuple[Refusal, ...]) -> HostStatus:
 
 def _warnings(subject: Subject) -> Iterable[str]:
     state = subject.state
-    for unit, fact in sorted(state.health.items()):
-        if isinstance(fact, Known) and not fact.value.ok and subject.is_up(unit):
-            yield f"{unit} runs but is not healthy: {fact.value.detail}"
+    for name, fact in sorted(state.health.items()):
+        if isinstance(fact, Known) and not fact.value.ok and subject.is_up(name):
+            unit = subject.units[name]
+            how = f"{live.crashes(unit)} and" if unit.restarts >= live.CRASHES else "runs but"
+            yield f"{name} {how} is not healthy: {fact.value.detail}"
     for shared in state.shared:
         if shared.active != "active":
             yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"
         elif isinstance(shared.health, Known) and not shared.health.value.ok:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
     starting = [unit for unit in subject.units.values() if unit.active == "activating"]
-    yield from (f"{unit.name} is starting" for unit in starting if unit.sub != "auto-restart")
+    for unit in starting:
+        if not unit.sub.startswith("auto-restart"):  # that one is a change, with the same words
+            crashes = live.crashes(unit)
+            yield f"{unit.name} {crashes}, and is starting again" if crashes else f"{unit.name} is starting"
     yield from _watchdog_warnings(subject)
     if subject.host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"

@@ -99,9 +99,12 @@ def _services(coven: str, state: HostState, paint: Paint) -> str:
 def _unit_word(unit: Unit | None, state: HostState, paint: Paint) -> str:
     if unit is None:
         return paint("missing", "red")
+    health = state.health.get(unit.name)
+    ill = unit.active != "active" or (isinstance(health, Known) and not health.value.ok)
+    if ill and unit.active in live.UP and unit.restarts + unit.sub.startswith("auto-restart") >= live.CRASHES:
+        return paint(live.crashes(unit) or "", "red")
     if unit.active != "active":
         return paint(unit.active, "red")
-    health = state.health.get(unit.name)
     if isinstance(health, Known):
         return paint("ok", "green") if health.value.ok else paint(f"unhealthy ({health.value.status})", "yellow")
     return paint("up, health unknown", "yellow") if isinstance(health, Unknown) else paint("up", "green")

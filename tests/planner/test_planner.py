@@ -13,6 +13,7 @@ from reconciler.model.intent import Call, HookCall
 from reconciler.model.observed import (
     Executor,
     Gpu,
+    Health,
     Hold,
     HostState,
     Known,
@@ -471,18 +472,44 @@ def test_gpus_that_cannot_be_read_are_said_and_make_the_plan_incomplete() -> Non
 
 
 def test_a_crash_loop_is_called_one_and_a_start_under_way_is_left_alone() -> None:
-    def with_unit(sub: str) -> HostPlan:
-        member = a_unit("recon-reasoning-vllm.service", active="activating", sub=sub, restarts=4, config_hash=None)
+    def with_unit(sub: str, restarts: int = 4, last_exit: str = "exit status 1") -> HostPlan:
+        over: dict[str, Any] = {"sub": sub, "restarts": restarts, "last_exit": last_exit}
+        member = a_unit("recon-reasoning-vllm.service", active="activating", config_hash=None, **over)
         units: Known[tuple[Unit, ...]] = Known(value=(a_unit(REASONING.gate), member))
         return plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=units))
 
     assert addresses(with_unit("auto-restart")) == [
         ("spark-1/member/reasoning/vllm", ("restart",), "unit_failed", "drift")
     ]
-    assert (with_unit("start").changes, with_unit("start").warnings) == (
+    assert [change.reason for change in with_unit("auto-restart-queued").changes] == [
+        "recon-reasoning-vllm.service crashes again and again (5 times, last with exit status 1)"
+    ]
+    # systemd forgets how it ended when the next process starts.
+    again = with_unit("start", last_exit="")
+    assert (again.changes, again.warnings) == (
         (),
-        ("recon-reasoning-vllm.service is starting",),
+        ("recon-reasoning-vllm.service crashes again and again (4 times), and is starting again",),
     )
+    assert with_unit("start", 1, "").warnings == ("recon-reasoning-vllm.service crashed once, and is starting again",)
+    assert with_unit("start", 0, "").warnings == ("recon-reasoning-vllm.service is starting",)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "warning"),
+    [
+        (0, "recon-reasoning-vllm.service runs but is not healthy: 503"),
+        (1, "recon-reasoning-vllm.service runs but is not healthy: 503"),
+        (3, "recon-reasoning-vllm.service crashes again and again (3 times) and is not healthy: 503"),
+    ],
+)
+def test_a_server_that_is_up_between_two_crashes_is_not_called_running(restarts: int, warning: str) -> None:
+    member = a_unit("recon-reasoning-vllm.service", restarts=restarts, config_hash="aaaa000000000001")
+    units: Known[tuple[Unit, ...]] = Known(value=(a_unit(REASONING.gate), member))
+    ill: dict[str, Known[Health]] = {
+        "recon-reasoning-vllm.service": Known(value=Health(ok=False, status=503, detail="503"))
+    }
+
+    assert plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=units, health=ill)).warnings == (warning,)
 
 
 def test_a_definition_that_systemd_has_not_read_again_is_drift() -> None:
