@@ -200,7 +200,10 @@ def test_a_coven_that_leaves_is_drained_as_git_says_now_and_asked_as_it_was_star
     old = planned.order.moves[0].old
     assert old == a_group("reasoning", recorded.model_copy(update=said))
     assert [step.deadline_s for step in planned.transitions[0].steps if step.step == "drain"] == [10.0]
-    assert "is cut (on_timeout: force)" in planned.transitions[0].cuts_off
+    assert planned.transitions[0].cuts_off == (
+        "clients of reasoning (vllm) are without service for a time not recorded yet; "
+        "what vllm still does at the drain deadline is cut (on_timeout: force)"
+    )
 
 
 def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
@@ -529,7 +532,7 @@ def test_a_new_member_of_the_live_coven_is_a_start_by_git() -> None:
     planned = plan(new, a_state_running(old), may_run=("reasoning",))
 
     assert [(t.disruption, t.members, t.cause, t.cuts_off) for t in planned.transitions] == [
-        ("start", ("rerank",), "desired", "nobody: nothing that serves is stopped")
+        ("start", ("rerank",), "desired", "nobody is without service: nothing that serves is stopped")
     ]
 
 
@@ -591,7 +594,14 @@ def test_the_plan_shows_every_hook_and_the_firewall_where_they_stand() -> None:
         *("claim", "stage", "hook", "admission", "hook", "drain", "stop", "hook", "hook", "verify_memory", "trial"),
         *("start", "warm", "hook", "commit", "finish", "hook"),
     ]
-    assert "work of asr cannot be seen and is waited for by the drain hook alone" in planned.transitions[0].cuts_off
+    assert planned.transitions[0].cuts_off == (
+        "clients of reasoning (asr) are without service for a time not recorded yet; "
+        "new connections to asr are refused first, open ones go on until it stops; "
+        "work of asr cannot be seen and is waited for by the drain hook alone"
+    )
+    assert [step.text for step in steps if step.step == "drain"] == [
+        "nothing more to wait for than the hook did: asr cannot say what it does"
+    ]
 
 
 @pytest.mark.parametrize(("kind", "shown"), [("unified", 1), ("discrete", 0)])
