@@ -18,6 +18,7 @@ from typing import Any, Dict, Optional
 
 from . import (
     admission,
+    claims,
     hooks,
     interrupted,
     patience,
@@ -80,7 +81,7 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
         with patience.locked(machine, places.LOCK, _WAY_BACK_PATIENCE_S if recover else _PATIENCE_S):
             return conclude(run, _resume(run) if recover or run.journal.resumed else _transact(run))
     except BusyError:
-        return conclude(run, _stuck(run) if recover else End("locked", _LOCKED, "REC7110", "recon status"))
+        return conclude(run, _stuck(run) if recover else _locked_out(run))
 
 
 def _transact(run: Run) -> End:
@@ -202,6 +203,14 @@ def _recover(run: Run) -> End:
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
     return _back(run, HaltError("REC7116", _DIED))
+
+
+def _locked_out(run: Run) -> End:
+    """Say who has the host, since when and what they do."""
+    who = claims.who_acts(run.machine)
+    if claims.is_deed(run.machine):
+        return End("locked", f"{who}; it ends by itself", "REC7232", proceed(run.intent["host"]))
+    return End("locked", _LOCKED + (f": {who}" if who else ""), "REC7110", "recon status")
 
 
 def _stuck(run: Run) -> End:

@@ -256,7 +256,7 @@ def _do(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book, deed: 
     shown = _show(machine, site) or {}
     if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
         return f"left alone: {charge.gate} is not up"
-    run = watch_deeds.open_run(machine, site.host, site.boot_id)
+    run = watch_deeds.open_run(machine, site.host, site.boot_id, _doing(deed, book))
     line = {"kind": "watchdog", "at": machine.wall(), "host": site.host, "generation": site.generation}
     try:
         if not deed.why:
@@ -287,6 +287,15 @@ def _do(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book, deed: 
     if deed.why and member is None:
         _raise_alerts(machine, site, looks, book)
     return what + (f": {deed.why}" if deed.why else "")
+
+
+def _doing(deed: _Deed, book: Book) -> str:
+    """Say what is about to be done, for whoever wants the host meanwhile."""
+    if not deed.why:
+        left = [unit for unit in units_of(deed.charge.members) if unit in book.pending]
+        return f"starting {', '.join(left)}, which an earlier look had stopped"
+    what = f"resetting {deed.charge.name}" if deed.member is None else f"restarting {deed.member['unit']}"
+    return f"{what}, because {deed.why}"
 
 
 def _tell(machine: Machine, line: Dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ WATCHDOG_SILENT_S = 600.0
 WATCHDOG_SILENT_LOOKS = 10
 """A look that restarts something takes as long as the stop and the release of memory; past this it is no look."""
 
-HOLDING = frozenset({"REC8012", "REC8013", "REC7150"})
+HOLDING = frozenset({"REC8012", "REC8013", "REC7150", "REC7232"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
 
 

@@ -12,12 +12,17 @@ import pytest
 from reconciler.agent import executor, lease, observe, places, watch
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
+from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import Service, Watchdog
 from reconciler.model.observed import HostState, Known, WatchdogState
+from reconciler.model.subject import look_at
+from reconciler.planner import plan_host
 from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.fleet import run_agent
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from reconciler.views.paint import Paint
+from reconciler.views.status import status_lines
 from tests.agent.bench import CONTEXT, Bench, a_service
 
 VLLM = "recon-reasoning-vllm.service"
@@ -566,7 +571,36 @@ def test_an_apply_while_the_watchdog_acts_is_told_the_host_is_locked(host: Watch
     host.machine.hook = hook
     host.looks(5)
 
-    assert [(outcome["state"], outcome["code"]) for outcome in ended] == [("locked", "REC7110")]
+    why = f"restarting {VLLM}, because {VLLM} health answered 500: engine is dead"
+    assert [(outcome["state"], outcome["code"], outcome["fix"]) for outcome in ended] == [
+        ("locked", "REC7232", "recon apply --host h-1")
+    ]
+    assert ended[0]["reason"].startswith("recon watchdog has the host for ")
+    assert ended[0]["reason"].endswith(f" s: {why}; it ends by itself")
+
+
+def test_a_plan_while_the_watchdog_acts_is_told_what_it_does_and_since_when(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    seen: list[HostState] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not seen:
+            seen.append(host.state())
+
+    host.machine.hook = hook
+    host.looks(5)
+
+    (state,) = seen
+    rendered, declared = host.rendered("vision")
+    subject = look_at(rendered, declared, state)
+    planned = plan_host(subject, diff_host(subject), fleet="studio", ignored=ignored_facts(state))
+    why = f"restarting {VLLM}, because {VLLM} health answered 500: engine is dead"
+    (refusal,) = planned.refusals
+    assert (planned.status, refusal.code, refusal.fix) == ("locked", "REC7232", "recon apply --host h-1")
+    assert refusal.detail.endswith(f": {why}; it ends by itself")
+    told = "\n".join(status_lines((declared,), {"h-1": state}, Paint(on=False), details=False))
+    assert f": {why}\n  it ends by itself; an apply is refused until then" in told
+    assert "void" not in told
 
 
 def test_a_transition_is_never_disturbed(host: Watched) -> None:
