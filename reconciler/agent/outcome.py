@@ -117,6 +117,14 @@ def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
     return outcome
 
 
+def untold(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return the outcome of the newest transaction when the power was cut before its line of history was written."""
+    txid, last = files.newest_transaction(machine)
+    if txid is None or "value" not in last or history.has(machine, txid):
+        return None
+    return read_outcome(machine, txid)
+
+
 def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
     """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it."""
     txid = outcome["txid"]

@@ -23,7 +23,7 @@ from reconciler.sim.fleet import run_agent
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
-from tests.agent.bench import CONTEXT, Bench, a_service
+from tests.agent.bench import CONTEXT, Bench, a_coven, a_service
 
 VLLM = "recon-reasoning-vllm.service"
 RERANK = "recon-reasoning-rerank.service"
@@ -737,3 +737,96 @@ def test_a_claim_that_is_taken_by_force_stops_the_watchdog_before_its_next_chang
 
     assert START not in host.seen
     assert "is over" in host.told().said
+
+
+def cut_at(host: Watched, intent: dict[str, Any], number: int) -> tuple[Watched, str]:
+    """Return a host whose power was cut before one change of a transition, and which change that was."""
+    other, seen = copy_of(host), list[str]()
+
+    def hook(when: str, what: str) -> None:
+        if when == "before":
+            seen.append(what)
+            if len(seen) - 1 == number:
+                raise PowerCutError
+
+    other.machine.hook = hook
+    with contextlib.suppress(PowerCutError):
+        executor.execute(other.machine, other.submit(intent))
+    other.machine.hook = None
+    if len(seen) <= number:
+        return other, ""
+    other.machine.reboot()
+    other.attend()
+    return other, seen[number]
+
+
+def test_what_a_power_cut_interrupted_is_brought_to_its_end_by_the_watchdog_wherever_it_was(host: Watched) -> None:
+    """At every single change of a transition: the outcome says what is committed, and nobody has to come for it."""
+    host.covens["other"] = a_coven("other", one=a_service("llamacpp", 8004, memory="8GiB"))
+    intent = host.intent("vision")
+    before = set(host.machine.state.files)
+    ends: set[str] = set()
+    number = 0
+    while True:
+        other, where = cut_at(host, intent, number)
+        number += 1
+        if not where:
+            break
+        other.looks(4)
+
+        committed = other.state().generation
+        assert isinstance(committed, Known), where
+        assert committed.value is not None, where
+        last = other.state().executor.last
+        journal = other.machine.stat(places.transaction(intent["txid"]) + "/journal.jsonl")
+        if journal is None:
+            continue  # the transaction never began
+        assert isinstance(last, Known), where
+        expected = "applied" if committed.value.number == 2 else "aborted"
+        assert last.value["state"] in (expected, "aborted" if journal.size == 0 else expected), where
+        ends.add(str(last.value["state"]))
+        lines = [json.loads(line) for line in other.machine.read(places.HISTORY).splitlines()]
+        assert [line["state"] for line in lines if line.get("txid") == intent["txid"]] == [expected], where
+        assert other.told().said == "all is well", where
+        assert other.machine.stat(places.LEASE) is None, where
+        if expected == "aborted":
+            extra = {path for path in set(other.machine.state.files) - before if path.startswith(places.NATIVE)}
+            assert extra == set(), where
+        assert other.serving() == (SERVING if expected == "aborted" else ["recon-vision-llama"]), where
+    assert ends == {"applied", "aborted"}
+
+
+def test_what_was_interrupted_without_a_reboot_is_left_to_the_next_executor(host: Watched) -> None:
+    intent = host.intent("vision")
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what.startswith("run systemctl start"):
+            raise KilledError
+
+    host.machine.hook = hook
+    with contextlib.suppress(KilledError):
+        executor.execute(host.machine, host.submit(intent))
+    host.machine.hook = None
+    host.machine.revive()
+    host.machine.remove(places.LEASE)
+    host.machine.remove(places.TRIAL)
+    host.attend()
+
+    host.looks(4)
+
+    assert host.told().said == f"left alone: transaction {intent['txid']} has no end that can be read"
+
+
+def test_what_a_power_cut_interrupted_waits_while_a_person_holds_the_host(host: Watched) -> None:
+    intent = host.intent("vision")
+    other, _ = cut_at(host, intent, 40)
+    hold(other)
+
+    other.looks(4)
+    assert other.told().said == "left alone: held by ann: benchmark"
+    other.machine.remove(places.HOLD)
+    other.looks(4)
+
+    last = other.state().executor.last
+    assert isinstance(last, Known)
+    assert (last.value["state"], last.value["code"]) == ("aborted", "REC7116")
