@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from . import files, hooks, outcome, places, step_trial, step_undo, systemd
+from . import files, hooks, outcome, places, step_trial, step_undo, systemd, transactions
 from .claims import INTERRUPTED
 from .outcome import End
 from .record import RecordError, read_record
@@ -38,14 +38,7 @@ def settle(run: Run, reason: str = INTERRUPTED) -> None:
 
 def unfinished(run: Run) -> List[str]:
     """Return the other transactions with a journal and without an outcome, newest first."""
-    machine = run.machine
-    names = [name for name in machine.listdir(places.TRANSACTIONS) if not name.startswith(".") and name != run.txid]
-    return [
-        name
-        for name in reversed(names)
-        if machine.stat(places.transaction(name) + "/journal.jsonl") is not None
-        and machine.stat(outcome.path_of(name)) is None
-    ]
+    return [name for name in transactions.unfinished(run.machine) if name != run.txid]
 
 
 def _end_of(run: Run, txid: str, reason: str) -> End:

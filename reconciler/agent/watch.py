@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import alerts, claims, files, history, places, systemd, watch_deeds, watch_judge, watch_memory
+from . import alerts, claims, files, history, places, systemd, transactions, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
 from .machine import BusyError, Machine
 from .plain import clean
@@ -101,7 +101,7 @@ def _stay_away(machine: Machine) -> None:
     try:
         hold = claims.hold(machine)
         claimed = claims.lease(machine)
-        txid, last = files.newest_transaction(machine)
+        txid, last = transactions.newest(machine)
     except (OSError, RecordError) as error:
         raise _ApartError(f"whose it is cannot be told: {error}") from error
     if hold is not None:
