@@ -143,8 +143,8 @@ def _fault(member: Member, unit: Unit | None, *, hand_edited: bool) -> tuple[Cha
         return "unit_masked", f"{member.unit} is masked on the host", True
     if unit is None or unit.active == "inactive":
         return "unit_stopped", f"{member.unit} is not running", True
-    if unit.sub == "auto-restart":
-        return "unit_failed", f"{member.unit} crashes again and again ({count(unit.restarts, 'restart')})", True
+    if unit.sub.startswith("auto-restart"):
+        return "unit_failed", f"{member.unit} {live.crashes(unit)}", True
     if unit.active not in live.UP:
         return "unit_failed", f"{member.unit} is {unit.active} ({unit.result or unit.sub})", True
     if isinstance(unit.config_hash, Known) and unit.config_hash.value != member.config_hash:

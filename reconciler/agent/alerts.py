@@ -4,24 +4,37 @@ Each is stamped with the generation that was committed when it was raised, and h
 applied transition repaired or replaced is no longer worth an alert. Alerts are shown by status and plan and written to
 the log of the host with the priority of an error.
 
+One writer at a time (`alone`): the watchdog for a whole look, so that what it counted is not written back after
+somebody cleared it, the executor for its one alert, and whoever clears.
+
 Must not: decide that something is worth an alert, or fail what raises one.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
-from . import files, places
-from .machine import Machine
+from . import files, patience, places
+from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError, make_way, read_record, write_record
+from .wire import RequestError
 
 KEEP = 20
+PATIENCE_S = 10.0
+
+
+@contextlib.contextmanager
+def alone(machine: Machine, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Keep everybody else from writing alerts for the length of a block; `BusyError` when somebody still does."""
+    machine.mkdir(places.RUN)
+    with patience.locked(machine, places.ALERTS_LOCK, patience_s):
+        yield
 
 
 def raise_alert(machine: Machine, *, by: str, code: str, about: str, text: str, fix: str) -> None:
-    """Record an alert, once for the same matter; what cannot be written is in the log all the same."""
+    """Record an alert, once for the same matter; what cannot be written is in the log all the same. Call it alone."""
     alert: Dict[str, Any] = {
         "by": by,
         "code": code,
@@ -60,8 +73,18 @@ def withdraw(machine: Machine, code: str, about: str) -> None:
             write_record(machine, places.ALERTS, {"alerts": left})
 
 
-def clear(machine: Machine) -> Dict[str, Any]:
+def clear(machine: Machine, host: str = "HOST") -> Dict[str, Any]:
     """Forget all alerts, and what the watchdog counted: it begins anew. Returns how many there were."""
+    try:
+        with alone(machine):
+            return _clear(machine)
+    except BusyError as error:
+        detail = "a look or a restart of the watchdog goes on for longer; nothing was cleared"
+        fix = f"recon alerts --clear --host {clean(host, 80)}"
+        raise RequestError("REC7230", "the alerts of the host are being written", detail, fix) from error
+
+
+def _clear(machine: Machine) -> Dict[str, Any]:
     try:
         count = len(standing(machine))
     except (OSError, RecordError):

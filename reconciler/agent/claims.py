@@ -25,6 +25,7 @@ def lease(machine: Machine) -> Optional[Dict[str, Any]]:
         body = read_record(machine, places.LEASE)
     except FileNotFoundError:
         return None
+    told = {"doing": clean(_key(body, "doing", str), 600)} if "doing" in body else {}
     return {
         "epoch": int(_key(body, "epoch", int)),
         "owner": clean(_key(body, "owner", str)),
@@ -34,7 +35,29 @@ def lease(machine: Machine) -> Optional[Dict[str, Any]]:
         "since": float(_key(body, "since", (int, float))),
         "renewed": float(_key(body, "renewed", (int, float))),
         "ttl_s": float(_key(body, "ttl_s", (int, float))),
+        **told,
     }
+
+
+def who_acts(machine: Machine) -> Optional[str]:
+    """Say who has the host, for how long and what they do, None when nobody says so."""
+    try:
+        held = lease(machine)
+    except (OSError, RecordError):
+        return None
+    if held is None:
+        return None
+    doing = held.get("doing") or f"transaction {held['txid']}, step {held['step']}"
+    return f"{held['owner']} has the host for {max(0.0, machine.boottime() - held['since']):.0f} s: {doing}"
+
+
+def is_deed(machine: Machine) -> bool:
+    """Say whether who has the host does a single deed, as the watchdog does, and no transaction."""
+    try:
+        held = lease(machine)
+    except (OSError, RecordError):
+        return False
+    return held is not None and "doing" in held
 
 
 def unreadable(reason: str, host: str, epoch: int) -> "tuple[str, str, str, str]":

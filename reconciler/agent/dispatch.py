@@ -34,7 +34,7 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
     if verb == "clear":
         from . import alerts
 
-        return alerts.clear(machine)
+        return alerts.clear(machine, str(args.get("host", "HOST")))
     if verb == "release":
         from . import release
 

@@ -18,8 +18,10 @@ from typing import Any, Dict, Optional
 
 from . import (
     admission,
+    claims,
     hooks,
     interrupted,
+    patience,
     places,
     running,
     step_bring_up,
@@ -42,6 +44,10 @@ from .record import RecordError, read_record
 from .txn import HaltError, Run, starting, stopping
 
 UNEXPECTED = "REC7199"
+# A look of the watchdog ends within this; whoever comes second is still told soon.
+_PATIENCE_S = 1.0
+_WAY_BACK_PATIENCE_S = 600.0
+_LOCKED = "another executor holds the host's lock"
 _DIED = "the executor ended before the transaction did (killed, or out of memory)"
 
 
@@ -72,11 +78,10 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
     run = Run(machine, intent, Journal(machine, directory + "/journal.jsonl"))
     machine.mkdir(places.RUN)
     try:
-        with machine.lock(places.LOCK):
+        with patience.locked(machine, places.LOCK, _WAY_BACK_PATIENCE_S if recover else _PATIENCE_S):
             return conclude(run, _resume(run) if recover or run.journal.resumed else _transact(run))
     except BusyError:
-        text = "another executor holds the host's lock"
-        return conclude(run, End("locked", text, "REC7110", "recon status"))
+        return conclude(run, _stuck(run) if recover else _locked_out(run))
 
 
 def _transact(run: Run) -> End:
@@ -198,6 +203,20 @@ def _recover(run: Run) -> End:
     run.on_trial = run.machine.stat(places.TRIAL) is not None
     step_rollback.find_touched(run)
     return _back(run, HaltError("REC7116", _DIED))
+
+
+def _locked_out(run: Run) -> End:
+    """Say who has the host, since when and what they do."""
+    who = claims.who_acts(run.machine)
+    if claims.is_deed(run.machine):
+        return End("locked", f"{who}; it ends by itself", "REC7232", proceed(run.intent["host"]))
+    return End("locked", _LOCKED + (f": {who}" if who else ""), "REC7110", "recon status")
+
+
+def _stuck(run: Run) -> End:
+    """Call a person: nobody else may touch the host while the lock of a dead executor is not given back."""
+    reason = f"{_DIED}; {places.LOCK} is held all the same: it, or a process it left, is stuck in the kernel"
+    return End("held", reason, "REC7231", f"reboot the host, then: {proceed(run.intent['host'])}")
 
 
 def _recall(run: Run) -> Optional[Dict[str, Any]]:

@@ -9,9 +9,9 @@ Must not: start or stop it.
 from __future__ import annotations
 
 import re
-from typing import Optional
+from typing import List, Optional
 
-from . import places, systemd
+from . import holders, places, processes, systemd
 from .machine import Machine
 
 DESCRIPTION = "recon transaction "
@@ -23,8 +23,9 @@ _GROUP = f"/system.slice/{places.EXECUTOR}"
 
 def is_active(machine: Machine) -> bool:
     """Say whether an executor runs, or is about to."""
-    # A process of its own is proof, and a look at one file; systemctl takes ten milliseconds of two programs.
-    if systemd.is_populated(machine, _GROUP):
+    # A process of its own is proof, and a look at one file; systemctl takes ten milliseconds of two programs. One that
+    # is stuck in the kernel is none: it may outlive the unit for ever.
+    if systemd.is_populated(machine, _GROUP) and not stuck(machine):
         return True
     shown = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
     # Queued counts: systemd-run returns before the unit has begun.
@@ -36,3 +37,14 @@ def running_txid(machine: Machine) -> Optional[str]:
     text = systemd.description(machine, places.EXECUTOR)
     txid = text[len(DESCRIPTION) :] if text.startswith(DESCRIPTION) else ""
     return txid if TXID.match(txid) else None
+
+
+def stuck(machine: Machine) -> List[str]:
+    """Name what is left in the executor's control group when all of it is beyond any signal; else nobody."""
+    try:
+        pids = machine.read(f"{systemd.CGROUPS}{_GROUP}/cgroup.procs").split()
+        if not all(processes.state_of(machine, int(pid)) in ("D", "Z") for pid in pids):
+            return []
+    except (OSError, ValueError, IndexError):
+        return []
+    return holders.in_group(machine, _GROUP)

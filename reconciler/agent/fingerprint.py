@@ -71,7 +71,7 @@ def _condition(unit: Dict[str, Any]) -> str:
     A unit in a crash loop is failed, whatever systemd calls it at this moment: systemd counts the restarts that it made
     by itself, and forgets them when somebody starts the unit. How many there were is not in the sum.
     """
-    if unit["active"] == "failed" or unit["sub"] == "auto-restart":
+    if unit["active"] == "failed" or unit["sub"].startswith("auto-restart"):
         return "failed"
     if unit["restarts"] and unit["active"] != "inactive":
         return "failed"

@@ -1,7 +1,8 @@
 """Brings transactions that lost their executor for good, in a power cut or a reboot, to an end that can be told.
 
 The host booted the committed generation by itself. What is left of the interrupted one are native units beside it and
-a directory that nothing points to; the next executor takes both away before it writes its own.
+a directory that nothing points to. The watchdog takes both away at its first look after the boot, or else the next
+executor before it writes its own.
 
 Must not: touch what is committed, or a generation that is on trial.
 """
@@ -12,6 +13,8 @@ from typing import List, Optional
 
 from . import files, hooks, outcome, places, step_trial, step_undo, systemd, transactions
 from .claims import INTERRUPTED
+from .journal import is_of_an_earlier_boot
+from .machine import Machine
 from .outcome import End
 from .record import RecordError, read_record
 from .txn import Run, stopping
@@ -38,7 +41,17 @@ def settle(run: Run, reason: str = INTERRUPTED) -> None:
 
 def unfinished(run: Run) -> List[str]:
     """Return the other transactions with a journal and without an outcome, newest first."""
-    return [name for name in transactions.unfinished(run.machine) if name != run.txid]
+    return [txid for txid in transactions.unfinished(run.machine) if txid != run.txid]
+
+
+def of_an_earlier_boot(machine: Machine) -> List[str]:
+    """Return the transactions without an end, newest first, when all of them were cut off by a reboot; else none.
+
+    Without one the host may be in the middle of something: only a reboot brings what is committed up by itself.
+    """
+    found = transactions.unfinished(machine)
+    journals = [places.transaction(txid) + "/journal.jsonl" for txid in found]
+    return found if all(is_of_an_earlier_boot(machine, path) for path in journals) else []
 
 
 def _end_of(run: Run, txid: str, reason: str) -> End:

@@ -1,8 +1,8 @@
 """The journal of a transaction: one line per event, durable before the effect that it announces.
 
-It says who did what and why. It is never read back to decide anything: what is true is the committed symlink, systemd
-and the GPU. A torn last line, as a power cut leaves it, is no event; a line that was changed is told, and no event
-either.
+It says who did what and why. It is never read back to decide anything but whether the host has booted since: what is
+true is the committed symlink, systemd and the GPU. A torn last line, as a power cut leaves it, is no event; a line that
+was changed is told, and no event either.
 
 Must not: decide, or swallow a failure to write: an effect that cannot be announced must not happen.
 """
@@ -19,6 +19,9 @@ from .record import set_aside
 
 _READ_LIMIT = 16 << 20
 _AT = "boottime_s"
+_BOOT = "boot_id"
+_OF_THE_HOST = (_AT, _BOOT)
+"""What only this host can make anything of."""
 
 
 class Journal:
@@ -32,6 +35,7 @@ class Journal:
         # A file that is there was begun by somebody, whatever is left of what was written in it.
         self.resumed = self._found is not None and bool(earlier or self._found.bad or self._found.torn)
         self._failed = False
+        self._has_told_boot = False
         self._last = self._found.last if self._found else ""
         self._seq = earlier[-1]["seq"] if earlier else 0
         # The clock goes on from the last event, so that times never run backwards within one journal; how long nobody
@@ -60,11 +64,14 @@ class Journal:
             "text": clean(text, 1000),
             _AT: round(self._machine.boottime(), 3),
         }
+        if not self._has_told_boot:
+            # Whoever comes after a reboot must know that it was one.
+            event[_BOOT] = boot_id(self._machine)
         data, digest = lines.line(event, self._last)
         # A full disk may take half of it: until the whole line is written, nobody knows what is there.
         self._failed = True
         self._machine.append(self._path, data)
-        self._seq, self._last, self._failed = self._seq + 1, digest, False
+        self._seq, self._last, self._failed, self._has_told_boot = self._seq + 1, digest, False, True
 
     def _look_again(self) -> None:
         """Go on from what is really there, after an event could not be written."""
@@ -102,7 +109,30 @@ def read_events(machine: Machine, path: str, after_seq: int) -> List[Dict[str, A
     """Return the events after a number, in order; none when there is no journal yet."""
     found = read_journal(machine, path)
     news = [event for event in _events(found) if event["seq"] > after_seq] if found else []
-    return [{key: value for key, value in event.items() if key != _AT} for event in news]
+    return [{key: value for key, value in event.items() if key not in _OF_THE_HOST} for event in news]
+
+
+def is_of_an_earlier_boot(machine: Machine, path: str) -> bool:
+    """Say whether whoever wrote a journal last is surely gone with an earlier boot, or never came to do anything.
+
+    Nothing is done before it is announced, so a journal without a line is that of nothing.
+    """
+    try:
+        found = read_journal(machine, path)
+    except OSError:
+        return False
+    if found is None or found.bad:
+        return False
+    boots = [event[_BOOT] for event in _events(found) if event.get(_BOOT)]
+    return boots[-1] != boot_id(machine) if boots else not found.good
+
+
+def boot_id(machine: Machine) -> str:
+    """Return the id of this boot, empty when the kernel does not say."""
+    try:
+        return clean(machine.read("/proc/sys/kernel/random/boot_id", 64), 64)
+    except OSError:
+        return ""
 
 
 def _events(found: Lines) -> List[Dict[str, Any]]:

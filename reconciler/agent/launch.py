@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 from . import claims, install, lease, places, versions
-from .executor_unit import DESCRIPTION, TXID, is_active, running_txid
+from .executor_unit import DESCRIPTION, TXID, is_active, running_txid, stuck
 from .journal import read_events
 from .machine import Machine
 from .outcome import read_outcome
@@ -59,6 +59,11 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
         machine.remove_tree(places.transaction(txid))
     if is_active(machine):
         return _busy(machine, intent)  # somebody was faster between our look and systemd's
+    left = stuck(machine)
+    if left:
+        # systemd keeps a unit loaded while anything is in its control group, and a name only once.
+        fix = "reboot the host: it boots what is committed; then apply again"
+        raise RequestError("REC7231", "something that an executor left is stuck in the kernel", ", ".join(left), fix)
     text = clean(done.err) or f"exit status {done.rc}"
     raise RequestError("REC7117", "the host would not start the executor", text, "systemctl status recon-executor")
 
@@ -69,6 +74,11 @@ def launch_argv(place: str, txid: str) -> List[str]:
     Never with a pipe to this connection: its death would end the transition. ExecStopPost runs however the executor
     ended; with an outcome written it does nothing, without one it brings the host to an end state. It never begins.
     KillMode: what a dead executor left running (a pull, a hook) is killed at once, or its successor would wait for it.
+
+    TimeoutStopSec is one figure for each phase of a stop by itself (systemd.service(5)): until SIGTERM has ended the
+    executor, until SIGKILL has ended what it left, and for ExecStopPost. In the first two it must be short: a process
+    stuck in the kernel is deaf to both, and systemd goes on without it only then. ExecStopPost must never be cut, so
+    the successor asks for more time as soon as it finds work to do (`notify`), for which it needs NotifyAccess.
     """
     program = [PYTHON, "-I", "-S", place, "execute", txid]
     after = [*program[:-2], "recover", txid]
@@ -82,7 +92,8 @@ def launch_argv(place: str, txid: str) -> List[str]:
         f"--description={DESCRIPTION}{txid}",
         "--property=StandardOutput=journal",
         "--property=StandardError=journal",
-        "--property=TimeoutStopSec=infinity",
+        "--property=TimeoutStopSec=30s",
+        "--property=NotifyAccess=exec",
         "--property=KillMode=mixed",
         "--property=ExecStopPost=" + " ".join(after),
         *program,

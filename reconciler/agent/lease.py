@@ -77,18 +77,21 @@ def take(machine: Machine, *, owner: str, txid: str, boot_id: str) -> Lease:
     return _claim(machine, advance(machine), owner, txid, boot_id)
 
 
-def borrow(machine: Machine, *, owner: str, txid: str, boot_id: str) -> Lease:
+def borrow(machine: Machine, *, owner: str, txid: str, boot_id: str, doing: str) -> Lease:
     """Claim the host under the epoch it is at, for a deed that makes no plan stale. The caller holds the lock.
+
+    `doing` tells whoever comes meanwhile what the deed is.
 
     The lock keeps every executor out meanwhile, and who takes the next epoch all the same (a force-release) stops this
     holder at its next change, as any other. `LeaseError` when the epoch cannot be told.
     """
-    return _claim(machine, read_epoch(machine), owner, txid, boot_id)
+    return _claim(machine, read_epoch(machine), owner, txid, boot_id, doing)
 
 
-def _claim(machine: Machine, epoch: int, owner: str, txid: str, boot_id: str) -> Lease:
+def _claim(machine: Machine, epoch: int, owner: str, txid: str, boot_id: str, doing: str = "") -> Lease:
     since = round(machine.boottime(), 3)
     body = {"epoch": epoch, "owner": owner, "txid": txid, "boot_id": boot_id, "step": "claim", "since": since}
+    body.update({"doing": doing} if doing else {})
     lease = Lease(machine, {**body, "renewed": since, "ttl_s": TTL_S})
     lease.enter("claim")
     return lease

@@ -9,8 +9,9 @@ import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import alerts, durations, files, history, places, step_undo, systemd, transactions
+from .executor_unit import TXID
 from .journal import read_events
-from .machine import Machine
+from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError, make_way, read_record, write_record
 from .txn import Run
@@ -50,6 +51,11 @@ def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     return found if found.get("txid", txid) == txid else None
 
 
+def has_ended(machine: Machine, txid: str) -> bool:
+    """Say whether a transaction has an outcome that verifies."""
+    return TXID.match(txid) is not None and read_outcome(machine, txid) is not None
+
+
 def proceed(host: str) -> str:
     """Return the command that goes on."""
     return f"recon apply --host {host}" if host else "recon apply"
@@ -72,13 +78,21 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
     run.machine.hold(None)  # what follows is book-keeping, and the lease is about to be withdrawn
     _write(run.machine, outcome)
     if end.state == "held":
-        text, fix = outcome["reason"], outcome["fix"] or proceed(run.intent["host"])
-        alerts.raise_alert(run.machine, by="executor", code=end.code or "REC7190", about=run.txid, text=text, fix=fix)
+        _alert(run, outcome)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError):
         _prune(run.machine, run.txid)
     return outcome
+
+
+def _alert(run: Run, outcome: Dict[str, Any]) -> None:
+    """Call a person; an alert that somebody else overwrites is better than none."""
+    code, fix = outcome["code"] or "REC7190", outcome["fix"] or proceed(run.intent["host"])
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(BusyError, OSError):
+            stack.enter_context(alerts.alone(run.machine))
+        alerts.raise_alert(run.machine, by="executor", code=code, about=run.txid, text=outcome["reason"], fix=fix)
 
 
 def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
@@ -101,6 +115,14 @@ def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
     }
     _write(machine, outcome)
     return outcome
+
+
+def untold(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return the outcome of the newest transaction when the power was cut before its line of history was written."""
+    txid, last = transactions.newest(machine)
+    if txid is None or "value" not in last or history.has(machine, txid):
+        return None
+    return read_outcome(machine, txid)
 
 
 def settle(machine: Machine, outcome: Dict[str, Any]) -> None:

@@ -98,6 +98,11 @@ def describe(machine: Machine, row: Dict[str, Any]) -> Dict[str, Any]:
     return found
 
 
+def state_of(machine: Machine, pid: int) -> str:
+    """Return the state of a process as the kernel writes it, one letter; OSError when there is none of that number."""
+    return _stat(machine, pid).state
+
+
 def _unit_of_keeper(machine: Machine, pid: int, container: str) -> Optional[str]:
     """Return the unit of a container that lies outside of its unit's group, as podman does unless told to split.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, places, step_trial, systemd, watch_timer
+from . import files, leftover, places, step_trial, systemd, watch_timer
 from .plain import clean
 from .record import RecordError
 from .txn import Run
@@ -40,7 +40,16 @@ def finish(run: Run) -> List[str]:
     """Tidy up after the commit; return what could not be done, in words."""
     problems: List[str] = []
     with run.step("finish", "dropping the trial, loading what was committed", guarded=False):
-        for deed in (_make_sure, _drop_trial, watch_timer.stop, _remove_natives, _reload, watch_timer.start, _prune):
+        for deed in (
+            _make_sure,
+            _drop_trial,
+            watch_timer.stop,
+            _remove_natives,
+            _reload,
+            watch_timer.start,
+            _prune,
+            _collect,
+        ):
             problem = _tried(run, deed)
             if problem:
                 problems.append(problem)
@@ -91,4 +100,9 @@ def _prune(run: Run) -> str:
     for number in numbers:
         if number not in keep:
             run.machine.remove_tree(places.generation(number))
+    return ""
+
+
+def _collect(run: Run) -> str:
+    leftover.collect(run.machine, run.txid)
     return ""

@@ -9,7 +9,7 @@ Must not: stop anything.
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, List, Optional
+from typing import Any, Collection, Dict, List, Optional
 
 from . import admission, hooks, systemd
 from .busy import Busy, busy_of
@@ -76,13 +76,17 @@ class _Drain:
         self.waiting = [member for member in self.waiting if member not in late]
 
 
-def drain(run: Run, members: List[Dict[str, Any]], slot: Optional[str]) -> None:
-    """Wait until nothing is in flight on the members that run; paused ones are sealed until they stop."""
+def drain(run: Run, members: List[Dict[str, Any]], slot: Optional[str], waited_for: Collection[str] = ()) -> None:
+    """Wait until nothing is in flight on the members that run; paused ones are sealed until they stop.
+
+    `waited_for` are units whose coven has a drain hook, which has been called by now.
+    """
     with run.step("drain", f"draining {', '.join(member['service'] for member in members) or 'nothing'}", slot):
         running = _running(run, members)
         for member in running:
             if not member["in_flight"]:
-                run.note(f"{member['service']} cannot say what it does; what it does now is cut, as planned")
+                waited = "the drain hook has waited for it; " if member["unit"] in waited_for else ""
+                run.note(f"{member['service']} cannot say what it does; {waited}what it does now is cut, as planned")
         _wait(_Drain(run, [member for member in running if member["in_flight"]]))
 
 
@@ -94,7 +98,18 @@ def drain_all(run: Run, moves: List[Dict[str, Any]], orphans: List[Dict[str, Any
     admission.close(run, members, _longest(members, moves))
     hooks.before_stop(run, "drain", moves)
     if members:
-        drain(run, members, moves[0]["slot"] if len(moves) == 1 else None)
+        drain(run, members, moves[0]["slot"] if len(moves) == 1 else None, _hooked(moves))
+
+
+def _hooked(moves: List[Dict[str, Any]]) -> List[str]:
+    """Return the units that a drain hook of their coven has waited for."""
+    groups = [(move, move["old"]) for move in moves if move["old"] is not None]
+    return [
+        member["unit"]
+        for move, group in groups
+        if any(hook["event"] == "drain" for hook in group.get("hooks", ()))
+        for member in stopping(move)
+    ]
 
 
 def _longest(members: List[Dict[str, Any]], moves: List[Dict[str, Any]]) -> float:

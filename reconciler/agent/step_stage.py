@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List
 
-from . import files, generator, history, lease, places, step_undo, watch_timer
+from . import files, generator, history, lease, leftover, places, step_undo, watch_timer
 from .preflight import check_before
 from .record import RecordError, read_record, set_aside, write_record
 from .target import described
@@ -32,6 +32,7 @@ def stage(run: Run) -> None:
     """Write and check generation n+1; on any failure nothing of it is left."""
     with run.step("stage", "writing and checking the new generation"):
         try:
+            leftover.collect(run.machine, run.txid)
             check_before(run)
             run.new_generation = next_generation(run)
             _write_generation(run)

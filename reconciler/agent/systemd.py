@@ -7,6 +7,7 @@ Must not: decide when to start or stop, or believe an exit status where the stat
 """
 
 import re
+import signal
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from . import places
@@ -37,7 +38,10 @@ _PROPERTIES = (
     "InvocationID",
     "MainPID",
     "ControlGroup",
+    "ExecMainCode",
+    "ExecMainStatus",
 )
+_EXITED, _KILLED, _DUMPED = "1", "2", "3"
 
 
 class SystemdError(Exception):
@@ -45,7 +49,10 @@ class SystemdError(Exception):
 
 
 class UnitState(NamedTuple):
-    """One unit as systemd shows it. `job` is empty when none is queued, `main_pid` 0 when nothing runs."""
+    """One unit as systemd shows it. `job` is empty when none is queued, `main_pid` 0 when nothing runs.
+
+    `last_exit` says how its main process ended last; systemd forgets it when the next one starts.
+    """
 
     name: str
     load: str
@@ -60,6 +67,7 @@ class UnitState(NamedTuple):
     invocation: str
     main_pid: int
     cgroup: str
+    last_exit: str = ""
 
 
 def show_units(machine: Machine, names: Sequence[str], timeout_s: float = SHOW_TIMEOUT_S) -> Dict[str, UnitState]:
@@ -101,7 +109,19 @@ def _unit(shown: Dict[str, str]) -> UnitState:
         invocation=clean(shown.get("InvocationID", "")),
         main_pid=_number(shown.get("MainPID", "")),
         cgroup=shown.get("ControlGroup", ""),
+        last_exit=_last_exit(shown.get("ExecMainCode", ""), _number(shown.get("ExecMainStatus", ""))),
     )
+
+
+def _last_exit(code: str, status: int) -> str:
+    if code == _EXITED:
+        return f"exit status {status}"
+    if code not in (_KILLED, _DUMPED):
+        return ""
+    try:
+        return signal.Signals(status).name
+    except ValueError:
+        return f"signal {status}"
 
 
 def _number(text: str) -> int:

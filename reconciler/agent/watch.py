@@ -1,7 +1,8 @@
 """One look of the watchdog: is what was committed alive, and if not for long enough, one deed.
 
     left alone? ─▶ look at every member ─▶ count ─▶ bad often enough? ─▶ restart it ─▶ … three times ─▶ reset its coven
-    held, in transition, interrupted: nothing, and counting begins anew            then an alert, and it holds off
+    held, in transition: nothing, and counting begins anew                         then an alert, and it holds off
+    cut off by a reboot: the transaction is brought to its end
 
 It looks without the host's lock and acts with it, after looking once more: so it and an executor exclude each other,
 and an apply is never refused because somebody only looked. What is unknown is never a reason to act.
@@ -15,27 +16,18 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import alerts, claims, files, history, places, systemd, transactions, watch_deeds, watch_judge, watch_memory
+from . import alerts, history, places, systemd, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
 from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError
 from .txn import HaltError, units_of
 from .watch_book import Book, open_book, recent_looks, save_looks
+from .watch_boot import end_interrupted
 from .watch_deeds import Charge
+from .watch_site import ApartError, Site, site_of, stay_away
 
-_DOWN = ("inactive", "failed")
 _ASK_SILENT_EVERY = 20
-
-
-class _Site(NamedTuple):
-    """What was committed here, as far as the watchdog goes by it."""
-
-    host: str
-    generation: int
-    boot_id: str
-    spec: Dict[str, Any]
-    charges: List[Charge]
 
 
 class _Deed(NamedTuple):
@@ -46,16 +38,25 @@ class _Deed(NamedTuple):
     why: str
 
 
-class _ApartError(Exception):
-    """The host is left alone, and why."""
-
-
 def watch(machine: Machine) -> Dict[str, Any]:
     """Look once, do at most one thing, and return what it came to."""
     try:
-        site = _site(machine)
-        _stay_away(machine)
-    except (_ApartError, systemd.SystemdError) as error:
+        with alerts.alone(machine, 0.0):
+            return _watch(machine)
+    except BusyError:
+        # Somebody clears what was counted, or looks already: this look would write back what is being forgotten.
+        return {"said": "left alone: somebody else writes its records"}
+
+
+def _watch(machine: Machine) -> Dict[str, Any]:
+    try:
+        site = site_of(machine)
+        ended = end_interrupted(machine, site)
+        if ended:
+            save_looks(machine, ended, {})
+            return {"said": ended}
+        stay_away(machine)
+    except (ApartError, systemd.SystemdError) as error:
         # What was counted before somebody took the host says nothing about it afterwards.
         said = f"left alone: {error}"
         save_looks(machine, said, {})
@@ -74,52 +75,7 @@ def watch(machine: Machine) -> Dict[str, Any]:
     return {"said": said}
 
 
-def _site(machine: Machine) -> _Site:
-    try:
-        number = files.committed_number(machine)
-        if number is None:
-            raise _ApartError("nothing is committed")
-        body = files.manifest(machine, number)
-        boot_id = machine.read("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise _ApartError(f"what is committed cannot be told: {error}") from error
-    spec = body.get("watchdog")
-    if not spec:
-        raise _ApartError("the committed generation has no watchdog")
-    groups = {group["coven"]: group for group in body["groups"]}
-    charges = [
-        Charge(coven, groups[coven]["gate"], list(spec["gpus"].get(slot, ["all"])), list(groups[coven]["members"]))
-        for slot, coven in sorted(body["live"].items())
-        if coven in groups
-    ]
-    charges += [Charge(f"resident {each['service']}", "", ["all"], [each]) for each in body["residents"]]
-    return _Site(str(body["host"]), number, boot_id, spec, charges)
-
-
-def _stay_away(machine: Machine) -> None:
-    """Raise why the host is somebody else's now; what cannot be read may be such a reason."""
-    try:
-        hold = claims.hold(machine)
-        claimed = claims.lease(machine)
-        txid, last = transactions.newest(machine)
-    except (OSError, RecordError) as error:
-        raise _ApartError(f"whose it is cannot be told: {error}") from error
-    if hold is not None:
-        raise _ApartError(f"held by {hold['owner']}: {hold['reason']}")
-    if claimed is not None and claimed["txid"] != watch_deeds.TXID:
-        raise _ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
-    executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
-    if executor is None or executor.active not in _DOWN or executor.job:
-        raise _ApartError("a transition runs")
-    if machine.stat(places.TRIAL) is not None:
-        raise _ApartError("a generation is on trial")
-    if txid is not None and "unknown" in last:
-        raise _ApartError(f"transaction {txid} has no end that can be read")
-    if txid is not None and last["value"].get("state") == "held":
-        raise _ApartError(f"transaction {txid} left it to a person")
-
-
-def _show(machine: Machine, site: _Site) -> Optional[Dict[str, systemd.UnitState]]:
+def _show(machine: Machine, site: Site) -> Optional[Dict[str, systemd.UnitState]]:
     names = [name for charge in site.charges for name in (charge.gate, *units_of(charge.members)) if name]
     try:
         return systemd.show_units(machine, names) if names else {}
@@ -128,7 +84,7 @@ def _show(machine: Machine, site: _Site) -> Optional[Dict[str, systemd.UnitState
 
 
 def _count(
-    machine: Machine, site: _Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book
+    machine: Machine, site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book
 ) -> None:
     now, window = machine.boottime(), site.spec["window_s"]
     before, after = looks["units"], {}
@@ -152,7 +108,7 @@ def _count(
     _raise_alerts(machine, site, looks, book)
 
 
-def _count_memory(machine: Machine, site: _Site, looks: Dict[str, Any]) -> None:
+def _count_memory(machine: Machine, site: Site, looks: Dict[str, Any]) -> None:
     """Count who is over its quota. A driver that does not answer is asked seldom: each question may leave a child."""
     silent = looks["silent"]
     if silent and silent % _ASK_SILENT_EVERY:
@@ -172,7 +128,7 @@ def _count_memory(machine: Machine, site: _Site, looks: Dict[str, Any]) -> None:
             past["over"] = past.get("over", 0) + 1 if over else 0
 
 
-def _raise_alerts(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book) -> None:
+def _raise_alerts(machine: Machine, site: Site, looks: Dict[str, Any], book: Book) -> None:
     often, clear = site.spec["looks"], f"recon alerts --clear --host {site.host}"
     for unit, past in sorted(looks["units"].items()):
         over = f"holds {past.get('excess', 0) >> 20} MiB more GPU memory than it declares and may"
@@ -200,21 +156,21 @@ def _alert(
         alerts.withdraw(machine, code, about)
 
 
-def _tend(machine: Machine, site: _Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> str:
+def _tend(machine: Machine, site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> str:
     deed = _due(site, shown, looks, book)
     if deed is None:
         return _summary(looks, book)
     try:
         with machine.lock(places.LOCK):
-            _stay_away(machine)
+            stay_away(machine)
             return _do(machine, site, looks, book, deed)
     except BusyError:
         return "left alone: somebody has the host's lock"
-    except (_ApartError, LeaseError, systemd.SystemdError) as error:
+    except (ApartError, LeaseError, systemd.SystemdError) as error:
         return f"left alone: {error}"
 
 
-def _due(site: _Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> Optional[_Deed]:
+def _due(site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> Optional[_Deed]:
     """Return the one thing that is due: first to start what was left stopped, then the first that is bad."""
     for charge in site.charges:
         if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
@@ -241,13 +197,13 @@ def _why(spec: Dict[str, Any], looks: Dict[str, Any], past: Dict[str, Any]) -> s
     return ""
 
 
-def _do(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book, deed: _Deed) -> str:
+def _do(machine: Machine, site: Site, looks: Dict[str, Any], book: Book, deed: _Deed) -> str:
     """Do what is due, with the lock, if it still is."""
     charge, member = deed.charge, deed.member
     shown = _show(machine, site) or {}
     if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
         return f"left alone: {charge.gate} is not up"
-    run = watch_deeds.open_run(machine, site.host, site.boot_id)
+    run = watch_deeds.open_run(machine, site.host, site.boot_id, _doing(deed, book))
     line = {"kind": "watchdog", "at": machine.wall(), "host": site.host, "generation": site.generation}
     try:
         if not deed.why:
@@ -278,6 +234,15 @@ def _do(machine: Machine, site: _Site, looks: Dict[str, Any], book: Book, deed: 
     if deed.why and member is None:
         _raise_alerts(machine, site, looks, book)
     return what + (f": {deed.why}" if deed.why else "")
+
+
+def _doing(deed: _Deed, book: Book) -> str:
+    """Say what is about to be done, for whoever wants the host meanwhile."""
+    if not deed.why:
+        left = [unit for unit in units_of(deed.charge.members) if unit in book.pending]
+        return f"starting {', '.join(left)}, which an earlier look had stopped"
+    what = f"resetting {deed.charge.name}" if deed.member is None else f"restarting {deed.member['unit']}"
+    return f"{what}, because {deed.why}"
 
 
 def _tell(machine: Machine, line: Dict[str, Any]) -> None:

@@ -34,12 +34,12 @@ class Charge(NamedTuple):
     members: List[Dict[str, Any]]
 
 
-def open_run(machine: Machine, host: str, boot_id: str) -> Run:
+def open_run(machine: Machine, host: str, boot_id: str, doing: str) -> Run:
     """Claim the host for a deed, under the epoch it is at: no plan gets stale. The caller holds the lock."""
     _turn_over(machine)
     intent = {"txid": TXID, "host": host, "moves": [], "residents": [], "quadlets": []}
     run = Run(machine, intent, Journal(machine, places.WATCHDOG_JOURNAL))
-    run.lease = lease.borrow(machine, owner=OWNER, txid=TXID, boot_id=boot_id)
+    run.lease = lease.borrow(machine, owner=OWNER, txid=TXID, boot_id=boot_id, doing=doing)
     return run
 
 

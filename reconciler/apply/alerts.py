@@ -5,11 +5,13 @@ Must not: judge whether the cause is gone; a person says so.
 
 from __future__ import annotations
 
+from reconciler.errors import HostError, LockedError
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
+_BUSY = "REC7230"
 
 
 class Cleared(Wire):
@@ -23,9 +25,14 @@ def clear(host: Host, connect: Connect) -> int:
 
     Raises:
         HostError: the host could not be asked.
+        LockedError: REC7230, the watchdog is in the middle of a look or a restart.
     """
     transport = connect(host)
     try:
-        return Cleared.model_validate(transport.ask("clear", {}, deadline_s=DEADLINE_S)).cleared
+        return Cleared.model_validate(transport.ask("clear", {"host": host.name}, deadline_s=DEADLINE_S)).cleared
+    except HostError as exc:
+        if exc.problems[0].code == _BUSY:
+            raise LockedError(*exc.problems) from exc
+        raise
     finally:
         transport.close()

@@ -23,7 +23,7 @@ def alerts(
 
     Examples: recon alerts · recon alerts --host spark-1 · recon alerts --clear --host spark-1
 
-    Exit codes: 0 shown or cleared · 8 a host did not answer.
+    Exit codes: 0 shown or cleared · 4 the watchdog acts just now, nothing was cleared · 8 a host did not answer.
     """
     import json
 

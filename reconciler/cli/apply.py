@@ -84,7 +84,9 @@ def ask(made: Plan) -> None:
     word = "yes" if not disrupted else disrupted[0] if len(disrupted) == 1 else made.fleet
     common.tell("")
     for plan in made.hosts:
-        for text in (*_cuts(plan), *_touches(plan)) if plan.order else ():
+        for text in _cuts(plan) if plan.order else ():
+            common.tell(f"On {plan.host}, {text}.")
+        for text in _touches(plan) if plan.order else ():
             common.tell(f"This {text} on {plan.host}.")
     sys.stderr.write(f"Type {word} to apply: ")
     sys.stderr.flush()
@@ -94,7 +96,7 @@ def ask(made: Plan) -> None:
 
 
 def _cuts(plan: HostPlan) -> list[str]:
-    return [f"cuts off {move.cuts_off}" for move in plan.transitions if move.from_coven]
+    return [move.cuts_off for move in plan.transitions if move.from_coven]
 
 
 def _touches(plan: HostPlan) -> list[str]:

@@ -155,7 +155,6 @@ class SlotMove(Wire):
     memory_class: Literal["discrete", "unified", "gh200"]
     memory_timeout_s: float
     drop_caches: bool = Field(default=False, exclude_if=operator.not_)
-    steps: tuple[str, ...]
 
 
 class WatchdogSpec(Wire):

@@ -6,11 +6,14 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 from __future__ import annotations
 
 from reconciler.model.desired import Host
-from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Manifest, Unit
+from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Lease, Manifest, Unit
 
 _NO_MANIFEST = Manifest()
 UP = frozenset({"active", "activating", "reloading"})
 
+
+CRASHES = 2
+"""So many crashes in a row are a crash loop."""
 
 GRAPHICS_ONLY = "G"
 """NVML's kind of a desktop process; expected on a machine with a screen, so it is ignored and counted."""
@@ -19,6 +22,30 @@ GRAPHICS_ONLY = "G"
 def units_by_name(state: HostState) -> dict[str, Unit]:
     """Return the units the host told about; none when they are unknown (a guard refuses before that matters)."""
     return {unit.name: unit for unit in state.units.value} if isinstance(state.units, Known) else {}
+
+
+def is_fresh(lease: Lease, state: HostState) -> bool:
+    """Say whether the holder of a claim lately showed that it lives, by the host's own clock since boot."""
+    silent = state.identity.boottime_s - lease.renewed
+    return lease.boot_id == state.identity.boot_id and silent <= lease.ttl_s
+
+
+def deed(state: HostState) -> Lease | None:
+    """Return the claim of a watchdog that acts just now, None when none does."""
+    lease = state.lease.value if isinstance(state.lease, Known) else None
+    return lease if lease and lease.doing and not state.executor.active and is_fresh(lease, state) else None
+
+
+def crashes(unit: Unit) -> str | None:
+    """Say how often a unit crashed and how it ended last, None when it did not since somebody started it.
+
+    One that waits for its next restart has crashed once more than systemd restarted it.
+    """
+    times = unit.restarts + unit.sub.startswith("auto-restart")
+    if not times:
+        return None
+    last = f", last with {unit.last_exit}" if unit.last_exit else ""
+    return f"crashes again and again ({times} times{last})" if times >= CRASHES else f"crashed once{last}"
 
 
 def live_covens(host: Host, state: HostState) -> dict[str, tuple[str, ...]]:

@@ -142,6 +142,8 @@ class Unit(Wire):
     main_pid: int
     cgroup: str
     config_hash: Fact[str]
+    last_exit: str = ""
+    """How its main process ended last; empty when it never did, or when the next one runs."""
 
 
 class Health(Wire):
@@ -232,6 +234,8 @@ class Lease(Wire):
     renewed: float
     ttl_s: float
     """Seconds since boot of the last sign of life, and for how long from then on the next one may be missing."""
+    doing: str = ""
+    """What a holder does that carries out no transaction: the watchdog."""
 
 
 class Hold(Wire):

@@ -27,7 +27,7 @@ WATCHDOG_SILENT_S = 600.0
 WATCHDOG_SILENT_LOOKS = 10
 """A look that restarts something takes as long as the stop and the release of memory; past this it is no look."""
 
-HOLDING = frozenset({"REC8012", "REC8013", "REC7150"})
+HOLDING = frozenset({"REC8012", "REC8013", "REC7150", "REC7232"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
 
 
@@ -95,16 +95,21 @@ def _status(refused: tuple[Refusal, ...]) -> HostStatus:
 
 def _warnings(subject: Subject) -> Iterable[str]:
     state = subject.state
-    for unit, fact in sorted(state.health.items()):
-        if isinstance(fact, Known) and not fact.value.ok and subject.is_up(unit):
-            yield f"{unit} runs but is not healthy: {fact.value.detail}"
+    for name, fact in sorted(state.health.items()):
+        if isinstance(fact, Known) and not fact.value.ok and subject.is_up(name):
+            unit = subject.units[name]
+            how = f"{live.crashes(unit)} and" if unit.restarts >= live.CRASHES else "runs but"
+            yield f"{name} {how} is not healthy: {fact.value.detail}"
     for shared in state.shared:
         if shared.active != "active":
             yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"
         elif isinstance(shared.health, Known) and not shared.health.value.ok:
             yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
     starting = [unit for unit in subject.units.values() if unit.active == "activating"]
-    yield from (f"{unit.name} is starting" for unit in starting if unit.sub != "auto-restart")
+    for unit in starting:
+        if not unit.sub.startswith("auto-restart"):  # that one is a change, with the same words
+            crashes = live.crashes(unit)
+            yield f"{unit.name} {crashes}, and is starting again" if crashes else f"{unit.name} is starting"
     yield from _watchdog_warnings(subject)
     if subject.host.schedule:
         yield "schedule: is declared and checked, and not enforced by this version"

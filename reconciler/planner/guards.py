@@ -110,6 +110,14 @@ def _nobody_holds_it(case: Case) -> Iterator[Refusal]:
             detail=_who_runs(case.state),
             fix=f"recon apply --attach {executor.txid or 'TXID'} --host {case.host.name}",
         )
+    elif deed := live.deed(case.state):
+        age = format_duration(max(0, round(case.state.identity.boottime_s - deed.since)))
+        yield Refusal(
+            code="REC7232",
+            summary=f"the watchdog acts on {case.host.name}",
+            detail=f"{deed.owner} has it for {age}: {deed.doing}; it ends by itself",
+            fix=f"recon apply --host {case.host.name}",
+        )
     elif isinstance(case.state.lease, Unknown):
         epoch = case.state.epoch.value if isinstance(case.state.epoch, Known) else "N"
         yield Refusal(

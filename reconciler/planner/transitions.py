@@ -66,7 +66,6 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
         drop_caches=host.memory.drop_caches and memory_class == "unified",
-        steps=tuple(_step_words(old, new)),
     )
 
 
@@ -96,15 +95,6 @@ def _drained_as(member: Member, said: Member) -> Member:
         "must_pause": said.must_pause and member.pause is not None,
     }
     return member.model_copy(update=told)
-
-
-def _step_words(old: Group | None, new: Group | None) -> Iterator[str]:
-    yield from ("claim", "stage")
-    if old:
-        yield from ("drain", "stop")
-    if new:
-        yield from ("verify_memory", "trial", "start", "warm")
-    yield from ("commit", "finish")
 
 
 def describe_move(move: SlotMove, subject: Subject, changes: tuple[Change, ...], budget: Budget) -> Transition:
@@ -147,18 +137,29 @@ def _estimate(move: SlotMove, state: HostState) -> float | None:
 
 
 def _cuts_off(move: SlotMove, estimated: float | None, subject: Subject) -> str:
+    """Say who is without service, for how long, and what becomes of the work that runs when it begins."""
     stopping = tuple(member for member in _stopping(move) if subject.is_up(member.unit))
     if not stopping:
-        return "nobody: nothing that serves is stopped"
-    names = ", ".join(member.service for member in stopping)
+        return "nobody is without service: nothing that serves is stopped"
     took = f"about {format_duration(estimated)}" if estimated else "a time not recorded yet"
-    who = f"{move.old.coven} ({names})" if move.old else names
-    blind = [member.service for member in stopping if not member.in_flight]
-    is_cut = "is waited for by the drain hook alone" if around.has_drain_hook(move.old) else "is cut"
-    cut = f"; work of {', '.join(blind)} cannot be seen and {is_cut}" if blind else ""
-    forced = [member.service for member in stopping if member.in_flight and member.on_timeout == "force"]
-    force = f"; what {', '.join(forced)} still does at the drain deadline is cut (on_timeout: force)" if forced else ""
-    return f"clients of {who} for {took}{cut}{force}"
+    who = f"{move.old.coven} ({_names(stopping)})" if move.old else _names(stopping)
+    return "; ".join([f"clients of {who} are without service for {took}", *_what_of_work(move.old, stopping)])
+
+
+def _what_of_work(old: Group | None, stopping: tuple[Member, ...]) -> Iterator[str]:
+    closed = [member for member in stopping if member.firewall and member.port]
+    finished = [member for member in stopping if member.in_flight and member.on_timeout != "force"]
+    forced = [member for member in stopping if member.in_flight and member.on_timeout == "force"]
+    blind = [member for member in stopping if not member.in_flight]
+    if closed:
+        yield f"new connections to {_names(closed)} are refused first, open ones go on until it stops"
+    if finished:
+        yield f"work in flight on {_names(finished)} is finished first"
+    if forced:
+        yield f"what {_names(forced)} still does at the drain deadline is cut (on_timeout: force)"
+    if blind:
+        is_cut = "is waited for by the drain hook alone" if around.has_drain_hook(old) else "is cut"
+        yield f"work of {_names(blind)} cannot be seen and {is_cut}"
 
 
 def _stopping(move: SlotMove) -> tuple[Member, ...]:
@@ -188,7 +189,7 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         yield from around.hook_steps(move.old, "before_drain")
         yield from around.admission_steps(stopping)
         yield from around.hook_steps(move.old, "drain")
-        yield _drain_step(stopping)
+        yield _drain_step(stopping, hooked=around.has_drain_hook(move.old))
         slowest = max(member.stop_timeout_s for member in stopping)
         yield PlanStep(
             step="stop",
@@ -243,12 +244,12 @@ def _stage_text(move: SlotMove, state: HostState) -> str:
     return f"{pull}write and check the new generation"
 
 
-def _drain_step(stopping: tuple[Member, ...]) -> PlanStep:
+def _drain_step(stopping: tuple[Member, ...], *, hooked: bool) -> PlanStep:
     seen = [member for member in stopping if member.in_flight]
     if not seen:
-        return PlanStep(
-            step="drain", text=f"nothing to wait for: {_names(stopping)} cannot say what it does", on_failure="-"
-        )
+        why = f"{_names(stopping)} cannot say what it does"
+        text = f"nothing more to wait for than the hook did: {why}" if hooked else f"nothing to wait for: {why}"
+        return PlanStep(step="drain", text=text, on_failure="-")
     forced = [member for member in seen if member.on_timeout == "force"]
     cut = f"cut what {_names(forced)} still does (on_timeout: force)"
     stays = "abort: the old coven goes on serving"

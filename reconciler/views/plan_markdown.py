@@ -52,7 +52,7 @@ def _head(plan: Plan) -> Iterator[str]:
     for host in plan.hosts:
         for move in host.transitions:
             if move.disruption in {"switch", "stop", "restart"} and not host.refusals:
-                yield f":warning: **{inert(host.host)}** cuts off {inert(move.cuts_off)}"
+                yield f":warning: **{inert(host.host)}**: {inert(move.cuts_off)}"
     yield ""
     yield "| host | now | planned | disruption | why |"
     yield "|---|---|---|---|---|"

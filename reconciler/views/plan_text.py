@@ -114,7 +114,7 @@ def _transition(move: Transition, paint: Paint, *, whose: str, steps: bool) -> I
         f"{paint(route, 'bold')}  {paint(f'({whose})', 'dim')}"
     )
     yield f"    why:       {one_line(move.reason)}"
-    yield f"    cuts off:  {one_line(move.cuts_off)}"
+    yield f"    service:   {one_line(move.cuts_off)}"
     if move.budget:
         yield f"    memory:    {_budget(move.budget)}"
     if not steps:

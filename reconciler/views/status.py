@@ -99,9 +99,12 @@ def _services(coven: str, state: HostState, paint: Paint) -> str:
 def _unit_word(unit: Unit | None, state: HostState, paint: Paint) -> str:
     if unit is None:
         return paint("missing", "red")
+    health = state.health.get(unit.name)
+    ill = unit.active != "active" or (isinstance(health, Known) and not health.value.ok)
+    if ill and unit.active in live.UP and unit.restarts + unit.sub.startswith("auto-restart") >= live.CRASHES:
+        return paint(live.crashes(unit) or "", "red")
     if unit.active != "active":
         return paint(unit.active, "red")
-    health = state.health.get(unit.name)
     if isinstance(health, Known):
         return paint("ok", "green") if health.value.ok else paint(f"unhealthy ({health.value.status})", "yellow")
     return paint("up, health unknown", "yellow") if isinstance(health, Unknown) else paint("up", "green")
@@ -201,7 +204,12 @@ def _claim_notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
         epoch = state.epoch.value if isinstance(state.epoch, Known) else "N"
         fix = f"recon lock force-release {host.name} --epoch {epoch} --reason TEXT"
         yield f"  it counts as held; take it away with: {paint(fix, 'cyan')}"
-    if lease and not state.executor.active:
+    deed = live.deed(state)
+    if deed:
+        age = format_duration(max(0, round(state.identity.boottime_s - deed.since)))
+        yield f"{name}: {paint(one_line(deed.owner), 'magenta')} has it for {age}: {one_line(deed.doing)}"
+        yield "  it ends by itself; an apply is refused until then"
+    elif lease and not state.executor.active:
         yield f"{name}: {one_line(lease.owner)} left a claim of epoch {lease.epoch} behind, which is void"
     if state.executor.active:
         doing = f", step {lease.step}, by {one_line(lease.owner)}" if lease else ""
@@ -215,8 +223,7 @@ def _claim(lease: Lease, state: HostState) -> str:
     """Say how old a claim is and whether its holder lately showed that it lives, by the host's own clock since boot."""
     now = state.identity.boottime_s
     age, silent = (format_duration(max(0, round(now - since))) for since in (lease.since, lease.renewed))
-    fresh = lease.boot_id == state.identity.boot_id and now - lease.renewed <= lease.ttl_s
-    word = "fresh" if fresh else "not renewed in time: the executor hangs or is stopped"
+    word = "fresh" if live.is_fresh(lease, state) else "not renewed in time: the executor hangs or is stopped"
     return f"claim of epoch {lease.epoch}, held for {age}, renewed {silent} ago ({word})"
 
 

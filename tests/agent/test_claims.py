@@ -26,6 +26,12 @@ def test_a_lease_is_read_whole_and_none_is_none() -> None:
     assert claims.lease(FakeHost({"/run/recon/lease.json": seal(LEASE)})) == LEASE
 
 
+def test_what_a_holder_does_without_a_transaction_is_part_of_its_claim() -> None:
+    told = {**LEASE, "doing": "restarting a.service"}
+
+    assert claims.lease(FakeHost({"/run/recon/lease.json": seal(told)})) == told
+
+
 @pytest.mark.parametrize("body", [{**LEASE, "epoch": "3"}, {**LEASE, "epoch": True}, {"owner": "ada"}])
 def test_a_lease_without_its_parts_is_an_error(body: dict[str, object]) -> None:
     with pytest.raises(RecordError):

@@ -330,3 +330,29 @@ def test_a_transaction_whose_trial_stayed_open_is_ended_by_the_one_that_commits_
         "its executor ended before it did, and another transaction took its place",
     )
     assert bench.machine.listdir(places.GENERATIONS) == ["1", "3"]
+
+
+def test_a_recovery_waits_for_whoever_has_the_lock_for_a_moment(bench: Bench) -> None:
+    """The watchdog may have it between the death of the executor and its successor; it gives it back at once."""
+    stop_before(bench, "run systemctl start", KilledError)
+    bench.machine.state.locked.append(places.LOCK)
+    bench.machine.clock.on("given back", lambda _args: bench.machine.state.locked.clear())
+    bench.machine.clock.schedule(30.0, "given back")
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, TXID, recover=True))
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7116")
+    assert bench.serving() == REASONING
+
+
+def test_a_lock_that_a_dead_executor_keeps_holds_the_host(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", KilledError)
+    bench.machine.state.locked.append(places.LOCK)
+    ended: list[dict[str, Any]] = []
+
+    seen = bench.doing(lambda: ended.append(executor.execute(bench.machine, TXID, recover=True)))
+
+    outcome = Outcome.model_validate(ended[0])
+    assert (outcome.state, outcome.code) == ("held", "REC7231")
+    assert outcome.fix == "reboot the host, then: recon apply --host h-1"
+    assert seen == []

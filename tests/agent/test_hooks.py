@@ -60,6 +60,28 @@ def test_every_hook_is_called_at_its_point_and_the_way_back_is_not_taken() -> No
     assert bench.steps(outcome.txid) == [*steps, "warm", "hook", "commit", "finish"]
 
 
+@pytest.mark.parametrize(
+    ("old", "note"),
+    [
+        ({}, "asr cannot say what it does; what it does now is cut, as planned"),
+        (
+            {"drain": a_hook("drain")},
+            "asr cannot say what it does; the drain hook has waited for it; what it does now is cut, as planned",
+        ),
+    ],
+)
+def test_what_cannot_be_seen_and_a_hook_has_waited_for_is_said_to_be_waited_for(old: dict[str, Any], note: str) -> None:
+    blind = a_coven("reasoning", hooks=Hooks.model_validate(old), asr=a_service("none", None, memory="8GiB"))
+    bench = Bench(blind, a_coven("vision", llama=a_service("llamacpp", 8003)))
+    bench.program(GATE, "exit 0")
+    assert bench.run("reasoning").state == "applied"
+
+    outcome = bench.run("vision")
+
+    told = [event.text for event in bench.events(outcome.txid) if event.step == "drain" and "asr cannot" in event.text]
+    assert (outcome.state, told) == ("applied", [note])
+
+
 def test_a_hook_runs_without_a_shell_in_a_scope_of_its_own_that_systemd_ends() -> None:
     assert scope_argv([GATE, "$HOME; true"], 30.0) == [
         "systemd-run",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, launch, lease, lines, places, versions
+from reconciler.agent import executor, executor_unit, launch, lease, lines, places, versions
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.wire import RequestError
@@ -24,7 +24,8 @@ ARGV = [
     "--description=recon transaction t1",
     "--property=StandardOutput=journal",
     "--property=StandardError=journal",
-    "--property=TimeoutStopSec=infinity",
+    "--property=TimeoutStopSec=30s",
+    "--property=NotifyAccess=exec",
     "--property=KillMode=mixed",
     "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "/usr/bin/python3",
@@ -193,6 +194,55 @@ def test_where_the_executor_has_no_process_systemd_is_asked_and_news_comes_at_on
 
     assert answer == {"events": [{"seq": 1}], "outcome": None, "active": False}
     assert host.ran == [argv]
+
+
+def test_a_process_that_is_stuck_in_the_kernel_is_no_proof_that_an_executor_runs() -> None:
+    """It outlives the unit, for ever perhaps; the next transaction must not wait for it."""
+    host = Working("1")
+    group = "/sys/fs/cgroup/system.slice/recon-executor.service"
+    host.files[f"{group}/cgroup.procs"] = "41\n43\n"
+    for pid, state in ((41, "D"), (43, "Z")):
+        host.files[f"/proc/{pid}/stat"] = f"{pid} (python3) {state} 1" + " 0" * 40
+    argv = (*SHOW, "recon-executor.service")
+    host.programs[argv] = Completed(0, b"Id=recon-executor.service\nActiveState=inactive\n", b"")
+
+    assert executor_unit.is_active(host) is False
+    assert host.ran == [argv]
+
+    host.files["/proc/43/stat"] = "43 (python3) S 1" + " 0" * 40
+    assert executor_unit.is_active(host) is True
+    assert host.ran == [argv]
+
+
+def test_while_something_of_a_dead_executor_is_stuck_the_next_order_is_refused_by_its_name() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    group = "/sys/fs/cgroup/system.slice/recon-executor.service"
+    read, run = bench.machine.read, bench.machine.run
+    kernel = {f"{group}/cgroup.procs": b"41\n", f"{group}/cgroup.events": b"populated 1\n"}
+    kernel["/proc/41/stat"] = b"41 (mount.nfs) D 1" + b" 0" * 40
+    kernel["/proc/41/status"] = b"Uid:\t0\t0\t0\t0\n"
+    kernel["/proc/41/cgroup"] = b"0::/system.slice/recon-executor.service\n"
+    bench.machine.read = lambda path, limit=1 << 20: kernel.get(path) or read(path, limit)  # type: ignore[method-assign]
+    listed = bench.machine.listdir
+    bench.machine.listdir = lambda path: [] if path == group else listed(path)  # type: ignore[method-assign]
+    bench.machine.run = lambda argv, *rest, **more: (  # type: ignore[method-assign]
+        Completed(1, b"", b"Failed to start transient service unit: Unit recon-executor.service was already loaded\n")
+        if argv[0] == "systemd-run"
+        else run(argv, *rest, **more)
+    )
+
+    with pytest.raises(RequestError) as caught:
+        apply(bench, intent)
+
+    assert (caught.value.code, caught.value.fix) == (
+        "REC7231",
+        "reboot the host: it boots what is committed; then apply again",
+    )
+    assert caught.value.detail == (
+        "pid 41 (mount.nfs, state D: stuck in the kernel: no signal ends it; if it stays, reboot the host)"
+    )
+    assert not bench.machine.state.files.keys() & {places.transaction(intent["txid"])}
 
 
 def test_an_executor_that_is_gone_without_an_outcome_is_said_so_after_a_second_look() -> None:

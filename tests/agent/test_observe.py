@@ -50,7 +50,7 @@ SHOW = (
     "systemctl",
     "show",
     "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,Job,NeedDaemonReload,"
-    "FragmentPath,SourcePath,InvocationID,MainPID,ControlGroup",
+    "FragmentPath,SourcePath,InvocationID,MainPID,ControlGroup,ExecMainCode,ExecMainStatus",
     "--",
     "recon-*",
     "recon-reasoning-vllm.service",
@@ -205,6 +205,7 @@ def test_the_whole_answer_of_a_host_is_what_the_schema_says() -> None:
                     "invocation": "9e15",
                     "main_pid": 324,
                     "cgroup": GROUP,
+                    "last_exit": "",
                     "config_hash": {"value": "0123456789abcdef"},
                 }
             ]

@@ -11,7 +11,7 @@ from tests.agent.fakehost import Denied, FakeHost, Link
 
 PROPERTIES = (
     "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,Job,NeedDaemonReload,"
-    "FragmentPath,SourcePath,InvocationID,MainPID,ControlGroup"
+    "FragmentPath,SourcePath,InvocationID,MainPID,ControlGroup,ExecMainCode,ExecMainStatus"
 )
 
 SHOWN = b"""\
@@ -87,6 +87,24 @@ def test_a_unit_that_is_shown_twice_counts_once_and_control_characters_are_escap
 
     assert [(name, unit.sub) for name, unit in systemd.parse_show(twice).items()] == [("recon-a.service", "dead")]
     assert systemd.parse_show(twice[:45])["recon-a.service"].sub == "run\\x1b[31mning"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        ("1", "3", "exit status 3"),
+        ("1", "0", "exit status 0"),
+        ("2", "9", "SIGKILL"),
+        ("3", "11", "SIGSEGV"),
+        ("2", "99", "signal 99"),
+        ("0", "0", ""),
+        ("", "", ""),
+    ],
+)
+def test_how_a_process_ended_last_is_a_status_or_a_signal(code: str, status: str, said: str) -> None:
+    shown = f"Id=recon-a.service\nExecMainCode={code}\nExecMainStatus={status}\n".encode()
+
+    assert systemd.parse_show(shown)["recon-a.service"].last_exit == said
 
 
 def test_a_value_that_holds_an_equals_sign_is_kept_whole() -> None:

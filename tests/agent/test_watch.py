@@ -12,13 +12,18 @@ import pytest
 from reconciler.agent import executor, lease, observe, places, watch
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
+from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import Service, Watchdog
 from reconciler.model.observed import HostState, Known, WatchdogState
+from reconciler.model.subject import look_at
+from reconciler.planner import plan_host
 from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.fleet import run_agent
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
-from tests.agent.bench import CONTEXT, Bench, a_service
+from reconciler.views.paint import Paint
+from reconciler.views.status import status_lines
+from tests.agent.bench import CONTEXT, Bench, a_coven, a_service
 
 VLLM = "recon-reasoning-vllm.service"
 RERANK = "recon-reasoning-rerank.service"
@@ -566,7 +571,36 @@ def test_an_apply_while_the_watchdog_acts_is_told_the_host_is_locked(host: Watch
     host.machine.hook = hook
     host.looks(5)
 
-    assert [(outcome["state"], outcome["code"]) for outcome in ended] == [("locked", "REC7110")]
+    why = f"restarting {VLLM}, because {VLLM} health answered 500: engine is dead"
+    assert [(outcome["state"], outcome["code"], outcome["fix"]) for outcome in ended] == [
+        ("locked", "REC7232", "recon apply --host h-1")
+    ]
+    assert ended[0]["reason"].startswith("recon watchdog has the host for ")
+    assert ended[0]["reason"].endswith(f" s: {why}; it ends by itself")
+
+
+def test_a_plan_while_the_watchdog_acts_is_told_what_it_does_and_since_when(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    seen: list[HostState] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not seen:
+            seen.append(host.state())
+
+    host.machine.hook = hook
+    host.looks(5)
+
+    (state,) = seen
+    rendered, declared = host.rendered("vision")
+    subject = look_at(rendered, declared, state)
+    planned = plan_host(subject, diff_host(subject), fleet="studio", ignored=ignored_facts(state))
+    why = f"restarting {VLLM}, because {VLLM} health answered 500: engine is dead"
+    (refusal,) = planned.refusals
+    assert (planned.status, refusal.code, refusal.fix) == ("locked", "REC7232", "recon apply --host h-1")
+    assert refusal.detail.endswith(f": {why}; it ends by itself")
+    told = "\n".join(status_lines((declared,), {"h-1": state}, Paint(on=False), details=False))
+    assert f": {why}\n  it ends by itself; an apply is refused until then" in told
+    assert "void" not in told
 
 
 def test_a_transition_is_never_disturbed(host: Watched) -> None:
@@ -703,3 +737,96 @@ def test_a_claim_that_is_taken_by_force_stops_the_watchdog_before_its_next_chang
 
     assert START not in host.seen
     assert "is over" in host.told().said
+
+
+def cut_at(host: Watched, intent: dict[str, Any], number: int) -> tuple[Watched, str]:
+    """Return a host whose power was cut before one change of a transition, and which change that was."""
+    other, seen = copy_of(host), list[str]()
+
+    def hook(when: str, what: str) -> None:
+        if when == "before":
+            seen.append(what)
+            if len(seen) - 1 == number:
+                raise PowerCutError
+
+    other.machine.hook = hook
+    with contextlib.suppress(PowerCutError):
+        executor.execute(other.machine, other.submit(intent))
+    other.machine.hook = None
+    if len(seen) <= number:
+        return other, ""
+    other.machine.reboot()
+    other.attend()
+    return other, seen[number]
+
+
+def test_what_a_power_cut_interrupted_is_brought_to_its_end_by_the_watchdog_wherever_it_was(host: Watched) -> None:
+    """At every single change of a transition: the outcome says what is committed, and nobody has to come for it."""
+    host.covens["other"] = a_coven("other", one=a_service("llamacpp", 8004, memory="8GiB"))
+    intent = host.intent("vision")
+    before = set(host.machine.state.files)
+    ends: set[str] = set()
+    number = 0
+    while True:
+        other, where = cut_at(host, intent, number)
+        number += 1
+        if not where:
+            break
+        other.looks(4)
+
+        committed = other.state().generation
+        assert isinstance(committed, Known), where
+        assert committed.value is not None, where
+        last = other.state().executor.last
+        journal = other.machine.stat(places.transaction(intent["txid"]) + "/journal.jsonl")
+        if journal is None:
+            continue  # the transaction never began
+        assert isinstance(last, Known), where
+        expected = "applied" if committed.value.number == 2 else "aborted"
+        assert last.value["state"] in (expected, "aborted" if journal.size == 0 else expected), where
+        ends.add(str(last.value["state"]))
+        lines = [json.loads(line) for line in other.machine.read(places.HISTORY).splitlines()]
+        assert [line["state"] for line in lines if line.get("txid") == intent["txid"]] == [expected], where
+        assert other.told().said == "all is well", where
+        assert other.machine.stat(places.LEASE) is None, where
+        if expected == "aborted":
+            extra = {path for path in set(other.machine.state.files) - before if path.startswith(places.NATIVE)}
+            assert extra == set(), where
+        assert other.serving() == (SERVING if expected == "aborted" else ["recon-vision-llama"]), where
+    assert ends == {"applied", "aborted"}
+
+
+def test_what_was_interrupted_without_a_reboot_is_left_to_the_next_executor(host: Watched) -> None:
+    intent = host.intent("vision")
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what.startswith("run systemctl start"):
+            raise KilledError
+
+    host.machine.hook = hook
+    with contextlib.suppress(KilledError):
+        executor.execute(host.machine, host.submit(intent))
+    host.machine.hook = None
+    host.machine.revive()
+    host.machine.remove(places.LEASE)
+    host.machine.remove(places.TRIAL)
+    host.attend()
+
+    host.looks(4)
+
+    assert host.told().said == f"left alone: transaction {intent['txid']} has no end that can be read"
+
+
+def test_what_a_power_cut_interrupted_waits_while_a_person_holds_the_host(host: Watched) -> None:
+    intent = host.intent("vision")
+    other, _ = cut_at(host, intent, 40)
+    hold(other)
+
+    other.looks(4)
+    assert other.told().said == "left alone: held by ann: benchmark"
+    other.machine.remove(places.HOLD)
+    other.looks(4)
+
+    last = other.state().executor.last
+    assert isinstance(last, Known)
+    assert (last.value["state"], last.value["code"]) == ("aborted", "REC7116")

@@ -33,7 +33,6 @@ def a_move(new: str = "vision") -> SlotMove:
             "reserve_bytes": 0,
             "memory_class": "discrete",
             "memory_timeout_s": 60.0,
-            "steps": ["start", "warm"],
         }
     )
 

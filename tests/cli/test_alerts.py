@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.agent import files
+from reconciler.agent import files, places
 from reconciler.cli.app import run
 from reconciler.sim.deeds import perform
 from tests.scenarios.sim_world import SimWorld
@@ -47,6 +47,19 @@ def test_alerts_are_shown_cleared_and_the_watchdog_begins_anew(
     perform(world.fleet, "h-1", "wait", ["60"])
     assert said(world, capsys, "alerts") == "No alerts: h-1, h-2\n"
     assert "all is well" in said(world, capsys, "status", "--host", "h-1")
+
+
+def test_clearing_while_the_watchdog_acts_is_refused_with_what_to_type(
+    world: SimWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with world.fleet.open("h-1") as machine:
+        machine.state.locked.append(places.ALERTS_LOCK)
+
+    assert run(["-C", str(world.root), "alerts", "--clear", "--host", "h-1"]) == 4
+
+    told = capsys.readouterr().err
+    assert "error[REC7230]: the alerts of the host are being written" in told
+    assert "hint: recon alerts --clear --host h-1" in told
 
 
 def test_alerts_as_data_are_the_facts_of_the_hosts(world: SimWorld, capsys: pytest.CaptureFixture[str]) -> None:

@@ -319,7 +319,10 @@ def test_a_coven_that_came_up_before_has_its_time_in_the_plan(settled: Path) -> 
     document = json.loads(recon("-C", str(settled), "plan", "--host", "h-1", "-o", "json").out)
 
     assert document["hosts"][0]["transitions"][0]["estimated_s"] > 30
-    assert "clients of reasoning (vllm) for about " in document["hosts"][0]["transitions"][0]["cuts_off"]
+    assert (
+        "clients of reasoning (vllm) are without service for about "
+        in document["hosts"][0]["transitions"][0]["cuts_off"]
+    )
 
 
 def test_on_a_terminal_one_sees_that_hosts_are_asked_and_nothing_of_it_stays(studio: Path) -> None:

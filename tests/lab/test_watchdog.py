@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Callable
 
+from tests.lab.test_controller_gone import wait_for_step
+from tests.lab.test_fencing import begin
 from tests.lab.test_scenarios import world
 from tests.scenarios.lab_world import PORTS, LabWorld
 from tests.scenarios.scenarios import detailed, settle
@@ -105,3 +107,28 @@ def test_a_held_host_is_left_alone_and_a_rebooted_one_has_its_watchdog(world: La
 
     wait_until("all is well again", lambda: world.status(host)["watchdog"]["value"]["said"] == "all is well")
     assert detailed(world) == 0
+
+
+def test_a_transition_that_a_power_cut_interrupted_gets_its_outcome_by_itself(world: LabWorld) -> None:
+    impatient(world)
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    apply = begin(world, host, 60.0)
+    try:
+        txid = wait_for_step(world, host, "drain")
+        machine.kill()
+    finally:
+        apply.kill()
+        apply.communicate()
+    machine.start()
+    machine.wait_ready()
+
+    wait_until("all is well again", lambda: world.status(host)["watchdog"]["value"]["said"] == "all is well")
+
+    last = world.status(host)["executor"]["last"]["value"]
+    assert (last["txid"], last["state"], last["code"]) == (txid, "aborted", "REC7116")
+    text = machine.path("/var/lib/recon/history.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["state"] for line in lines if line["txid"] == txid] == ["aborted"]
+    assert world.serves(host, "reasoning")

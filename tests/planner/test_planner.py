@@ -13,6 +13,7 @@ from reconciler.model.intent import Call, HookCall
 from reconciler.model.observed import (
     Executor,
     Gpu,
+    Health,
     Hold,
     HostState,
     Known,
@@ -199,7 +200,10 @@ def test_a_coven_that_leaves_is_drained_as_git_says_now_and_asked_as_it_was_star
     old = planned.order.moves[0].old
     assert old == a_group("reasoning", recorded.model_copy(update=said))
     assert [step.deadline_s for step in planned.transitions[0].steps if step.step == "drain"] == [10.0]
-    assert "is cut (on_timeout: force)" in planned.transitions[0].cuts_off
+    assert planned.transitions[0].cuts_off == (
+        "clients of reasoning (vllm) are without service for a time not recorded yet; "
+        "what vllm still does at the drain deadline is cut (on_timeout: force)"
+    )
 
 
 def test_a_hand_edited_file_of_the_live_coven_is_drift_with_a_restart() -> None:
@@ -471,18 +475,44 @@ def test_gpus_that_cannot_be_read_are_said_and_make_the_plan_incomplete() -> Non
 
 
 def test_a_crash_loop_is_called_one_and_a_start_under_way_is_left_alone() -> None:
-    def with_unit(sub: str) -> HostPlan:
-        member = a_unit("recon-reasoning-vllm.service", active="activating", sub=sub, restarts=4, config_hash=None)
+    def with_unit(sub: str, restarts: int = 4, last_exit: str = "exit status 1") -> HostPlan:
+        over: dict[str, Any] = {"sub": sub, "restarts": restarts, "last_exit": last_exit}
+        member = a_unit("recon-reasoning-vllm.service", active="activating", config_hash=None, **over)
         units: Known[tuple[Unit, ...]] = Known(value=(a_unit(REASONING.gate), member))
         return plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=units))
 
     assert addresses(with_unit("auto-restart")) == [
         ("spark-1/member/reasoning/vllm", ("restart",), "unit_failed", "drift")
     ]
-    assert (with_unit("start").changes, with_unit("start").warnings) == (
+    assert [change.reason for change in with_unit("auto-restart-queued").changes] == [
+        "recon-reasoning-vllm.service crashes again and again (5 times, last with exit status 1)"
+    ]
+    # systemd forgets how it ended when the next process starts.
+    again = with_unit("start", last_exit="")
+    assert (again.changes, again.warnings) == (
         (),
-        ("recon-reasoning-vllm.service is starting",),
+        ("recon-reasoning-vllm.service crashes again and again (4 times), and is starting again",),
     )
+    assert with_unit("start", 1, "").warnings == ("recon-reasoning-vllm.service crashed once, and is starting again",)
+    assert with_unit("start", 0, "").warnings == ("recon-reasoning-vllm.service is starting",)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "warning"),
+    [
+        (0, "recon-reasoning-vllm.service runs but is not healthy: 503"),
+        (1, "recon-reasoning-vllm.service runs but is not healthy: 503"),
+        (3, "recon-reasoning-vllm.service crashes again and again (3 times) and is not healthy: 503"),
+    ],
+)
+def test_a_server_that_is_up_between_two_crashes_is_not_called_running(restarts: int, warning: str) -> None:
+    member = a_unit("recon-reasoning-vllm.service", restarts=restarts, config_hash="aaaa000000000001")
+    units: Known[tuple[Unit, ...]] = Known(value=(a_unit(REASONING.gate), member))
+    ill: dict[str, Known[Health]] = {
+        "recon-reasoning-vllm.service": Known(value=Health(ok=False, status=503, detail="503"))
+    }
+
+    assert plan(WANTS_REASONING, a_state_running(WANTS_REASONING, units=units, health=ill)).warnings == (warning,)
 
 
 def test_a_definition_that_systemd_has_not_read_again_is_drift() -> None:
@@ -502,7 +532,7 @@ def test_a_new_member_of_the_live_coven_is_a_start_by_git() -> None:
     planned = plan(new, a_state_running(old), may_run=("reasoning",))
 
     assert [(t.disruption, t.members, t.cause, t.cuts_off) for t in planned.transitions] == [
-        ("start", ("rerank",), "desired", "nobody: nothing that serves is stopped")
+        ("start", ("rerank",), "desired", "nobody is without service: nothing that serves is stopped")
     ]
 
 
@@ -564,7 +594,14 @@ def test_the_plan_shows_every_hook_and_the_firewall_where_they_stand() -> None:
         *("claim", "stage", "hook", "admission", "hook", "drain", "stop", "hook", "hook", "verify_memory", "trial"),
         *("start", "warm", "hook", "commit", "finish", "hook"),
     ]
-    assert "work of asr cannot be seen and is waited for by the drain hook alone" in planned.transitions[0].cuts_off
+    assert planned.transitions[0].cuts_off == (
+        "clients of reasoning (asr) are without service for a time not recorded yet; "
+        "new connections to asr are refused first, open ones go on until it stops; "
+        "work of asr cannot be seen and is waited for by the drain hook alone"
+    )
+    assert [step.text for step in steps if step.step == "drain"] == [
+        "nothing more to wait for than the hook did: asr cannot say what it does"
+    ]
 
 
 @pytest.mark.parametrize(("kind", "shown"), [("unified", 1), ("discrete", 0)])

@@ -52,6 +52,25 @@ def test_what_the_library_prints_goes_nowhere(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_child_that_the_driver_keeps_does_not_keep_the_hosts_lock(tmp_path: Path) -> None:
+    """It is forked, not executed: what the parent has open is open in it too, and a lock hangs on a descriptor."""
+    machine, path, ready = RealMachine(), str(tmp_path / "lock"), tmp_path / "ready"
+
+    def stuck() -> dict[str, Any]:
+        ready.touch()
+        signal.pause()
+        return {}
+
+    with machine.lock(path):
+        answer = gpu_child.begin(1.0, stuck)
+        while not ready.exists():
+            machine.sleep(0.01)
+
+    with machine.lock(path):
+        pass
+    assert answer() == gpu_child.failed(10, "no answer within 1 s")
+
+
 def test_the_answer_may_be_bigger_than_a_pipe() -> None:
     big = gpu_child.failed(None, "x" * 1_000_000)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.observed import Damage, Executor, Known, Lease, NotApplicable, Unknown
+from reconciler.model.observed import Damage, Executor, Health, Known, Lease, NotApplicable, Unknown
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
-from tests.builders import a_host, a_state
+from tests.builders import a_group, a_host, a_member, a_rendered, a_state, a_state_running, a_unit
 
 RUNNING = Executor(active=True, txid="t1", last=NotApplicable(na="-"))
 
@@ -63,3 +63,34 @@ def test_what_a_host_calls_damaged_is_shown_harmless() -> None:
     assert "damaged [REC5020] /var/lib/recon/x" in shown
     assert "\x1b" not in shown
     assert "\u202e" not in shown
+
+
+@pytest.mark.parametrize(
+    ("over", "health", "word"),
+    [
+        (
+            {"active": "activating", "sub": "auto-restart", "restarts": 3, "last_exit": "exit status 1"},
+            None,
+            "crashes again and again (4 times, last with exit status 1)",
+        ),
+        ({"restarts": 3}, Health(ok=False, status=503, detail="503"), "crashes again and again (3 times)"),
+        ({"restarts": 3}, Health(ok=True, status=200, detail=""), "ok"),
+        ({"restarts": 0}, Health(ok=False, status=503, detail="503"), "unhealthy (503)"),
+        ({"active": "activating", "sub": "auto-restart", "restarts": 0}, None, "activating"),
+    ],
+)
+def test_a_service_that_systemd_restarts_again_and_again_is_said_to_crash(
+    over: dict[str, Any], health: Health | None, word: str
+) -> None:
+    group = a_group("reasoning", a_member("reasoning", "vllm"))
+    unit = a_unit("recon-reasoning-vllm.service", **over)
+    state = a_state_running(
+        a_rendered(group, live={"all": "reasoning"}),
+        units=Known(value=(a_unit(group.gate), unit)),
+        health={unit.name: Known(value=health)} if health else {},
+    )
+    host = a_host()
+
+    shown = "\n".join(status_lines((host,), {host.name: state}, Paint(on=False), details=False))
+
+    assert f"vllm {word}  " in shown

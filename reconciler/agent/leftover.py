@@ -1,0 +1,57 @@
+"""Removes what a cut left of a write under its temporary name (`durable`): `.NAME.recon-` and 12 hex digits.
+
+Such a file is read by nobody, so it is harmless, and would lie there for ever. Only who holds the host's lock and its
+claim removes it, and only where nobody else writes meanwhile: in the generations, among the books that the claim
+covers, in the directories of this transaction and of those that have ended, and beside units and Quadlets of ours.
+
+Must not: touch a name that is not exactly one of ours, or tell of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Iterator, Tuple
+
+from . import files, lease, outcome, places
+from .machine import Machine
+
+_NAME = re.compile(r"\A\.(.+)\.recon-[0-9a-f]{12}\Z")
+_ANY = re.compile(r"")
+_OURS = re.compile(r"\Arecon(-.*)?\Z")
+# A link is made in the directory above its own: beside the one that systemd or Quadlet reads.
+_SHARED = (places.NATIVE, "/etc/systemd", "/etc/containers", "/run/systemd", "/run/containers")
+_BOOKS = re.compile(
+    "|".join(
+        rf"\A{re.escape(path.rpartition('/')[2])}\Z"
+        for path in (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY, places.HISTORY_HEAD)
+    )
+)
+
+
+def collect(machine: Machine, txid: str) -> None:
+    """Remove what is left, as far as the disk lets itself be read; `txid` is the transaction that holds the claim."""
+    with contextlib.suppress(OSError):
+        for directory, of_ours in _directories(machine, txid):
+            for name in files.names_in(machine, directory):
+                found = _NAME.match(name)
+                if found and of_ours.match(found[1]) and _is_plain(machine, f"{directory}/{name}"):
+                    machine.remove(f"{directory}/{name}")
+
+
+def _directories(machine: Machine, txid: str) -> "Iterator[Tuple[str, re.Pattern[str]]]":
+    """Yield where to look, and for the temporary names of what."""
+    for directory in _SHARED:
+        yield directory, _OURS
+    yield places.STATE, _BOOKS
+    for number in lease.generations(machine):
+        for part in ("", "/units"):
+            yield places.generation(number) + part, _ANY
+    for name in files.names_in(machine, places.TRANSACTIONS):
+        if not name.startswith(".") and (name == txid or outcome.has_ended(machine, name)):
+            yield places.transaction(name), _ANY
+
+
+def _is_plain(machine: Machine, path: str) -> bool:
+    found = machine.stat(path)
+    return found is not None and found.kind in ("file", "link")

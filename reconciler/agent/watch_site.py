@@ -1,0 +1,80 @@
+"""What the watchdog looks after on this host, and whether the host is somebody else's just now.
+
+Must not: change anything, or take what cannot be read for "nobody's".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple
+
+from . import claims, files, places, systemd, transactions, watch_deeds
+from .machine import Machine
+from .record import RecordError
+from .watch_deeds import Charge
+
+_DOWN = ("inactive", "failed")
+
+
+class Site(NamedTuple):
+    """What was committed here, as far as the watchdog goes by it."""
+
+    host: str
+    generation: int
+    boot_id: str
+    spec: Dict[str, Any]
+    charges: List[Charge]
+
+
+class ApartError(Exception):
+    """The host is left alone, and why."""
+
+
+def site_of(machine: Machine) -> Site:
+    """Return what was committed; ApartError when there is nothing to look after, or that cannot be told."""
+    try:
+        number = files.committed_number(machine)
+        if number is None:
+            raise ApartError("nothing is committed")
+        body = files.manifest(machine, number)
+        boot_id = machine.read("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ApartError(f"what is committed cannot be told: {error}") from error
+    spec = body.get("watchdog")
+    if not spec:
+        raise ApartError("the committed generation has no watchdog")
+    groups = {group["coven"]: group for group in body["groups"]}
+    charges = [
+        Charge(coven, groups[coven]["gate"], list(spec["gpus"].get(slot, ["all"])), list(groups[coven]["members"]))
+        for slot, coven in sorted(body["live"].items())
+        if coven in groups
+    ]
+    charges += [Charge(f"resident {each['service']}", "", ["all"], [each]) for each in body["residents"]]
+    return Site(str(body["host"]), number, boot_id, spec, charges)
+
+
+def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
+    """Raise why the host is somebody else's now; what cannot be read may be such a reason.
+
+    Args:
+        machine: the host.
+        must_have_ended: whether the newest transaction must have an end.
+    """
+    try:
+        hold = claims.hold(machine)
+        claimed = claims.lease(machine)
+        txid, last = transactions.newest(machine)
+    except (OSError, RecordError) as error:
+        raise ApartError(f"whose it is cannot be told: {error}") from error
+    if hold is not None:
+        raise ApartError(f"held by {hold['owner']}: {hold['reason']}")
+    if claimed is not None and claimed["txid"] != watch_deeds.TXID:
+        raise ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
+    executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
+    if executor is None or executor.active not in _DOWN or executor.job:
+        raise ApartError("a transition runs")
+    if machine.stat(places.TRIAL) is not None:
+        raise ApartError("a generation is on trial")
+    if txid is not None and "unknown" in last and must_have_ended:
+        raise ApartError(f"transaction {txid} has no end that can be read")
+    if txid is not None and "value" in last and last["value"].get("state") == "held":
+        raise ApartError(f"transaction {txid} left it to a person")
