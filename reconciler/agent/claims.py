@@ -7,7 +7,7 @@ import contextlib
 import json
 from typing import Any, Dict, Optional
 
-from . import fact, files, mark, places
+from . import fact, mark, places, transactions
 from .executor_unit import running_txid
 from .machine import Machine
 from .plain import clean
@@ -104,7 +104,7 @@ def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) ->
     """
     claimed = leased.get("value")
     active = unit_active in _RUNNING if unit_active is not None else leased.get("value", "unknown") is not None
-    newest, last = files.newest_transaction(machine)
+    newest, last = transactions.newest(machine)
     txid = claimed["txid"] if active and claimed else newest
     if active and unit_active is not None:
         # A lease may still be that of an executor that died; the unit itself says which transaction it is for.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Optional
 
-from . import claims, fact, files, history, lease, mark, places
+from . import claims, fact, files, history, lease, mark, places, transactions
 from .journal import read_journal
 from .machine import Machine
 from .record import RecordError, is_set_aside, read_record
@@ -78,9 +78,8 @@ def _hold(machine: Machine) -> Iterator[Dict[str, Any]]:
 
 
 def _transactions(machine: Machine) -> List[str]:
-    names = [name for name in _names(machine, places.TRANSACTIONS) if not name.startswith(".")]
-    open_ones = [name for name in names[:-1] if machine.stat(places.transaction(name) + "/outcome.json") is None]
-    return [*open_ones, *names[-1:]]
+    names = transactions.in_order(machine)
+    return [*(name for name in names[:-1] if not transactions.has(machine, name, "outcome.json")), *names[-1:]]
 
 
 def _transaction(machine: Machine, txid: str) -> Iterator[Dict[str, Any]]:

@@ -19,13 +19,22 @@ TXID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 """What a transaction is called: safe in a path and on a command line."""
 # Where systemd puts the executor's processes; it may be told to put them elsewhere, and then it is asked.
 _GROUP = f"/system.slice/{places.EXECUTOR}"
+# What systemd keeps of a unit that it was handed, for as long as it knows the unit.
+_HANDED = f"/run/systemd/transient/{places.EXECUTOR}"
+
+
+def has_process(machine: Machine) -> bool:
+    """Say whether an executor surely runs, by a look at files; it may be about to, or run elsewhere, without.
+
+    What is stuck in the kernel does not run: it may outlive the unit for ever.
+    """
+    return systemd.is_populated(machine, _GROUP) is True and not stuck(machine)
 
 
 def is_active(machine: Machine) -> bool:
     """Say whether an executor runs, or is about to."""
-    # A process of its own is proof, and a look at one file; systemctl takes ten milliseconds of two programs. One that
-    # is stuck in the kernel is none: it may outlive the unit for ever.
-    if systemd.is_populated(machine, _GROUP) and not stuck(machine):
+    # A process of its own is proof; systemctl takes ten milliseconds of two programs.
+    if has_process(machine):
         return True
     shown = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
     # Queued counts: systemd-run returns before the unit has begun.
@@ -34,7 +43,8 @@ def is_active(machine: Machine) -> bool:
 
 def running_txid(machine: Machine) -> Optional[str]:
     """Return the transaction of the executor's unit, None when there is no unit or it does not say."""
-    text = systemd.description(machine, places.EXECUTOR)
+    # Asking systemd takes two programs, and all who lost a race for the host want to know this at the same time.
+    text = _handed(machine) or systemd.description(machine, places.EXECUTOR)
     txid = text[len(DESCRIPTION) :] if text.startswith(DESCRIPTION) else ""
     return txid if TXID.match(txid) else None
 
@@ -48,3 +58,13 @@ def stuck(machine: Machine) -> List[str]:
     except (OSError, ValueError, IndexError):
         return []
     return holders.in_group(machine, _GROUP)
+
+
+def _handed(machine: Machine) -> str:
+    """Return the description in the unit that systemd was handed; nothing when there is none, or none like ours."""
+    try:
+        lines = machine.read(_HANDED).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    key = "Description="
+    return next((line[len(key) :] for line in lines if line.startswith(key + DESCRIPTION)), "")

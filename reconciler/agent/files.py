@@ -8,7 +8,7 @@ Must not: write, or leave out a file that could not be read: then the whole answ
 
 import hashlib
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import fact, places, stray
 from .machine import Machine
@@ -169,17 +169,3 @@ def live_members(body: Dict[str, Any]) -> List[Dict[str, Any]]:
     groups = [group for group in body.get("groups", []) if group.get("coven") in live]
     members = [member for group in groups for member in group.get("members", [])]
     return [member for member in (*members, *body.get("residents", [])) if "unit" in member]
-
-
-def newest_transaction(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
-    """Return the newest transaction and its outcome; transaction ids sort by the time they were made."""
-    names = [name for name in names_in(machine, places.TRANSACTIONS) if not name.startswith(".")]
-    if not names:
-        return None, fact.not_applicable("no transaction was ever run here")
-    txid = names[-1]
-    try:
-        return txid, fact.value(read_record(machine, places.transaction(txid) + "/outcome.json"))
-    except FileNotFoundError:
-        return txid, fact.unknown(f"transaction {txid} has no outcome: it runs, or was cut off")
-    except (OSError, RecordError) as error:
-        return txid, fact.unknown(fact.why(error))

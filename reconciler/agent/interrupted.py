@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from . import files, hooks, outcome, places, step_trial, step_undo, systemd
+from . import files, hooks, outcome, places, step_trial, step_undo, systemd, transactions
 from .claims import INTERRUPTED
 from .journal import is_of_an_earlier_boot
 from .machine import Machine
@@ -41,7 +41,7 @@ def settle(run: Run, reason: str = INTERRUPTED) -> None:
 
 def unfinished(run: Run) -> List[str]:
     """Return the other transactions with a journal and without an outcome, newest first."""
-    return [txid for txid in _unfinished(run.machine) if txid != run.txid]
+    return [txid for txid in transactions.unfinished(run.machine) if txid != run.txid]
 
 
 def of_an_earlier_boot(machine: Machine) -> List[str]:
@@ -49,19 +49,9 @@ def of_an_earlier_boot(machine: Machine) -> List[str]:
 
     Without one the host may be in the middle of something: only a reboot brings what is committed up by itself.
     """
-    found = _unfinished(machine)
+    found = transactions.unfinished(machine)
     journals = [places.transaction(txid) + "/journal.jsonl" for txid in found]
     return found if all(is_of_an_earlier_boot(machine, path) for path in journals) else []
-
-
-def _unfinished(machine: Machine) -> List[str]:
-    names = [name for name in files.names_in(machine, places.TRANSACTIONS) if not name.startswith(".")]
-    return [
-        name
-        for name in reversed(names)
-        if machine.stat(places.transaction(name) + "/journal.jsonl") is not None
-        and machine.stat(outcome.path_of(name)) is None
-    ]
 
 
 def _end_of(run: Run, txid: str, reason: str) -> End:

@@ -3,17 +3,21 @@
 The transition itself runs in a unit of its own, owned by PID 1: a closed lid or a dropped connection does not end it.
 PID 1 also refuses a second unit of that name: one transaction per host, without a lock of ours that could go stale.
 
+Orders that come at the same time take turns before that, so that whoever loses the race does nothing but wait for the
+first to be launched, and is told of it by looks at files. That is a courtesy: a turn that takes long is not waited for.
+
 Must not: do a step of a transition.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict, List, Optional
 
 from . import claims, install, lease, places, versions
-from .executor_unit import DESCRIPTION, TXID, is_active, running_txid, stuck
+from .executor_unit import DESCRIPTION, TXID, has_process, is_active, running_txid, stuck
 from .journal import read_events
-from .machine import Machine
+from .machine import BusyError, Machine
 from .outcome import read_outcome
 from .plain import clean
 from .record import RecordError, canonical, make_way, read_record, write_record
@@ -26,6 +30,9 @@ _MAX_WAIT_S = 5.0
 _POLL_S = 0.05
 _GATHER_S = 0.15
 _RECHECK_S = 0.5
+_TURN_POLL_S = 0.02
+_PATIENCE_S = 0.5
+_TURN_S = 10.0
 
 
 def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[str, Any]:
@@ -37,13 +44,36 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
     if not isinstance(intent, dict) or intent.get("protocol") != 1:
         raise RequestError("REC5016", "the agent does not know this request", "apply without intent", "update recon")
     txid = checked(intent.get("txid"))
-    if _is_known(machine, txid, intent) or _runs(machine, txid):
+    if _has_ended(machine, txid, intent):
         return {"launched": True, "txid": txid}
+    machine.mkdir(places.RUN)
+    began = machine.monotonic()
+    with contextlib.ExitStack() as turn:
+        while not has_process(machine):
+            try:
+                turn.enter_context(machine.lock(places.LAUNCH_LOCK))
+                break
+            except BusyError:
+                waited_s = machine.monotonic() - began
+            first = _launching(machine, intent) if waited_s >= _PATIENCE_S else None
+            if first is not None:
+                return {"launched": False, "lease": first}
+            if waited_s >= _TURN_S:
+                break
+            machine.sleep(_TURN_POLL_S)
+        return _launch(machine, txid, intent, ctx)
+
+
+def _launch(machine: Machine, txid: str, intent: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[str, Any]:
+    """Launch an order unless an executor runs."""
     if is_active(machine):
-        return _busy(machine, intent)
+        return _second(machine, intent)
     unreadable = _unreadable(machine, intent)
     if unreadable is not None:
         return unreadable
+    with contextlib.suppress(OSError):  # for those who wait
+        note = {"owner": str(intent.get("owner")), "txid": txid, "since": machine.boottime(), "target": _target(intent)}
+        write_record(machine, places.LAUNCHING, note)
     place = _installed(machine, ctx)
     install.make_current(machine, place)
     versions.remember(machine)
@@ -58,7 +88,7 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
         # This transaction never was. What an executor of it that died has left stays: it tells how to go back.
         machine.remove_tree(places.transaction(txid))
     if is_active(machine):
-        return _busy(machine, intent)  # somebody was faster between our look and systemd's
+        return _second(machine, intent)  # somebody did not wait for our turn, and was faster than we are
     left = stuck(machine)
     if left:
         # systemd keeps a unit loaded while anything is in its control group, and a name only once.
@@ -146,7 +176,7 @@ def _installed(machine: Machine, ctx: Dict[str, Any]) -> str:
     return install.install(machine, ctx["digest"], ctx.get("bundle"))
 
 
-def _is_known(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
+def _has_ended(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
     """Say whether this very order has ended here; another order under the same name is refused."""
     try:
         earlier = read_record(machine, places.transaction(txid) + "/intent.json")
@@ -157,13 +187,30 @@ def _is_known(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
     return read_outcome(machine, txid) is not None
 
 
-def _runs(machine: Machine, txid: str) -> bool:
-    return running_txid(machine) == txid and is_active(machine)
+def _launching(machine: Machine, intent: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Tell whose turn it is, None when it is worth waiting for its end.
+
+    Who wants the very same waits, for the other one can be followed only when it runs. Nobody believes a turn that
+    takes too long.
+    """
+    try:
+        note = read_record(machine, places.LAUNCHING)
+        age_s = round(machine.boottime() - float(note["since"]), 1)
+        told = {"owner": clean(str(note["owner"])), "txid": checked(note["txid"]), "step": "launch", "age_s": age_s}
+    except (OSError, KeyError, TypeError, ValueError, RequestError):
+        return None
+    is_same = note.get("target") is not None and note["target"] == _target(intent)
+    return told if age_s < _TURN_S and not is_same else None
 
 
-def _busy(machine: Machine, intent: Dict[str, Any]) -> Dict[str, Any]:
-    """Tell who has the host, since when and what they do; the executor may not have written a word yet."""
+def _second(machine: Machine, intent: Dict[str, Any]) -> Dict[str, Any]:
+    """Answer an order when an executor runs: its own is joined, of another it is told."""
     txid = running_txid(machine)
+    return {"launched": True, "txid": txid} if txid == intent["txid"] else _busy(machine, intent, txid)
+
+
+def _busy(machine: Machine, intent: Dict[str, Any], txid: Optional[str]) -> Dict[str, Any]:
+    """Tell who has the host, since when and what they do; the executor may not have written a word yet."""
     held = _lease(machine)
     running = _order(machine, txid) if txid else None
     if held is not None and txid in (None, held["txid"]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import alerts, durations, files, history, places, step_undo, systemd
+from . import alerts, durations, files, history, places, step_undo, systemd, transactions
 from .executor_unit import TXID
 from .journal import read_events
 from .machine import BusyError, Machine
@@ -119,7 +119,7 @@ def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
 
 def untold(machine: Machine) -> Optional[Dict[str, Any]]:
     """Return the outcome of the newest transaction when the power was cut before its line of history was written."""
-    txid, last = files.newest_transaction(machine)
+    txid, last = transactions.newest(machine)
     if txid is None or "value" not in last or history.has(machine, txid):
         return None
     return read_outcome(machine, txid)
@@ -134,7 +134,7 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
     line = {key: value for key, value in outcome.items() if key != "logs"}
     line["from_generation"] = undo["from"] if undo else outcome["committed"]
     if not history.has(machine, txid):
-        history.append(machine, line)
+        history.append(machine, line, [*(each for each in transactions.ended(machine) if each != txid), txid])
     try:
         lease = read_record(machine, places.LEASE)
     except (OSError, RecordError):
@@ -167,10 +167,9 @@ def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, 
 
 def _prune(machine: Machine, running: str) -> None:
     """Remove all but the newest transactions; one that began and has no end is still to be brought to one."""
-    names = [name for name in machine.listdir(places.TRANSACTIONS) if not name.startswith(".")]
-    for name in names[:-KEEP]:
-        begun = machine.stat(places.transaction(name) + "/journal.jsonl") is not None
-        if name != running and (not begun or machine.stat(path_of(name)) is not None):
+    open_ones = {running, *transactions.unfinished(machine)}
+    for name in transactions.in_order(machine)[:-KEEP]:
+        if name not in open_ones:
             machine.remove_tree(places.transaction(name))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple
 
-from . import claims, files, places, systemd, watch_deeds
+from . import claims, files, places, systemd, transactions, watch_deeds
 from .machine import Machine
 from .record import RecordError
 from .watch_deeds import Charge
@@ -62,7 +62,7 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
     try:
         hold = claims.hold(machine)
         claimed = claims.lease(machine)
-        txid, last = files.newest_transaction(machine)
+        txid, last = transactions.newest(machine)
     except (OSError, RecordError) as error:
         raise ApartError(f"whose it is cannot be told: {error}") from error
     if hold is not None:

@@ -538,7 +538,7 @@ def test_the_last_twenty_transactions_are_kept_and_none_that_has_no_end(bench: B
     assert bench.execute({**bench.intent("vision"), "fingerprint": "another"}).state == "stale"
 
     kept = [f"2025-{number:04}" for number in range(12, 30)]
-    assert bench.machine.listdir(places.TRANSACTIONS) == ["2025-0003", *kept, "2026-0001", "2026-0002"]
+    assert bench.machine.listdir(places.TRANSACTIONS) == ["2025-0003", *kept, "2026-0002"]
 
 
 def test_the_log_of_a_failing_unit_begins_with_the_transaction(bench: Bench) -> None:

@@ -218,24 +218,3 @@ def test_live_members_are_those_of_live_covens_and_the_residents() -> None:
         {"unit": "recon-reasoning-vllm.service"},
         {"unit": "recon-resident-embed.service"},
     ]
-
-
-def test_the_newest_transaction_is_the_last_by_name_and_its_outcome_may_be_missing() -> None:
-    first, second = "/var/lib/recon/txn/20260101T000000-aa", "/var/lib/recon/txn/20260102T000000-bb"
-    host = FakeHost({f"{first}/outcome.json": seal({"state": "applied"}), f"{second}/intent.json": "{}"})
-
-    assert files.newest_transaction(FakeHost()) == (None, {"na": "no transaction was ever run here"})
-    assert files.newest_transaction(host) == (
-        "20260102T000000-bb",
-        {"unknown": "transaction 20260102T000000-bb has no outcome: it runs, or was cut off"},
-    )
-
-    host.files[f"{second}/outcome.json"] = seal({"state": "rolled_back"})
-
-    assert files.newest_transaction(host) == ("20260102T000000-bb", {"value": {"state": "rolled_back"}})
-
-
-def test_an_outcome_that_does_not_verify_is_unknown() -> None:
-    path = "/var/lib/recon/txn/t1/outcome.json"
-
-    assert files.newest_transaction(FakeHost({path: b"{}"})) == ("t1", {"unknown": f"{path}: it has no body"})

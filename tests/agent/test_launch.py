@@ -7,6 +7,8 @@ import pytest
 from reconciler.agent import executor, executor_unit, launch, lease, lines, places, versions
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
+from reconciler.agent.record import seal
+from reconciler.agent.target import target_of
 from reconciler.agent.wire import RequestError
 from tests.agent.bench import CONTEXT, Bench
 from tests.agent.fakehost import FakeHost
@@ -76,6 +78,118 @@ def test_a_second_order_learns_who_has_the_host() -> None:
 
     assert (answer["launched"], answer["lease"]["owner"], answer["lease"]["txid"]) == (False, "ann", first["txid"])
     assert bench.machine.stat(places.transaction(second["txid"])) is None
+
+
+class InTurn:
+    """Two orders at the same time: the first has its turn, and is launched at the second look of the other."""
+
+    def __init__(self, bench: Bench, first: dict[str, Any]) -> None:
+        self.bench, self.first, self.looks = bench, first, 0
+        bench.machine.state.locked.append(places.LAUNCH_LOCK)
+        bench.machine.sleep = self.sleep  # type: ignore[method-assign]
+
+    def sleep(self, seconds: float) -> None:
+        self.bench.machine.clock.advance(seconds)
+        self.looks += 1
+        if self.looks == 2:
+            self.bench.machine.state.locked.clear()
+            apply(self.bench, self.first)
+
+
+@pytest.mark.parametrize(("wants", "joins"), [("vision", None), ("reasoning", "t-first")])
+def test_who_comes_while_another_order_is_launched_waits_for_that_and_does_nothing_itself(
+    wants: str, joins: str | None
+) -> None:
+    bench = Bench()
+    first, second = {**bench.intent("reasoning"), "txid": "t-first"}, {**bench.intent(wants), "txid": "t-second"}
+    InTurn(bench, first)
+
+    answer = apply(bench, second)
+
+    assert (answer["launched"], answer["lease"]["txid"], answer.get("joins")) == (False, "t-first", joins)
+    assert bench.machine.state.launched == [f"{places.EXECUTOR} t-first"]
+    assert bench.machine.stat(places.transaction("t-second")) is None
+
+
+def test_the_same_order_sent_again_while_it_is_launched_is_joined() -> None:
+    bench = Bench()
+    first = bench.intent("reasoning")
+    InTurn(bench, first)
+
+    assert apply(bench, first) == {"launched": True, "txid": first["txid"]}
+    assert bench.machine.state.launched == [f"{places.EXECUTOR} {first['txid']}"]
+
+
+def held_up(bench: Bench, note: bytes | None) -> None:
+    """Let somebody have the turn and not come to its end."""
+    bench.machine.state.locked.append(places.LAUNCH_LOCK)
+    bench.machine.mkdir(places.RUN)
+    if note is not None:
+        bench.machine.write(places.LAUNCHING, note)
+
+
+@pytest.mark.parametrize("target", ["of somebody else", None])
+def test_of_a_launch_that_takes_long_it_is_told_soon_whose_it_is(target: str | None) -> None:
+    bench = Bench()
+    since = bench.machine.boottime()
+    held_up(bench, seal({"owner": "ann\x1b", "txid": "t-first", "since": since, "target": target}))
+
+    answer = apply(bench, bench.intent("reasoning"))
+
+    told = {"owner": "ann\\x1b", "txid": "t-first", "step": "launch", "age_s": pytest.approx(0.5, abs=0.2)}
+    assert answer == {"launched": False, "lease": told}
+    assert bench.machine.state.launched == []
+
+
+@pytest.mark.parametrize("what", ["the same", "old", "none", "rubbish", "no id"])
+def test_a_launch_that_never_ends_keeps_nobody_out(what: str) -> None:
+    bench = Bench()
+    intent, now = bench.intent("reasoning"), bench.machine.boottime()
+    note = {"owner": "ann", "txid": "t-first", "since": now, "target": None}
+    notes = {
+        "the same": seal({**note, "target": target_of(intent)}),
+        "old": seal({**note, "since": now - 10}),
+        "none": None,
+        "rubbish": b"rubbish",
+        "no id": seal({**note, "txid": "../x"}),
+    }
+    held_up(bench, notes[what])
+    before = bench.machine.monotonic()
+
+    assert apply(bench, intent) == {"launched": True, "txid": intent["txid"]}
+    assert 10 <= bench.machine.monotonic() - before < 11
+
+
+def test_a_note_of_an_earlier_launch_does_not_keep_anybody_waiting() -> None:
+    bench = Bench()
+    first, second = bench.intent("reasoning"), {**bench.intent("vision"), "txid": "t-second"}
+    apply(bench, first)
+    end_unit(bench)
+
+    assert apply(bench, second) == {"launched": True, "txid": "t-second"}
+
+
+GROUP = "/sys/fs/cgroup/system.slice/recon-executor.service"
+HANDED = "/run/systemd/transient/recon-executor.service"
+RUNNING: dict[str, bytes | str] = {"/sys/fs/cgroup/cgroup.procs": "1\n", f"{GROUP}/cgroup.events": "populated 1\n"}
+
+
+def test_the_unit_that_systemd_was_handed_says_whose_it_is_without_a_program() -> None:
+    handed = "# This is a transient unit file\n[Unit]\nDescription=recon transaction t1\n[Service]\nType=exec\n"
+    host = FakeHost({**RUNNING, HANDED: handed})
+
+    assert (executor_unit.has_process(host), executor_unit.running_txid(host)) == (True, "t1")
+    assert host.ran == []
+
+
+@pytest.mark.parametrize("handed", [None, "", "[Unit]\nDescription=", "[Unit]\nDescription=recon trans"])
+def test_systemd_is_asked_whose_it_is_where_the_file_does_not_tell(handed: str | None) -> None:
+    argv = ("systemctl", "show", "--property=Description", "--", "recon-executor.service")
+    says = Completed(0, b"Description=recon transaction t2\n", b"")
+    host = FakeHost({**RUNNING, **({} if handed is None else {HANDED: handed})}, programs={argv: says})
+
+    assert executor_unit.running_txid(host) == "t2"
+    assert host.ran == [argv]
 
 
 def refusing_to_start(bench: Bench) -> None:

@@ -182,14 +182,18 @@ class Arena:
         return number, body["live"]["all"]
 
     def _outcome(self) -> Mapping[str, Any]:
-        directory = self.machine.path("/var/lib/recon/txn")
-        names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-        if not names:
+        newest = self.newest()
+        if newest is None:
             return {}
         with contextlib.suppress(OSError, ValueError):
-            body: dict[str, Any] = json.loads((directory / names[-1] / "outcome.json").read_text())["body"]
+            body: dict[str, Any] = json.loads((newest / "outcome.json").read_text())["body"]
             return body
-        return {"txid": names[-1]}
+        return {"txid": newest.name}
+
+    def newest(self) -> Path | None:
+        """Return the books of the transaction that came last: by the file system, its name is after another clock."""
+        orders = list(self.machine.path("/var/lib/recon/txn").glob("[!.]*/intent.json"))
+        return max(orders, key=lambda order: order.stat().st_mtime_ns).parent if orders else None
 
     def wait_end(self) -> Standing:
         """Wait until no executor runs and the newest transaction has its outcome."""

@@ -172,10 +172,11 @@ def struck_well(arena: Arena) -> None:
 
 def wait_step(arena: Arena, step: str) -> None:
     """Wait until the newest transaction has come to a step."""
-    books = arena.machine.path("/var/lib/recon/txn")
 
     def come() -> bool | None:
-        newest = max(path for path in books.iterdir() if not path.name.startswith("."))
+        newest = arena.newest()
+        if newest is None:
+            return None
         return f'"step":"{step}"' in (newest / "journal.jsonl").read_text(encoding="utf-8") or None
 
     wait_for(come, f"the transaction never came to {step}")

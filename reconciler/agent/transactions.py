@@ -1,0 +1,66 @@
+"""The transactions that a host still knows, in the order in which they came to an end here.
+
+A transaction is named by the computer that orders it, after its clock. Those clocks are not the host's: one that is an
+hour ahead would have the newest name for an hour. The history says what ended after what; a name only breaks ties.
+
+Must not: write, or take a time for an order.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+from . import fact, history, places
+from .files import names_in
+from .machine import Machine
+from .record import RecordError, read_record
+
+
+def in_order(machine: Machine) -> List[str]:
+    """Return every transaction: what never began, what ended in that order, then what began and has no end.
+
+    What ended and is not in that order yet comes after what is: a power cut came between its outcome and its line.
+    """
+    names = [name for name in names_in(machine, places.TRANSACTIONS) if not name.startswith(".")]
+    if len(names) < 2:
+        return names
+    ended = {txid: number for number, txid in enumerate(history.ended(machine))}
+
+    def rank(name: str) -> Tuple[int, int, str]:
+        if name in ended:
+            return (1, ended[name], name)
+        if has(machine, name, "outcome.json"):
+            return (2, 0, name)
+        return (3 if has(machine, name, "journal.jsonl") else 0, 0, name)
+
+    return sorted(names, key=rank)
+
+
+def ended(machine: Machine) -> List[str]:
+    """Return the transactions that have an outcome, in the order in which they came to it."""
+    return [name for name in in_order(machine) if has(machine, name, "outcome.json")]
+
+
+def unfinished(machine: Machine) -> List[str]:
+    """Return the transactions that began and have no outcome, newest first by name."""
+    names = [name for name in in_order(machine) if has(machine, name, "journal.jsonl")]
+    return [name for name in reversed(names) if not has(machine, name, "outcome.json")]
+
+
+def newest(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
+    """Return the transaction that ended last, or has no end, and its outcome."""
+    names = in_order(machine)
+    if not names:
+        return None, fact.not_applicable("no transaction was ever run here")
+    txid = names[-1]
+    try:
+        return txid, fact.value(read_record(machine, places.transaction(txid) + "/outcome.json"))
+    except FileNotFoundError:
+        return txid, fact.unknown(f"transaction {txid} has no outcome: it runs, or was cut off")
+    except (OSError, RecordError) as error:
+        return txid, fact.unknown(fact.why(error))
+
+
+def has(machine: Machine, txid: str, name: str) -> bool:
+    """Say whether a transaction has a file."""
+    return machine.stat(f"{places.transaction(txid)}/{name}") is not None

@@ -1,0 +1,118 @@
+"""The order of transactions is that in which they ended on the host, whatever clock named them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.agent import history, outcome, places, transactions
+from reconciler.agent.record import seal, write_record
+from reconciler.sim.machine import SimMachine
+from tests.agent.fakehost import FakeHost
+
+EARLY, NOW, LATE = "20160101T000000.000Z-aa", "20260101T000000.000Z-bb", "20360101T000000.000Z-cc"
+
+
+def a_host(*ended: str) -> SimMachine:
+    machine = SimMachine.new("h-1")
+    for txid in ended:
+        end(machine, txid)
+    return machine
+
+
+def end(machine: SimMachine, txid: str, **more: Any) -> None:
+    begin(machine, txid)
+    write_record(machine, f"{places.transaction(txid)}/outcome.json", {"state": "applied", "txid": txid, **more})
+    outcome.settle(machine, {"txid": txid, "state": "applied", "committed": 1})
+
+
+def begin(machine: SimMachine, txid: str) -> None:
+    machine.mkdir(places.transaction(txid))
+    machine.write(f"{places.transaction(txid)}/journal.jsonl", b"")
+
+
+@pytest.mark.parametrize("ended", [(LATE, NOW, EARLY), (EARLY, LATE, NOW), (NOW, EARLY, LATE)])
+def test_the_newest_is_what_ended_last_whatever_its_name(ended: tuple[str, ...]) -> None:
+    machine = a_host(*ended)
+
+    assert transactions.in_order(machine) == list(ended)
+    assert transactions.newest(machine) == (ended[-1], {"value": {"state": "applied", "txid": ended[-1]}})
+
+
+def test_what_began_and_has_no_end_is_newer_than_what_ended() -> None:
+    machine = a_host(NOW, LATE)
+    begin(machine, EARLY)
+
+    assert transactions.in_order(machine) == [NOW, LATE, EARLY]
+    assert transactions.unfinished(machine) == [EARLY]
+    assert transactions.newest(machine) == (
+        EARLY,
+        {"unknown": f"transaction {EARLY} has no outcome: it runs, or was cut off"},
+    )
+
+
+def test_an_end_whose_line_a_power_cut_kept_from_the_history_is_the_newest() -> None:
+    machine = a_host(LATE, NOW)
+    begin(machine, EARLY)
+    write_record(machine, f"{places.transaction(EARLY)}/outcome.json", {"state": "aborted", "txid": EARLY})
+
+    assert transactions.in_order(machine) == [LATE, NOW, EARLY]
+    end(machine, "20250101T000000.000Z-ee")
+    assert transactions.in_order(machine) == [LATE, NOW, EARLY, "20250101T000000.000Z-ee"]
+
+
+def test_an_order_that_never_began_is_older_than_all() -> None:
+    machine = a_host(NOW, EARLY)
+    machine.mkdir(places.transaction(LATE))
+
+    assert transactions.in_order(machine) == [LATE, NOW, EARLY]
+
+
+@pytest.mark.parametrize("damage", ["torn", None])
+def test_without_the_head_of_the_history_its_lines_tell_the_order(damage: str | None) -> None:
+    machine = a_host(LATE, EARLY)
+    if damage is None:
+        machine.remove(places.HISTORY_HEAD)
+    else:
+        machine.write(places.HISTORY_HEAD, damage.encode())
+
+    assert transactions.in_order(machine) == [LATE, EARLY]
+    end(machine, NOW)
+    assert history.ended(machine) == [LATE, EARLY, NOW]
+
+
+def test_lines_that_are_of_no_transaction_push_none_out_of_the_order() -> None:
+    machine = a_host(LATE, NOW)
+    for number in range(60):
+        history.append(machine, {"kind": "watchdog", "deed": str(number)})
+
+    assert transactions.in_order(machine) == [LATE, NOW]
+
+
+def test_the_books_that_go_first_are_those_of_what_ended_first() -> None:
+    names = [LATE, *(f"2026{number:04}T000000.000Z-dd" for number in range(101, 121)), EARLY]
+    machine = a_host(*names)
+
+    outcome._prune(machine, EARLY)
+
+    assert machine.listdir(places.TRANSACTIONS) == sorted(names[-outcome.KEEP :])
+
+
+def test_a_host_without_transactions_has_none() -> None:
+    assert transactions.newest(FakeHost()) == (None, {"na": "no transaction was ever run here"})
+
+
+def test_an_outcome_that_does_not_verify_is_unknown() -> None:
+    path = "/var/lib/recon/txn/t1/outcome.json"
+
+    assert transactions.newest(FakeHost({path: b"{}"})) == ("t1", {"unknown": f"{path}: it has no body"})
+
+
+def test_the_only_transaction_is_the_newest() -> None:
+    directory = "/var/lib/recon/txn/t1"
+
+    assert transactions.newest(FakeHost({f"{directory}/outcome.json": seal({"state": "held"})})) == (
+        "t1",
+        {"value": {"state": "held"}},
+    )
