@@ -41,6 +41,7 @@ def diff_host(subject: Subject) -> tuple[Change, ...]:
             touched={change.coven for change in (*slots, *files)},
             changed_files={file.name for file in files},
         ),
+        *_manifest(subject),
         *_boot(subject, moving=moving),
         *_watchdog(subject),
         *_strangers(subject),
@@ -282,6 +283,20 @@ def _lost_commit(subject: Subject) -> bool:
     generation = subject.state.generation
     nothing = isinstance(generation, Known) and generation.value is None
     return nothing and any(file.tier == "native" and file.owner for file in subject.files)
+
+
+def _manifest(subject: Subject) -> Iterator[Change]:
+    """Yield a committed manifest that does not verify: only a new generation has one again."""
+    generation = subject.state.generation
+    if isinstance(generation, Known) and generation.value and not isinstance(generation.value.manifest, Known):
+        number = generation.value.number
+        yield Change(
+            kind="file",
+            name=f"{number}/manifest.json",
+            word="manifest_lost",
+            reason=f"the manifest of generation {number} cannot be trusted; a new generation takes its place",
+            cause="drift",
+        )
 
 
 def _missing_file(file: RenderedFile, *, was_committed: bool) -> Change:

@@ -107,11 +107,13 @@ def _images(files: RenderedHost) -> tuple[str, ...]:
     return tuple(sorted({member.image for member in (*members, *files.residents)}))
 
 
-def plan_one(rendered: RenderedHost, host: Host, answer: Observation, *, fleet: str) -> HostPlan:
+def plan_one(
+    rendered: RenderedHost, host: Host, answer: Observation, *, fleet: str, renews_manifest: bool = False
+) -> HostPlan:
     """Return the plan of one host of a fleet from what it said."""
     if isinstance(answer, Unreachable):
         return plan_unreachable(host, answer)
-    subject = look_at(rendered, host, answer)
+    subject = look_at(rendered, host, answer, renews_manifest=renews_manifest)
     return plan_host(subject, diff_host(subject), fleet=fleet, ignored=ignored_facts(answer))
 
 
@@ -122,6 +124,7 @@ def plan_fleet(
     answers: Mapping[str, Observation],
     *,
     now: float,
+    renews_manifest: bool = False,
 ) -> Plan:
     """Return the plan for the hosts asked about; a plan for fewer than all of them says which."""
     targeted = tuple(host.name for host in hosts) if len(hosts) < len(repository.fleet.hosts) else ()
@@ -131,7 +134,11 @@ def plan_fleet(
     )
     bodies = {file.body_sha256: file.body for files in rendered.values() for file in files.files}
     with collection_paused():
-        plans = [plan_one(rendered[host.name], host, answers[host.name], fleet=repository.fleet.name) for host in hosts]
+        fleet = repository.fleet.name
+        plans = [
+            plan_one(rendered[host.name], host, answers[host.name], fleet=fleet, renews_manifest=renews_manifest)
+            for host in hosts
+        ]
         return assemble(
             repository.fleet, plans, bodies, source=repository.source, now=now, targeted=targeted, warnings=warnings
         )
@@ -143,13 +150,17 @@ def make_plan(
     *,
     now: float,
     on_done: Callable[[str, Observation], None] | None = None,
+    renews_manifest: bool = False,
 ) -> tuple[Repository, Plan]:
-    """Load, render, observe, compare and plan: all of `recon plan`."""
+    """Load, render, observe, compare and plan: all of `recon plan`.
+
+    `renews_manifest`: a host whose committed manifest does not verify gets a plan where git tells all that runs.
+    """
     repository = open_repository(root)
     hosts = select_hosts(repository.fleet, patterns)
     rendered = render_hosts(repository, hosts)
     answers = observe_hosts(repository, hosts, rendered, on_done=on_done)
-    return repository, plan_fleet(repository, hosts, rendered, answers, now=now)
+    return repository, plan_fleet(repository, hosts, rendered, answers, now=now, renews_manifest=renews_manifest)
 
 
 def make_way_back(

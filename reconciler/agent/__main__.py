@@ -2,7 +2,7 @@
 
 `watch` is what the watchdog's runs.
 
-`observe` is for a look by hand.
+`observe` is for a look by hand, `history` verifies the parts of the history that nobody reads any more.
 
 Must not: be how a controller talks to the agent (that is frames, see `wire`).
 """
@@ -15,7 +15,7 @@ from typing import List, Optional
 from . import dispatch, notify
 from .real import RealMachine
 
-USAGE = "usage: observe | execute TXID | recover TXID | watch"
+USAGE = "usage: observe | execute TXID | recover TXID | watch | history"
 _FAILED = 1
 _USAGE = 64
 _WAY_BACK_S = 30 * 86400.0
@@ -35,6 +35,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     if words == ["watch"]:
         dispatch.handle(RealMachine(), "watch", {}, ctx)
         return 0
+    if words == ["history"]:
+        from . import history_parts
+
+        problems = list(history_parts.verify(RealMachine()))
+        sys.stdout.write("".join(line + "\n" for line in problems) or "all parts are as they were written\n")
+        return _FAILED if problems else 0
     if len(words) == 2 and words[0] in ("execute", "recover"):
         from .outcome import has_ended  # a look by hand needs none of it
 

@@ -2,7 +2,7 @@
 
 The lines verify one by one (`lines`), and a small sealed file beside them says how many there must be, so that a
 history that was cut is noticed too, and which transactions ended last. Its last lines say which epochs and generations
-were used before.
+were used before. When it is long it goes on in a new part (`history_parts`); only the live one is read here.
 
 Must not: be read to decide what runs.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import lines, places
+from . import history_parts, lines, places
 from .lines import Lines
 from .machine import Machine
 from .record import RecordError, make_way, read_record, set_aside, write_record
@@ -31,6 +31,8 @@ def append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = N
         over: the transactions that have ended by now, in that order; as before when None.
     """
     found, problem = examine(machine)
+    if not problem and not found.torn:
+        found = history_parts.turned_over(machine, found)
     make_way(machine, places.HISTORY_HEAD)
     over = ended(machine) if over is None else over
     count, last = len(found.good), found.last
@@ -58,7 +60,7 @@ def examine(machine: Machine) -> Tuple[Lines, Optional[str]]:
 def has(machine: Machine, txid: str) -> bool:
     """Say whether a transaction has its line."""
     wanted = f'"txid":{json.dumps(txid)}'.encode()
-    return any(wanted in raw for raw in examine(machine)[0].good)
+    return any(wanted in raw for raw in examine(machine)[0].good) or wanted in history_parts.newest_before(machine)
 
 
 def ended(machine: Machine) -> List[str]:
@@ -72,7 +74,7 @@ def ended(machine: Machine) -> List[str]:
 def recent(machine: Machine) -> List[Dict[str, Any]]:
     """Return the last lines that verify, oldest first; none when there is no history, or it cannot be read."""
     try:
-        return [lines.body_of(raw) for raw in examine(machine)[0].good[-_RECENT:]]
+        return history_parts.without_beginning(examine(machine)[0])[-_RECENT:]
     except OSError:
         return []
 
@@ -83,6 +85,6 @@ def _shortened(machine: Machine, found: Lines) -> Optional[str]:
         head = read_record(machine, places.HISTORY_HEAD)
     except (OSError, RecordError):
         return None
-    if len(found.good) + len(found.bad) >= int(head["lines"]):
+    if len(found.good) + len(found.bad) >= int(head["lines"]) or history_parts.is_just_begun(found, head):
         return None
     return f"it has {len(found.good)} lines, {head['lines']} were written"

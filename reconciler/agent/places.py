@@ -48,6 +48,11 @@ def generation(number: int) -> str:
     return f"{GENERATIONS}/{number}"
 
 
+def history_part(number: int) -> str:
+    """Return where a part of the history lies that is not the live one any more."""
+    return f"{STATE}/history-{number}.jsonl"
+
+
 def transaction(txid: str) -> str:
     """Return the directory of a transaction."""
     return f"{TRANSACTIONS}/{txid}"

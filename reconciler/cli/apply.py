@@ -26,6 +26,13 @@ def apply(
     attach: Annotated[
         str | None, typer.Option("--attach", metavar="TXID", help="Follow a transaction that runs on one host.")
     ] = None,
+    renew_manifest: Annotated[
+        bool,
+        typer.Option(
+            "--renew-manifest",
+            help="Go on where the committed manifest does not verify, if git describes all that runs.",
+        ),
+    ] = False,
 ) -> None:
     """Plan, show the plan, ask, and carry it out: one exclusive transition at a time, rolled back when it fails.
 
@@ -45,7 +52,9 @@ def apply(
     as_json = output is common.Output.json
     need_an_answer("recon apply --yes", yes=yes, as_json=as_json)
     with common.asking() as on_done:
-        repository, made = make_plan(common.SETTINGS.root, host or (), now=time.time(), on_done=on_done)
+        repository, made = make_plan(
+            common.SETTINGS.root, host or (), now=time.time(), on_done=on_done, renews_manifest=renew_manifest
+        )
     show_and_carry_out(repository, made, yes=yes, as_json=as_json)
 
 

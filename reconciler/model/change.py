@@ -30,6 +30,7 @@ ChangeWord = Literal[
     "foreign_process",
     "unit_gone",
     "trial_left",
+    "manifest_lost",
 ]
 
 

@@ -37,13 +37,15 @@ class Subject:
     """Of the covens of the committed generation."""
     our_units: frozenset[str]
     """All that may hold GPU memory: declared, committed, resident or shared."""
+    renews_manifest: bool = False
+    """A person asked to go on without the committed manifest, where git tells all that runs."""
 
     def is_up(self, unit: str) -> bool:
         """Say whether a unit runs or is about to."""
         return unit in self.units and self.units[unit].active in live.UP
 
 
-def look_at(rendered: RenderedHost, host: Host, state: HostState) -> Subject:
+def look_at(rendered: RenderedHost, host: Host, state: HostState, *, renews_manifest: bool = False) -> Subject:
     """Put together what is known of one host."""
     committed = live.committed_manifest(state)
     declared_units = rendered.member_units().union(member.unit for member in rendered.residents)
@@ -61,4 +63,5 @@ def look_at(rendered: RenderedHost, host: Host, state: HostState) -> Subject:
         declared_units=declared_units,
         committed_units=committed_units,
         our_units=declared_units.union(committed_units, residents, shared),
+        renews_manifest=renews_manifest,
     )

@@ -18,6 +18,7 @@ from reconciler.model.observed import HostState, Known, Unknown
 from reconciler.model.plan import Budget, Refusal
 from reconciler.model.subject import Subject
 from reconciler.planner.budget import why
+from reconciler.planner.renew import untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,14 @@ def _facts_are_known(case: Case) -> Iterator[Refusal]:
             )
     generation = case.state.generation
     if isinstance(generation, Known) and generation.value and not isinstance(generation.value.manifest, Known):
+        if case.subject.renews_manifest:
+            yield from untold(case.subject)
+            return
         yield Refusal(
             code="REC8008",
             summary=f"the manifest of generation {generation.value.number} on {case.host.name} cannot be trusted",
             detail=why(generation.value.manifest),
-            fix=f"look at /etc/recon/generations/{generation.value.number}/manifest.json on the host",
+            fix=f"recon apply --host {case.host.name} --renew-manifest",
         )
 
 

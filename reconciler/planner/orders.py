@@ -34,6 +34,7 @@ _FILE_ACTIONS: dict[str, tuple[str, ...]] = {
     "file_new": ("write",),
     "file_extra": ("delete",),
     "trial_left": ("delete",),
+    "manifest_lost": ("write",),
 }
 
 

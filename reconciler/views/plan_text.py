@@ -155,6 +155,7 @@ _MANY = {
     "edited_by_hand": "edited by hand",
     "config_changed": "changed in git",
     "trial_left": "left over from a trial",
+    "manifest_lost": "cannot be trusted",
 }
 
 
