@@ -122,6 +122,10 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
 
 
 def _write(machine: Machine, outcome: Dict[str, Any]) -> None:
+    directory = places.transaction(outcome["txid"])
+    if machine.stat(directory) is None:
+        # Somebody removed the books while it ran: how it ended must be told all the same.
+        machine.mkdir(directory, 0o700)
     make_way(machine, path_of(outcome["txid"]))
     write_record(machine, path_of(outcome["txid"]), outcome)
     settle(machine, outcome)

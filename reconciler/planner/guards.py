@@ -30,6 +30,8 @@ class Case:
     changes: tuple[Change, ...]
     moves: tuple[SlotMove, ...]
     budgets: dict[str, Budget]
+    is_way_back: bool = False
+    """Whether a person named the generation to go to: the way on from a committed one that is lost or damaged."""
 
     @property
     def host(self) -> Host:
@@ -65,13 +67,13 @@ def _facts_are_known(case: Case) -> Iterator[Refusal]:
                 detail=why(fact),
                 fix=f"recon status --host {case.host.name} --output json",
             )
-    generation = case.state.generation
+    generation = None if case.is_way_back else case.state.generation
     if isinstance(generation, Known) and generation.value and not isinstance(generation.value.manifest, Known):
         yield Refusal(
             code="REC8008",
             summary=f"the manifest of generation {generation.value.number} on {case.host.name} cannot be trusted",
             detail=why(generation.value.manifest),
-            fix=f"look at /etc/recon/generations/{generation.value.number}/manifest.json on the host",
+            fix=f"recon rollback {case.host.name} names the generations to go to",
         )
 
 
