@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, places, step_stage, step_trial, systemd, watch_timer
+from . import files, keep, places, step_stage, step_trial, systemd, watch_timer
 from .plain import clean
 from .record import RecordError
 from .txn import HaltError, Run
@@ -64,7 +64,16 @@ def finish(run: Run) -> List[str]:
     """Tidy up after the commit; return what could not be done, in words."""
     problems: List[str] = []
     with run.step("finish", "dropping the trial, loading what was committed", guarded=False):
-        for deed in (_make_sure, _drop_trial, watch_timer.stop, _remove_natives, _reload, watch_timer.start, _prune):
+        for deed in (
+            _make_sure,
+            _drop_trial,
+            watch_timer.stop,
+            _remove_natives,
+            _reload,
+            watch_timer.start,
+            _prune,
+            keep.let_go,
+        ):
             problem = _tried(run, deed)
             if problem:
                 problems.append(problem)

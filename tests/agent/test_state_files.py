@@ -51,6 +51,7 @@ FILES = (
     places.LEASE,
     places.RELEASE,
     places.FACTS,
+    places.KEPT,
     places.HOLD,
     places.AGENTS + "/simulated/.ok",
     TXN + "/intent.json",
