@@ -133,6 +133,7 @@ def _forward(run: Run) -> None:
         if starting(move):
             step_bring_up.bring_up(run, move)
     step_residents.restart_residents(run)
+    step_bring_up.judge_left(run)
     step_commit.commit(run)
 
 

@@ -68,6 +68,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
 
     Never with a pipe to this connection: its death would end the transition. ExecStopPost runs however the executor
     ended; with an outcome written it does nothing, without one it brings the host to an end state. It never begins.
+    There are two of them: who comes to bring a host to an end may be killed as well.
     KillMode: what a dead executor left running (a pull, a hook) is killed at once, or its successor would wait for it.
     """
     program = [PYTHON, "-I", "-S", place, "execute", txid]
@@ -84,6 +85,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
         "--property=StandardError=journal",
         "--property=TimeoutStopSec=infinity",
         "--property=KillMode=mixed",
+        "--property=ExecStopPost=-" + " ".join(after),
         "--property=ExecStopPost=" + " ".join(after),
         *program,
     ]

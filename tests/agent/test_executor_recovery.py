@@ -159,6 +159,40 @@ def test_an_undo_record_that_does_not_verify_is_not_taken_for_nothing_changed(be
     assert f"{path}: its sum is wrong" in outcome.reason
 
 
+def test_a_coven_that_was_left_on_trial_is_judged_before_it_is_committed(bench: Bench) -> None:
+    set_fault(bench.machine.state, "never-healthy", "recon-vision-llama.service")
+
+    def hook(when: str, change: str) -> None:
+        if when == "after" and change == "run systemctl start --no-block --job-mode=fail recon-coven-vision.target":
+            raise KilledError
+
+    bench.machine.hook = hook
+    with pytest.raises(KilledError):
+        executor.execute(bench.machine, TXID)
+    bench.machine.hook = None
+    bench.machine.revive()
+    bench.machine.clock.advance(5.0)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.code, outcome.committed) == ("aborted", "REC7106", 1)
+    assert outcome.reason.startswith("llama: not up after 120 s")
+    bench.machine.reboot()
+    bench.machine.clock.advance(90.0)
+    assert bench.serving() == REASONING
+
+
+def test_a_coven_that_was_left_on_trial_and_serves_is_committed(bench: Bench) -> None:
+    stop_before(bench, "symlink /etc/containers/systemd/recon", KilledError)
+    bench.machine.clock.advance(60.0)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
+    assert "warm" in bench.steps(outcome.txid)
+    assert "start" not in bench.steps(outcome.txid)
+
+
 def lose_the_order(bench: Bench) -> str:
     path = places.transaction(TXID) + "/intent.json"
     bench.machine.write(path, bench.machine.read(path, 1 << 22)[:-40])

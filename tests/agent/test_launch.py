@@ -26,6 +26,7 @@ ARGV = [
     "--property=StandardError=journal",
     "--property=TimeoutStopSec=infinity",
     "--property=KillMode=mixed",
+    "--property=ExecStopPost=-/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "/usr/bin/python3",
     "-I",
