@@ -232,7 +232,7 @@ def _toward(
     else:
         subject = look_at(rendered, host, answer)
         changes = said_of(diff_host(subject), reply.number)
-        planned = plan_host(subject, changes, fleet=fleet.name, ignored=ignored_facts(answer))
+        planned = plan_host(subject, changes, fleet=fleet.name, ignored=ignored_facts(answer), is_way_back=True)
     planned = planned.model_copy(update={"origin": f"generation {reply.number}"})
     plan = assemble(
         fleet,

@@ -31,7 +31,7 @@ def survey(machine: Machine) -> List[Dict[str, Any]]:
 
 
 def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
-    for path in (*_SEALED, places.RELEASE, places.ALERTS, places.WATCHDOG, places.LOOKS):
+    for path in (*_SEALED, places.RELEASE, places.KEPT, places.ALERTS, places.WATCHDOG, places.LOOKS):
         yield from _sealed(machine, path)
     yield from _history(machine)
     yield from _hold(machine)

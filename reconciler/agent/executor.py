@@ -18,7 +18,9 @@ from typing import Any, Dict, Optional
 
 from . import (
     admission,
+    alerts,
     claims,
+    files,
     hooks,
     interrupted,
     patience,
@@ -32,6 +34,7 @@ from . import (
     step_rollback,
     step_stage,
     step_stop,
+    step_trial,
     step_undo,
     systemd,
 )
@@ -74,7 +77,7 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
         reason = f"the intent cannot be read: {error}"
         with contextlib.suppress(OSError, HaltError):
             _end_left_over(machine)
-        return conclude_for(machine, txid, End("refused", reason, "REC7115"))
+        return _conclude_blind(machine, txid, reason)
     run = Run(machine, intent, Journal(machine, directory + "/journal.jsonl"))
     machine.mkdir(places.RUN)
     try:
@@ -82,6 +85,21 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
             return conclude(run, _resume(run) if recover or run.journal.resumed else _transact(run))
     except BusyError:
         return conclude(run, _stuck(run) if recover else _locked_out(run))
+
+
+def _conclude_blind(machine: Machine, txid: str, reason: str) -> Dict[str, Any]:
+    """End a transaction whose order is lost: refused where it had replaced nothing, else what is committed tells."""
+    if not step_undo.has_undo(machine, txid) and not step_trial.is_open(machine):
+        return conclude_for(machine, txid, End("refused", reason, "REC7115"))
+    number: Optional[int] = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        number = int((step_undo.read_undo(machine, txid) or {})["generation"])
+        if files.committed_number(machine) == number:
+            return conclude_for(machine, txid, End("applied", f"applied; left to tidy up: {reason}"))
+    text = f"{_DIED}, and how to go back is lost: {reason}"
+    outcome = conclude_for(machine, txid, End("held", text, "REC7115", proceed("")))
+    alerts.call_a_person(machine, code="REC7115", about=txid, text=text, fix=proceed(""))
+    return outcome
 
 
 def _transact(run: Run) -> End:
@@ -120,6 +138,7 @@ def _forward(run: Run) -> None:
         if starting(move):
             step_bring_up.bring_up(run, move)
     step_residents.restart_residents(run)
+    step_bring_up.judge_left(run)
     step_commit.commit(run)
 
 

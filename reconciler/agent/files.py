@@ -150,13 +150,16 @@ def manifest(machine: Machine, number: int) -> Dict[str, Any]:
 
 
 def generation(machine: Machine) -> Optional[Dict[str, Any]]:
-    """Return the committed generation, None when there is none; OSError or ValueError when it cannot be told."""
+    """Return the committed generation, None when there is none; OSError or ValueError when it cannot be told.
+
+    One that is named and lost is still the committed one: of its manifest nothing is known.
+    """
     number = committed_number(machine)
     if number is None:
         return None
-    if machine.stat(places.generation(number)) is None:
-        raise ValueError(f"generation {number} is committed, but {places.generation(number)} is not there")
     try:
+        if machine.stat(places.generation(number)) is None:
+            raise RecordError(f"generation {number} is committed, but {places.generation(number)} is not there")
         body = fact.value(manifest(machine, number))
     except (OSError, RecordError) as error:
         body = fact.unknown(fact.why(error))

@@ -15,6 +15,7 @@ from .wire import RequestError
 
 UNITS_DIRECTORY = "units"
 _LOOK = "look into /etc/recon/generations on the host"
+_GIT = "change it in git, then recon apply"
 
 
 def describe(machine: Machine, number: Optional[int], host: str = "HOST") -> Dict[str, Any]:
@@ -28,12 +29,12 @@ def describe(machine: Machine, number: Optional[int], host: str = "HOST") -> Dic
     committed = _committed(machine)
     there = complete(machine)
     others = [each for each in there if each != committed]
-    fix = f"recon rollback {clean(host, 80)} --to {others[-1]}" if others else "change it in git, then recon apply"
-    wanted = number if number is not None else _before(machine, committed, fix)
+    fix = f"recon rollback {clean(host, 80)} --to {others[-1]}" if others else ""
+    wanted = number if number is not None else _before(machine, committed, fix, host)
     if wanted not in there:
         listed = ", ".join(str(each) for each in there) or "none"
         detail = f"there is no generation {wanted}; the host has {listed}"
-        raise RequestError("REC7033", "the host does not have that generation", detail, fix)
+        raise RequestError("REC7033", "the host does not have that generation", detail, fix or _GIT)
     manifest = _manifest(machine, wanted)
     return {
         "number": wanted,
@@ -64,12 +65,16 @@ def _committed(machine: Machine) -> int:
     return number
 
 
-def _before(machine: Machine, committed: int, fix: str) -> int:
+def _before(machine: Machine, committed: int, fix: str, host: str) -> int:
     """Return what was committed before, as the committed generation itself recorded it: never a guess by number."""
-    before = _manifest(machine, committed).get("previous")
+    try:
+        before = files.manifest(machine, committed).get("previous")
+    except (OSError, RecordError) as error:
+        anew = f"recon apply --host {clean(host, 80)} --renew-manifest"
+        raise RequestError("REC7035", "the generation is not whole", clean(str(error)), fix or anew) from error
     if not isinstance(before, int) or isinstance(before, bool):
         detail = f"generation {committed} does not record one: it is the first, or an older recon made it"
-        raise RequestError("REC7034", "no generation is known to have been committed before", detail, fix)
+        raise RequestError("REC7034", "no generation is known to have been committed before", detail, fix or _GIT)
     return before
 
 

@@ -103,6 +103,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
 
     Never with a pipe to this connection: its death would end the transition. ExecStopPost runs however the executor
     ended; with an outcome written it does nothing, without one it brings the host to an end state. It never begins.
+    There are two of them: who comes to bring a host to an end may be killed as well.
     KillMode: what a dead executor left running (a pull, a hook) is killed at once, or its successor would wait for it.
 
     TimeoutStopSec is one figure for each phase of a stop by itself (systemd.service(5)): until SIGTERM has ended the
@@ -125,6 +126,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
         "--property=TimeoutStopSec=30s",
         "--property=NotifyAccess=exec",
         "--property=KillMode=mixed",
+        "--property=ExecStopPost=-" + " ".join(after),
         "--property=ExecStopPost=" + " ".join(after),
         *program,
     ]

@@ -18,13 +18,14 @@ from .machine import Machine
 
 _NAME = re.compile(r"\A\.(.+)\.recon-[0-9a-f]{12}\Z")
 _ANY = re.compile(r"")
+_HISTORY = (places.HISTORY, places.HISTORY_HEAD)
 _OURS = re.compile(r"\Arecon(-.*)?\Z")
 # A link is made in the directory above its own: beside the one that systemd or Quadlet reads.
 _SHARED = (places.NATIVE, "/etc/systemd", "/etc/containers", "/run/systemd", "/run/containers")
 _BOOKS = re.compile(
     "|".join(
         rf"\A{re.escape(path.rpartition('/')[2])}\Z"
-        for path in (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY, places.HISTORY_HEAD)
+        for path in (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.KEPT, *_HISTORY)
     )
 )
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from . import alerts, durations, files, history, places, step_undo, systemd, transactions
 from .executor_unit import TXID
 from .journal import read_events
-from .machine import BusyError, Machine
+from .machine import Machine
 from .plain import clean
 from .record import RecordError, make_way, read_record, write_record
 from .txn import Run
@@ -78,21 +78,13 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
     run.machine.hold(None)  # what follows is book-keeping, and the lease is about to be withdrawn
     _write(run.machine, outcome)
     if end.state == "held":
-        _alert(run, outcome)
+        code, fix = outcome["code"] or "REC7190", outcome["fix"] or proceed(run.intent["host"])
+        alerts.call_a_person(run.machine, code=code, about=run.txid, text=outcome["reason"], fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError):
         _prune(run.machine, run.txid)
     return outcome
-
-
-def _alert(run: Run, outcome: Dict[str, Any]) -> None:
-    """Call a person; an alert that somebody else overwrites is better than none."""
-    code, fix = outcome["code"] or "REC7190", outcome["fix"] or proceed(run.intent["host"])
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(BusyError, OSError):
-            stack.enter_context(alerts.alone(run.machine))
-        alerts.raise_alert(run.machine, by="executor", code=code, about=run.txid, text=outcome["reason"], fix=fix)
 
 
 def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
@@ -144,6 +136,10 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
 
 
 def _write(machine: Machine, outcome: Dict[str, Any]) -> None:
+    directory = places.transaction(outcome["txid"])
+    if machine.stat(directory) is None:
+        # Somebody removed the books while it ran: how it ended must be told all the same.
+        machine.mkdir(directory, 0o700)
     make_way(machine, path_of(outcome["txid"]))
     write_record(machine, path_of(outcome["txid"]), outcome)
     settle(machine, outcome)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import hooks, step_memory, step_start, step_stop, step_trial, systemd
+from . import files, hooks, step_memory, step_start, step_stop, step_trial, systemd
+from .record import RecordError
 from .txn import HaltError, Run, starting, stopping, units_of
 
 
@@ -47,6 +48,35 @@ def bring_back(run: Run, move: Dict[str, Any]) -> None:
     step_memory.wait_free(run, need, units_of([*starting(move), *members]))
     group = move["old"] if move["kind"] == "switch" else None
     until_up(run, Side(move["old"]["coven"], move["slot"], members, group, need, back=True))
+
+
+def judge_left(run: Run) -> None:
+    """Judge what runs, was not started here and would be committed for the first time; HaltError when it is not up.
+
+    Every executor of an earlier transaction may have been killed while what it had started was on trial.
+    """
+    started = {member["unit"] for move in run.intent["moves"] for member in starting(move)}
+    started.update(run.intent["restart_residents"])
+    before = _committed_hashes(run)
+    left = [
+        member
+        for member in files.live_members({**run.intent, "live": run.intent["manifest_live"]})
+        if member["unit"] not in started and before.get(member["unit"]) != member["config_hash"]
+    ]
+    if left:
+        with run.step("warm", f"judging {', '.join(member['service'] for member in left)}, left running by another"):
+            step_start.judge(run, left)
+
+
+def _committed_hashes(run: Run) -> Dict[str, str]:
+    """Return the configuration of every unit that the committed generation runs, none when it cannot be read."""
+    if run.old_generation is None:
+        return {}
+    try:
+        members = files.live_members(files.manifest(run.machine, run.old_generation))
+        return {member["unit"]: member["config_hash"] for member in members}
+    except (OSError, RecordError, KeyError):
+        return {}
 
 
 def until_up(run: Run, side: Side) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, leftover, places, step_trial, systemd, watch_timer
+from . import files, keep, leftover, places, step_stage, step_trial, systemd, watch_timer
 from .plain import clean
 from .record import RecordError
-from .txn import Run
+from .txn import HaltError, Run
 
 KEEP = 3
 
@@ -22,10 +22,34 @@ def commit(run: Run) -> None:
     """Make the new generation the one that boots."""
     with run.step("commit", f"committing generation {run.new_generation}"):
         run.machine.mkdir(places.COMMITTED.rsplit("/", 1)[0])
+        check_whole(run)
         # Read again directly before the rename: nothing may come between the proof and the deed.
         run.prove_claim()
         run.machine.symlink(run.directory, places.COMMITTED)
         run.is_durable = True
+
+
+def check_whole(run: Run) -> None:
+    """HaltError unless what is about to boot lies there as it was reviewed: an hour may have passed since stage."""
+    number, directory = run.new_generation or 0, run.directory
+    try:
+        manifest = files.manifest(run.machine, number)
+        boots = sorted(files.names_in(run.machine, f"{directory}/{step_stage.BOOT_DIRECTORY}"))
+        other = [
+            file["name"]
+            for file in run.intent["quadlets"]
+            if files.read_header(run.machine.read(f"{directory}/{file['name']}")).body_sha256 != file["body_sha256"]
+        ]
+        names = [name for name in run.machine.listdir(directory) if name.endswith(".container")]
+    except (OSError, RecordError) as error:
+        text = f"generation {number} is not whole any more: {clean(str(error), 300)}"
+        raise HaltError("REC7220", text, fix=f"recon apply --host {run.intent['host']}") from error
+    other += sorted(set(names) - {file["name"] for file in run.intent["quadlets"]})
+    other += [] if boots == sorted(run.intent["boot"]) else [step_stage.BOOT_DIRECTORY]
+    other += [] if manifest.get("txid") == run.txid else [step_stage.MANIFEST]
+    if other:
+        text = f"generation {number} is not as it was checked any more: {', '.join(clean(each) for each in other[:6])}"
+        raise HaltError("REC7220", text, fix=f"recon apply --host {run.intent['host']}")
 
 
 def is_committed(run: Run) -> bool:
@@ -49,6 +73,7 @@ def finish(run: Run) -> List[str]:
             watch_timer.start,
             _prune,
             _collect,
+            keep.let_go,
         ):
             problem = _tried(run, deed)
             if problem:

@@ -9,7 +9,7 @@ Must not: stop anything.
 from __future__ import annotations
 
 import functools
-from typing import Any, Collection, Dict, List, Optional
+from typing import Any, Collection, Dict, List, Optional, Sequence
 
 from . import admission, hooks, systemd
 from .busy import Busy, busy_of
@@ -119,17 +119,19 @@ def _longest(members: List[Dict[str, Any]], moves: List[Dict[str, Any]]) -> floa
     return float(max((member["drain_timeout_s"] for member in members), default=0.0) + called)
 
 
-def resume(run: Run) -> None:
-    """Let paused servers serve again; what cannot be resumed is told."""
-    if not run.paused:
+def resume(run: Run, units: Optional[Sequence[str]] = None) -> None:
+    """Let paused servers serve again, all or those of some units; what cannot be resumed is told."""
+    paused = sorted(unit for unit in run.paused if units is None or unit in units)
+    if not paused:
         return
-    names = ", ".join(sorted(member["service"] for member in run.paused.values()))
+    names = ", ".join(sorted(run.paused[unit]["service"] for unit in paused))
     with run.step("resume", f"resuming {names}", guarded=False):
-        for _, member in sorted(run.paused.items()):
+        for unit in paused:
+            member = run.paused[unit]
             answer = offered(run.machine, member["resume"], _CALL_TIMEOUT_S)
             if not answer.ok:
                 run.note(f"{member['service']} could not be resumed: {answer.reason}")
-        run.paused.clear()
+            del run.paused[unit]
 
 
 def _wait(drain_: _Drain) -> None:

@@ -34,11 +34,13 @@ def rollback(run: Run) -> None:
         # Early, for what follows may fail; once more at the end, where a rule that stays is told.
         with contextlib.suppress(HaltError):
             admission.admit(run)
+        _let_go(run)
         _stop_residents(run)
         for move in moves:
             _stop_new(run, move)
         step_trial.end_trial(run)
         step_undo.restore_natives(run)
+        step_undo.recommit(run)
         systemd.daemon_reload(run.machine)
         # Here and not at the end: a host that is held must not keep what failed either.
         step_undo.remove_generation(run)
@@ -48,6 +50,18 @@ def rollback(run: Run) -> None:
         step_drain.resume(run)
         admission.admit(run)
         hooks.on_the_way_back(run, moves)
+
+
+def _let_go(run: Run) -> None:
+    """Let slots serve on that were drained with the others and never stopped: what fails elsewhere is not theirs."""
+    moves = [move for move in run.intent["moves"] if move["slot"] not in run.touched and stopping(move)]
+    if not moves:
+        return
+    try:
+        step_drain.resume(run, [unit for move in moves for unit in units_of(stopping(move))])
+        hooks.on_the_way_back(run, moves)
+    except (HaltError, OSError, systemd.SystemdError) as error:  # nothing of it may stop the way back of the others
+        run.note(f"not everything was told that it serves on: {error}")
 
 
 def find_touched(run: Run) -> None:

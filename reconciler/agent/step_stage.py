@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List
 
-from . import files, generator, history, lease, leftover, places, step_undo, watch_timer
+from . import files, generator, history, keep, lease, leftover, places, step_stop, step_undo, watch_timer
 from .preflight import check_before
 from .record import RecordError, read_record, set_aside, write_record
 from .target import described
-from .txn import HaltError, Run
+from .txn import HaltError, Run, stopping
 
 UNITS_DIRECTORY = "units"
 BOOT_DIRECTORY = "boot.wants"
@@ -34,6 +34,7 @@ def stage(run: Run) -> None:
         try:
             leftover.collect(run.machine, run.txid)
             check_before(run)
+            keep.hold(run, _to_stop(run))
             run.new_generation = next_generation(run)
             _write_generation(run)
             _check_generated(run)
@@ -47,6 +48,13 @@ def stage(run: Run) -> None:
             with contextlib.suppress(OSError):
                 step_undo.unstage(run)
             raise
+
+
+def _to_stop(run: Run) -> List[Dict[str, Any]]:
+    """Return every member that this transaction stops and a way back would start, as far as anybody knows it."""
+    beside = [*run.intent["stop_units"], *run.intent["restart_residents"]]
+    members = [member for move in run.intent["moves"] for member in stopping(move)]
+    return members + step_stop.committed_members(run, beside)
 
 
 def is_nothing_to_do(run: Run) -> bool:

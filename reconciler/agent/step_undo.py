@@ -3,14 +3,14 @@
 The record of what was there is durable before anything is replaced, so the way back needs no memory of the process that
 went forward.
 
-Must not: start or stop anything, or touch the committed generation.
+Must not: start or stop anything, or touch what is in the committed generation.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from . import places, systemd
+from . import files, places, systemd
 from .machine import Machine
 from .plain import clean
 from .record import RecordError, read_record
@@ -77,10 +77,33 @@ def put_back(machine: Machine, undo: Dict[str, Any]) -> bool:
     return written
 
 
+def recommit(run: Run) -> None:
+    """Let the one link name the generation that the transaction found committed, should anybody have moved it since."""
+    number = run.old_generation
+    if number is None or _committed(run.machine) == number:
+        return
+    if run.machine.stat(f"{places.generation(number)}/manifest.json") is None:
+        run.note(f"{places.COMMITTED} was moved meanwhile, and generation {number} is not there any more")
+        return
+    run.note(f"{places.COMMITTED} was moved meanwhile; it names generation {number} again")
+    run.machine.symlink(places.generation(number), places.COMMITTED)
+
+
+def _committed(machine: Machine) -> Optional[int]:
+    try:
+        return files.committed_number(machine)
+    except (OSError, ValueError):
+        return None
+
+
 def remove_generation(run: Run) -> None:
-    """Remove the generation that was not committed."""
-    if run.new_generation is not None:
+    """Remove the generation that was not committed; one that stays is told, and keeps nobody from serving again."""
+    if run.new_generation is None:
+        return
+    try:
         run.machine.remove_tree(run.directory)
+    except OSError as error:
+        run.note(f"{run.directory} stays until a later commit removes it: {error}")
 
 
 def _bytes(machine: Machine, path: str) -> Optional[bytes]:

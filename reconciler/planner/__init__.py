@@ -44,7 +44,9 @@ def plan_unreachable(host: Host, answer: Unreachable) -> HostPlan:
     )
 
 
-def plan_host(subject: Subject, changes: tuple[Change, ...], *, fleet: str, ignored: int) -> HostPlan:
+def plan_host(
+    subject: Subject, changes: tuple[Change, ...], *, fleet: str, ignored: int, is_way_back: bool = False
+) -> HostPlan:
     """Return what would be done on one host of a fleet, or why it will not be."""
     host, state = subject.host, subject.state
     moves = slot_moves(subject, changes)
@@ -52,7 +54,7 @@ def plan_host(subject: Subject, changes: tuple[Change, ...], *, fleet: str, igno
     slots = host.slots if asked else ()
     budgets = {slot.name: budget_of(subject, slot.name, _wanted(subject.rendered, slot.name)) for slot in slots}
     refused = refusals(
-        Case(owner=f"{fleet}/{host.name}", subject=subject, changes=changes, moves=moves, budgets=budgets)
+        Case(f"{fleet}/{host.name}", subject, changes=changes, moves=moves, budgets=budgets, is_way_back=is_way_back)
     )
     order = None if refused else host_order(subject, changes, moves)
     return HostPlan(

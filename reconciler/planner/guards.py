@@ -31,6 +31,8 @@ class Case:
     changes: tuple[Change, ...]
     moves: tuple[SlotMove, ...]
     budgets: dict[str, Budget]
+    is_way_back: bool = False
+    """Whether a person named the generation to go to: the way on from a committed one that is lost or damaged."""
 
     @property
     def host(self) -> Host:
@@ -66,7 +68,7 @@ def _facts_are_known(case: Case) -> Iterator[Refusal]:
                 detail=why(fact),
                 fix=f"recon status --host {case.host.name} --output json",
             )
-    generation = case.state.generation
+    generation = None if case.is_way_back else case.state.generation
     if isinstance(generation, Known) and generation.value and not isinstance(generation.value.manifest, Known):
         if case.subject.renews_manifest:
             yield from untold(case.subject)

@@ -21,7 +21,7 @@ _TERMINATED = 143
 _KILLED = 137
 _NO_IMAGE = 125
 
-_FLAGS = frozenset({"--replace", "--rm", "-d", "--init", "--read-only", "--privileged"})
+_FLAGS = frozenset({"--replace", "--rm", "-d", "--init", "--read-only", "--privileged", "--ignore"})
 _LABEL_FORMAT = '{{.Id}} {{index .Config.Labels "PODMAN_SYSTEMD_UNIT"}}'
 
 Exited = Callable[[str, int], None]
@@ -122,7 +122,33 @@ class Podman:
             return self._inspect(words[4:])
         if words[:1] == ["ps"]:
             return self._ps(words[1:])
+        if words[:1] == ["volume"]:
+            return self._volume(words[1:])
         raise UnknownArgvError(f"podman: {list(argv)}")
+
+    def _volume(self, words: list[str]) -> Completed:
+        """Make or remove a volume that holds an image."""
+        held = self._state.held_images
+        options, rest = _options(words[1:])
+        if words[:1] == ["create"] and "--ignore" in words and options.get("--driver") == ["image"] and len(rest) == 1:
+            image = _pairs(options["--opt"])["image"]
+            if not self._has_image(image):
+                return Completed(125, b"", f"Error: {image}: image not known\n".encode())
+            held[rest[0]] = image
+            return Completed(0, f"{rest[0]}\n".encode(), b"")
+        if words[:1] == ["rm"] and len(words) == 2:
+            if held.pop(words[1], None) is None:
+                return Completed(1, b"", f'Error: no volume with name "{words[1]}" found: no such volume\n'.encode())
+            return Completed(0, f"{words[1]}\n".encode(), b"")
+        raise UnknownArgvError(f"podman volume: {words}")
+
+    def prune_images(self) -> None:
+        """Do what `podman image prune --all` does: take every image that neither a container nor a volume uses."""
+        used = {container.image for container in self._state.containers.values()}
+        used.update(self._state.held_images.values())
+        gone = [ref for ref in self._state.images if ref not in used]
+        self._state.images = [ref for ref in self._state.images if ref in used]
+        self._state.images_missing = sorted({*self._state.images_missing, *gone})
 
     def _pull(self, refs: list[str], timeout_s: float) -> Completed:
         for ref in refs:

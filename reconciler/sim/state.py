@@ -243,6 +243,7 @@ class SimState(Part):
     holdings: list[Holding] = []
     images: list[str] = []
     images_missing: list[str] = []
+    held_images: dict[str, str] = {}
     images_unpullable: list[str] = []
     paths_missing: list[str] = []
     shared_ports: dict[str, int] = {}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, lease, places
+from reconciler.agent import executor, keep, lease, places
 from reconciler.agent.record import read_record, write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import edit_unit, hold_memory, missing, stop_unit
@@ -54,12 +54,20 @@ def test_a_first_apply_brings_the_coven_up_commits_it_and_makes_it_boot() -> Non
     assert bench.serving() == OLD
 
 
+def held(*runtimes: str) -> list[str]:
+    """Return what holds the images of servers that are about to be stopped."""
+    options = "--ignore --driver=image --opt=image={} --label=io.recon.keep=1 {}"
+    images = [IMAGES[runtime] for runtime in runtimes]
+    return [f"run podman volume create {options.format(image, keep.volume_of(image))}" for image in images]
+
+
 def test_a_switch_makes_these_changes_and_no_other_in_this_order(bench: Bench) -> None:
     txid = bench.submit(bench.intent("vision"))
 
     seen = bench.doing(lambda: executor.execute(bench.machine, txid))
 
     assert seen == [
+        *held("vllm", "llamacpp"),
         "mkdir /etc/recon/generations/2",
         "mkdir /etc/recon/generations/2/units",
         "mkdir /etc/recon/generations/2/boot.wants",
@@ -132,7 +140,7 @@ def test_a_request_that_comes_in_while_sealing_is_let_through(bench: Bench) -> N
     intent = bench.intent("vision")
     txid = bench.submit(intent)
     server = bench.machine.podman.servers.matching(":8002")[0]
-    add_requests(server, bench.machine.clock.now, 5.0, 1, 1.2)
+    add_requests(server, bench.machine.clock.now, 5.0, 1, 1.3)
 
     assert executor.execute(bench.machine, txid)["state"] == "applied"
     assert bench.machine.state.cut == []
@@ -403,6 +411,7 @@ def test_only_the_member_that_changed_is_restarted(bench: Bench) -> None:
     seen = bench.doing(lambda: executor.execute(bench.machine, txid))
 
     assert [what for what in seen if what.startswith("run ")] == [
+        *held("vllm"),
         f"run systemctl stop --no-block --job-mode=fail {VLLM}",
         "run systemctl daemon-reload",
         f"run systemctl reset-failed -- {VLLM}",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, observe, places
+from reconciler.agent import alerts, executor, observe, places
 from reconciler.agent.record import read_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
@@ -157,6 +157,77 @@ def test_an_undo_record_that_does_not_verify_is_not_taken_for_nothing_changed(be
 
     assert (outcome.state, outcome.code) == ("held", "REC7190")
     assert f"{path}: its sum is wrong" in outcome.reason
+
+
+def test_a_coven_that_was_left_on_trial_is_judged_before_it_is_committed(bench: Bench) -> None:
+    set_fault(bench.machine.state, "never-healthy", "recon-vision-llama.service")
+
+    def hook(when: str, change: str) -> None:
+        if when == "after" and change == "run systemctl start --no-block --job-mode=fail recon-coven-vision.target":
+            raise KilledError
+
+    bench.machine.hook = hook
+    with pytest.raises(KilledError):
+        executor.execute(bench.machine, TXID)
+    bench.machine.hook = None
+    bench.machine.revive()
+    bench.machine.clock.advance(5.0)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.code, outcome.committed) == ("aborted", "REC7106", 1)
+    assert outcome.reason.startswith("llama: not up after 120 s")
+    bench.machine.reboot()
+    bench.machine.clock.advance(90.0)
+    assert bench.serving() == REASONING
+
+
+def test_a_coven_that_was_left_on_trial_and_serves_is_committed(bench: Bench) -> None:
+    stop_before(bench, "symlink /etc/containers/systemd/recon", KilledError)
+    bench.machine.clock.advance(60.0)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
+    assert "warm" in bench.steps(outcome.txid)
+    assert "start" not in bench.steps(outcome.txid)
+
+
+def lose_the_order(bench: Bench) -> str:
+    path = places.transaction(TXID) + "/intent.json"
+    bench.machine.write(path, bench.machine.read(path, 1 << 22)[:-40])
+    return path
+
+
+def test_an_order_that_is_lost_with_something_changed_is_never_called_refused(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", KilledError)
+    path = lose_the_order(bench)
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, TXID, recover=True))
+
+    assert (outcome.state, outcome.code, outcome.fix) == ("held", "REC7115", "recon apply")
+    assert f"how to go back is lost: the intent cannot be read: {path}" in outcome.reason
+    assert [alert["about"] for alert in alerts.standing(bench.machine)] == [TXID]
+    assert bench.run("vision").state == "applied"
+    assert bench.serving() == ["recon-vision-llama"]
+
+
+def test_an_order_that_is_lost_before_anything_was_replaced_is_refused(bench: Bench) -> None:
+    stop_before(bench, "mkdir /etc/recon/generations/2", KilledError)
+    lose_the_order(bench)
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, TXID, recover=True))
+
+    assert (outcome.state, outcome.code, bench.serving()) == ("refused", "REC7115", REASONING)
+
+
+def test_an_order_that_is_lost_after_the_commit_is_applied(bench: Bench) -> None:
+    stop_before(bench, f"remove {places.TRIAL}", KilledError)
+    lose_the_order(bench)
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, TXID, recover=True))
+
+    assert (outcome.state, outcome.committed) == ("applied", 2)
 
 
 def test_a_host_held_by_a_failed_recovery_is_brought_on_by_the_next_apply(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.agent import executor
+from reconciler.model.desired import Hooks
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
 from reconciler.sim.services import add_requests
@@ -103,3 +104,35 @@ def test_a_slot_that_does_not_move_is_not_touched(bench: Bench) -> None:
     assert bench.pid("recon-a-one.service") == kept
     assert (outcome.state, outcome.live) == ("applied", {"left": "a", "right": "c"})
     assert bench.serving() == ["recon-a-one", "recon-c-three"]
+
+
+def test_a_stop_that_fails_on_one_slot_lets_the_other_serve_again() -> None:
+    gate = "/usr/local/bin/gateway"
+    hooks = {
+        event: {"argv": (gate, event), "timeout": "10s", "on_timeout": "continue"}
+        for event in ("before_drain", "on_rollback")
+    }
+    env = {"VLLM_SERVER_DEV_MODE": "1"}
+    left, right = (
+        a_coven(
+            name,
+            hooks=Hooks.model_validate({event: {**hook, "argv": (gate, name, event)} for event, hook in hooks.items()}),
+            vllm=a_service("vllm", port, memory="90GiB", env=env),
+        )
+        for name, port in (("a", 8001), ("b", 8002))
+    )
+    bench = Bench(left, right, C, D, slots={"left": ("0",), "right": ("1",)})
+    bench.program(gate, "exit 0")
+    assert bench.run("a", "b").state == "applied"
+    bench.machine.state.hooks.clear()
+    set_fault(bench.machine.state, "unkillable", "recon-a-vllm.service", text="D")
+
+    outcome = bench.run("c", "d")
+
+    assert (outcome.state, outcome.live["right"]) == ("held", "b")
+    assert [server.paused for server in bench.machine.podman.servers.matching(":8002")] == [False]
+    assert bench.machine.state.hooks == [
+        f"{gate} a before_drain",
+        f"{gate} b before_drain",
+        f"{gate} b on_rollback",
+    ]

@@ -51,6 +51,7 @@ FILES = (
     places.LEASE,
     places.RELEASE,
     places.FACTS,
+    places.KEPT,
     places.HOLD,
     places.AGENTS + "/simulated/.ok",
     TXN + "/intent.json",
@@ -205,7 +206,7 @@ def test_a_claim_or_a_hold_that_cannot_be_read_is_held_whatever_is_wrong_with_it
 @pytest.mark.parametrize(
     ("name", "ends"),
     [
-        ("intent.json", {"refused"}),
+        ("intent.json", {"held"}),
         ("undo.json", {"held"}),
         ("journal.jsonl", {"rolled_back"}),
         ("outcome.json", {"rolled_back"}),

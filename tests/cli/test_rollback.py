@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.agent import places
 from reconciler.errors import ExitCode
 from reconciler.sim.deeds import perform
 from tests.scenarios.sim_world import SimWorld
@@ -94,6 +95,36 @@ def test_guards_refuse_a_way_back_like_any_plan(world: SimWorld) -> None:
 
     assert ran.code == ExitCode.REFUSED
     assert "REC8003" in ran.out
+
+
+@pytest.mark.parametrize("lost", ["", "/manifest.json"])
+def test_a_host_that_lost_what_is_committed_goes_to_a_generation_that_is_named(world: SimWorld, lost: str) -> None:
+    with world.fleet.open("h-1") as machine:
+        machine.remove_tree(places.generation(2) + lost)
+
+    refused, asked = world.recon("plan", "--host", "h-1"), world.recon("rollback", "h-1", "--yes")
+    ran = world.recon("rollback", "h-1", "--to", "1", "--yes")
+
+    assert (refused.code, "REC8008" in refused.out) == (ExitCode.REFUSED, True)
+    assert "hint: recon apply --host h-1 --renew-manifest" in refused.out
+    assert (asked.code, "hint: recon rollback h-1 --to 1" in asked.err) == (ExitCode.REFUSED, True)
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (world.serves("h-1", "reasoning"), world.committed("h-1")) == (True, 3)
+    assert world.recon("apply", "--yes").code == ExitCode.OK
+    assert world.serves("h-1", "vision")
+
+
+def test_a_host_that_lost_the_only_generation_begins_anew(world: SimWorld) -> None:
+    assert world.recon("apply", "--yes", "--host", "h-2").code == ExitCode.OK
+    with world.fleet.open("h-2") as machine:
+        machine.remove_tree(places.generation(1))
+
+    asked = world.recon("rollback", "h-2", "--yes")
+    ran = world.recon("apply", "--host", "h-2", "--renew-manifest", "--yes")
+
+    assert "hint: recon apply --host h-2 --renew-manifest" in asked.err
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (world.serves("h-2", "reasoning"), world.committed("h-2")) == (True, 2)
 
 
 def without_terminal(world: SimWorld) -> Ran:
