@@ -73,8 +73,11 @@ def values(sections: Mapping[str, list[tuple[str, str]]], section: str, key: str
 
 def last(sections: Mapping[str, list[tuple[str, str]]], section: str, key: str, default: str = "") -> str:
     """Return the value of a setting that is given once; the last one counts."""
-    found = values(sections, section, key)
-    return found[-1] if found else default
+    found = default
+    for name, value in sections.get(section, ()):
+        if name == key:
+            found = value or default
+    return found
 
 
 def words(sections: Mapping[str, list[tuple[str, str]]], section: str, key: str) -> list[str]:

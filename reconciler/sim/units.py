@@ -135,24 +135,25 @@ class Units:
 
     def _pinned(self) -> set[str]:
         busy = {name for name, run in self._state.runs.items() if run.active != "inactive"}
-        todo = sorted(busy | {job.unit for job in self._state.jobs})
+        keep = busy | {job.unit for job in self._state.jobs}
+        todo = list(keep)
         loaded = self._state.loaded
-        keep: set[str] = set()
         while todo:
-            name = todo.pop()
-            if name not in keep:
-                keep.add(name)
-                unit = loaded.get(name)
-                if unit is not None:
-                    self._relations(unit)
-                    todo += self._named[name][2]
+            unit = loaded.get(todo.pop())
+            if unit is not None:
+                self._relations(unit)
+                more = self._named[unit.name][2] - keep
+                keep |= more
+                todo += more
         return keep
 
     def _relations(self, unit: UnitFile) -> dict[str, list[str]]:
         known = self._named.get(unit.name)
-        if known is None or (
-            known[0] is not unit and (known[0].sections, known[0].links) != (unit.sections, unit.links)
-        ):
+        if known is not None and known[0] is unit:
+            return known[1]
+        if known is not None and (known[0].sections, known[0].links) == (unit.sections, unit.links):
+            known = self._named[unit.name] = (unit, *known[1:])
+        else:
             found = {relation: relations(unit, relation) for relation in _RELATIONS}
             others = {other for named in found.values() for other in named}
             known = (unit, {relation: named for relation, named in found.items() if named}, others)
@@ -161,7 +162,7 @@ class Units:
 
     def _read(self, name: str) -> UnitFile:
         places = self._look_around()[0]
-        path = next((f"{place}/{name}" for place in places if self._files.lstat(f"{place}/{name}")), "")
+        path = next((f"{place}/{name}" for place in places if self._files.has(self._files.resolve(place), name)), "")
         if not path:
             load = "loaded" if name.endswith(_VIRTUAL) else "not-found"
             return UnitFile(name=name, load="loaded" if load == "loaded" else "not-found", links=self._links(name))

@@ -20,6 +20,7 @@ from reconciler.sim.state import Process
 from tests.volume import faults
 from tests.volume.faults import Fault, Striker
 from tests.volume.invariants import Watch, unfinished
+from tests.volume.quick import quick
 from tests.volume.world import COVENS, LOAD_S, Wish, World, desired
 
 SETTLE_S = LOAD_S + 40.0
@@ -43,7 +44,11 @@ def play(seed: int, *, kinds: Sequence[str] = faults.KINDS, shift_s: float = 0.0
 
     With `shift_s` the wall clock is set so much later and jumps the other way, which may change nothing.
     """
-    history = _History(seed, kinds, shift_s)
+    with quick():
+        return _play(_History(seed, kinds, shift_s))
+
+
+def _play(history: _History) -> Report:
     try:
         history.play()
     except Exception as error:  # a fault of the simulator, or of the agent where nobody may catch it

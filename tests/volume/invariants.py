@@ -8,6 +8,7 @@ Must not: import anything of the agent's, or change the machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -104,16 +105,12 @@ def generation(machine: SimMachine, number: int) -> Generation | str:
     """Return a generation, or what is wrong with it: every file it names must be there with the bytes it names."""
     files, place = machine.files, f"{GENERATIONS}/{number}"
     try:
-        document = json.loads(files.read(f"{place}/manifest.json"))
-        body = document["body"]
-        if document["sha256"] != _sum(_canonical(body) + document.get("file", "").encode()):
+        body = _manifest(files.read(f"{place}/manifest.json"))
+        if body is None:
             return "the manifest does not verify"
         for name, digest in body["files"].items():
             path = f"{place}/{name}" if name.endswith(".container") else f"{place}/units/{name}"
-            text = files.read(path)
-            while text.startswith(b"#"):
-                text = text.partition(b"\n")[2]
-            if _sum(text) != digest:
+            if _sum_of_body(files.read(path)) != digest:
                 return f"{name} is not what the manifest says"
         if files.listdir(f"{place}/boot.wants") != body["boot"]:
             return "what boots is not what the manifest says"
@@ -126,6 +123,22 @@ def generation(machine: SimMachine, number: int) -> Generation | str:
         live=tuple(sorted(member["unit"].removesuffix(".service") for member in members)),
         judged=frozenset((m["unit"], m["config_hash"]) for m in members if m["health"]),
     )
+
+
+@functools.lru_cache(1024)
+def _manifest(data: bytes) -> Any:
+    """Return what a manifest says, None when it does not verify; errors are those of a document that is none."""
+    document = json.loads(data)
+    body = document["body"]
+    whole = document["sha256"] == _sum(_canonical(body) + document.get("file", "").encode())
+    return body if whole else None
+
+
+@functools.lru_cache(1024)
+def _sum_of_body(text: bytes) -> str:
+    while text.startswith(b"#"):
+        text = text.partition(b"\n")[2]
+    return _sum(text)
 
 
 def committed(machine: SimMachine) -> int | None:
@@ -182,7 +195,7 @@ class Watch:
         now = tuple(self.machine.state.containers)
         if now != self._containers:
             self._see()
-        elif any(c.server is not None and c.server.phase == "ready" for c in self.machine.state.containers.values()):
+        else:
             self._see_up()
 
     def _see(self) -> None:
