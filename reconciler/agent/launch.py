@@ -54,7 +54,10 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
     done = machine.run(launch_argv(place, txid), _LAUNCH_TIMEOUT_S)
     if done.rc == 0:
         return {"launched": True, "txid": txid}
-    if not began:
+    if _is_known(machine, txid, intent) or _runs(machine, txid):
+        # The same order was handed over twice at once, for an answer was lost; whoever was faster has started it.
+        return {"launched": True, "txid": txid}
+    if not began and machine.stat(places.transaction(txid) + "/journal.jsonl") is None:
         # This transaction never was. What an executor of it that died has left stays: it tells how to go back.
         machine.remove_tree(places.transaction(txid))
     if is_active(machine):
