@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, places, step_trial, systemd, watch_timer
+from . import files, generations, places, step_trial, systemd, watch_timer
 from .plain import clean
 from .record import RecordError
-from .txn import Run
+from .txn import HaltError, Run
 
 KEEP = 3
 
@@ -21,11 +21,19 @@ KEEP = 3
 def commit(run: Run) -> None:
     """Make the new generation the one that boots."""
     with run.step("commit", f"committing generation {run.new_generation}"):
+        _refuse_damage(run)
         run.machine.mkdir(places.COMMITTED.rsplit("/", 1)[0])
         # Read again directly before the rename: nothing may come between the proof and the deed.
         run.prove_claim()
         run.machine.symlink(run.directory, places.COMMITTED)
         run.is_durable = True
+
+
+def _refuse_damage(run: Run) -> None:
+    """Refuse to commit what is not as it was staged: a disk may lose it while a coven warms up, and it would boot."""
+    found = generations.problem(run.machine, run.new_generation or 0)
+    if found:
+        raise HaltError("REC7128", f"generation {run.new_generation} is not as it was staged: {found}")
 
 
 def is_committed(run: Run) -> bool:
