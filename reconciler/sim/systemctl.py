@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 from reconciler.agent.machine import Completed
 from reconciler.sim.clock import Clock
+from reconciler.sim.faults import fault_of
 from reconciler.sim.files import Files
 from reconciler.sim.jobs import Kind, Mode, RefusedError
 from reconciler.sim.podman import UnknownArgvError
@@ -38,6 +39,10 @@ _JOB_FAILED = (
     "Job for {0} failed because the control process exited with error code.\n"
     'See "systemctl status {0}" and "journalctl -xeu {0}" for details.'
 )
+_NO_ROOM = (
+    "Failed to reload daemon: Refusing to reload, not enough space available on /run/systemd. "
+    "Currently, 9.1M are free, but a safety buffer of 16.0M is enforced.\n"
+)
 _SERVICE_ONLY = ("Type", "MainPID", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ControlGroup")
 
 
@@ -59,6 +64,8 @@ class Systemctl:
         if verb == "show":
             return self._show(options, names)
         if verb == "daemon-reload":
+            if fault_of(self._state, "reload", "*") is not None:
+                return Completed(1, b"", _NO_ROOM.encode())
             self._clock.advance(RELOAD_S)
             self._manager.daemon_reload()
             return Completed(0, b"", b"")

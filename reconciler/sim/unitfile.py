@@ -174,6 +174,8 @@ def quote(word: str) -> str:
 
 def expand(value: str, unit: str, specifiers: Mapping[str, str]) -> str:
     """Replace %n, %N and the given specifiers; %% is a percent sign. An unknown one stays as it is."""
+    if "%" not in value:
+        return value
     known = {"n": unit, "N": unit.rpartition(".")[0], "p": unit.rpartition(".")[0], "i": "", "%": "%", **specifiers}
     return re.sub(r"%(.)", lambda match: known.get(match[1], match[0]), value)
 
