@@ -34,11 +34,12 @@ INVARIANTS = {
     12: "a step is in the journal before it has an effect",
     14: "no process of others is ended",
     15: "nothing is written outside of recon's own places, and no unit of others is touched",
+    20: "a plan of before a boot, or before another apply, is refused",
     21: "looking and planning change nothing, and what was applied needs nothing",
     23: "the generation before stays until the next commit",
     24: "the wall clock decides nothing",
-    27: "every transaction that began has an end",
-    29: "when faults stop, two more applies bring the host where git wants it",
+    27: "every transaction that began has an end, within the sum of its deadlines and those of the way back",
+    29: "when faults stop, one more apply brings the host where git wants it",
 }
 
 COMMITTED = "/etc/containers/systemd/recon"
@@ -165,6 +166,12 @@ class Watch:
         self._containers: tuple[str, ...] = ()
         self._epochs: list[int] = []
         self._now = ""
+        self.event = ""
+        """The hook that is called, in the step of that name."""
+        self.is_recovering = False
+        """The executor that began the transaction is no more; another one brings it to an end."""
+        self._strangers = 0
+        """Memory that others held when the memory was looked at last; what they took since, nobody could know."""
         self._unsure: set[str] = set()
         """Paths of changes that were begun and did not end: whether they are on the disk, nobody was told."""
         self.begin("")
@@ -175,6 +182,8 @@ class Watch:
         self.before = committed(self.machine)
         self.deeds: Counter[str] = Counter()
         self.step = "launch"
+        self.is_recovering = False
+        self.began = self.machine.clock.now
         self.epoch: int | None = None
         self._is_mute = False
         """The journal could not be written: from then on there is only the way back."""
@@ -232,8 +241,12 @@ class Watch:
             wanted = [unit for unit in wanted if unit in units]
         need = sum(state.facts[unit].memory for unit in wanted)
         free = sum(gpu.total - gpu.reserved for gpu in state.gpus) - sum(holding.bytes for holding in state.holdings)
+        free += max(0, self._held_by_strangers() - self._strangers)
         if need > free:
             self.break_(3, f"{' '.join(units)} needs {need >> 20} MiB, {free >> 20} MiB are free")
+
+    def _held_by_strangers(self) -> int:
+        return sum(h.bytes for h in self.machine.state.holdings if not h.pid and not h.owner.startswith("recon-"))
 
     # -- at every change ---------------------------------------------------------------------------------------------
 
@@ -255,7 +268,9 @@ class Watch:
             self._after(deed, rest)
 
     def _before(self, deed: str, rest: str) -> None:
-        is_fenced = not self._is_mute and self.step not in _UNGUARDED and not rest.startswith(_BOOKS)
+        # The hook of the way back is called on every way back, as the rest of it is.
+        is_back = self.step in _UNGUARDED or (self.step == "hook" and self.event == "on_rollback")
+        is_fenced = not self._is_mute and not is_back and not rest.startswith(_BOOKS)
         if is_fenced and not self._is_unstaged(deed, rest) and self._read_epoch() != self.epoch:
             self.break_(5, f"{deed} {rest} with epoch {self.epoch}, the host is at {self._read_epoch()}")
         if deed == "append" and rest.endswith("/journal.jsonl"):
@@ -327,8 +342,14 @@ class Watch:
             self.break_(7, f"a second transaction writes {path}")
         if line["status"] == "failed":
             self.step = _WAY_BACK
+        elif line["status"] == "progress" and self.step == _WAY_BACK:
+            # The line that began it could not be written, and this one tells it: announced late, and before the deed.
+            self.step = line["step"]
         elif line["status"] == "begin":
             self.step = line["step"]
+            self.event = line["text"].partition(" ")[0]
+            if self.step == "verify_memory":
+                self._strangers = self._held_by_strangers()
             self.reached[f"step {self.step}"] += 1
 
     def _new_epoch(self) -> None:
@@ -361,6 +382,10 @@ class Watch:
         unseen = found.judged - self.seen_up
         if unseen and not self.is_tampered:
             self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
+
+    def has_interrupted(self) -> bool:
+        """Say whether a transaction before this one began and has no end."""
+        return any(txid != self.txid for txid in unfinished(self.machine))
 
     def _is_mine(self) -> bool:
         """Say whether the commit is this transaction's already: it may be made again, to be on the disk."""
@@ -426,6 +451,12 @@ class Watch:
         wanted = self.wanted()
         if wanted is not None and running != wanted:
             self.break_(9, f"{list(running)} run, generation {committed(self.machine)} says {list(wanted)}")
+
+    def in_time(self, limit_s: float) -> None:
+        """The transaction took no longer than all its deadlines and those of the way back together."""
+        took = self.machine.clock.now - self.began
+        if took > limit_s:
+            self.break_(27, f"it took {took:.0f} s, its deadlines are {limit_s:.0f} s")
 
     def ended(self, outcome: Outcome) -> None:
         """The outcome is one of those there are, and tells what is so."""
