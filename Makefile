@@ -21,7 +21,7 @@ check: setup      ## everything that needs no root: style, types, floors, offlin
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 -m "not lab"
 
-sim: setup        ## random histories of a simulated host; SEEDS=N says how many, FIRST=S where they begin
+sim: setup        ## random histories of a simulated host: SEEDS=N FIRST=S; from 10,000 on, each cell of the fault matrix must be hit
 	@$(BIN)/python -m tests.volume.run --seeds $(SEEDS) --first $(FIRST)
 
 test: lab-deps    ## check, ten thousand random histories, then the tests on real hosts

@@ -45,6 +45,16 @@ def describe(machine: Machine, number: Optional[int], host: str = "HOST") -> Dic
     }
 
 
+def problem(machine: Machine, number: int) -> str:
+    """Say what is wrong with a generation as it lies on the disk, nothing when it is whole."""
+    try:
+        for name, digest in sorted(_manifest(machine, number)["files"].items()):
+            _text(machine, number, name, digest)
+    except RequestError as error:
+        return str(error.detail)
+    return ""
+
+
 def complete(machine: Machine) -> List[int]:
     """Return the numbers of the generations that were written to their end, in order."""
     try:

@@ -84,7 +84,10 @@ def _launch(machine: Machine, txid: str, intent: Dict[str, Any], ctx: Dict[str, 
     done = machine.run(launch_argv(place, txid), _LAUNCH_TIMEOUT_S)
     if done.rc == 0:
         return {"launched": True, "txid": txid}
-    if not began:
+    if _has_ended(machine, txid, intent) or (running_txid(machine) == txid and is_active(machine)):
+        # The same order was handed over twice at once, for an answer was lost; whoever was faster has started it.
+        return {"launched": True, "txid": txid}
+    if not began and machine.stat(places.transaction(txid) + "/journal.jsonl") is None:
         # This transaction never was. What an executor of it that died has left stays: it tells how to go back.
         machine.remove_tree(places.transaction(txid))
     if is_active(machine):

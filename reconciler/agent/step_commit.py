@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, keep, leftover, places, step_stage, step_trial, systemd, watch_timer
+from . import files, generations, keep, leftover, places, step_stage, step_trial, systemd, watch_timer
 from .plain import clean
 from .record import RecordError
 from .txn import HaltError, Run
@@ -30,25 +30,19 @@ def commit(run: Run) -> None:
 
 
 def check_whole(run: Run) -> None:
-    """HaltError unless what is about to boot lies there as it was reviewed: an hour may have passed since stage."""
+    """HaltError unless what is about to boot lies there as it was checked: an hour may have passed since stage."""
     number, directory = run.new_generation or 0, run.directory
-    try:
+    found = generations.problem(run.machine, number)
+    if not found:
         manifest = files.manifest(run.machine, number)
         boots = sorted(files.names_in(run.machine, f"{directory}/{step_stage.BOOT_DIRECTORY}"))
-        other = [
-            file["name"]
-            for file in run.intent["quadlets"]
-            if files.read_header(run.machine.read(f"{directory}/{file['name']}")).body_sha256 != file["body_sha256"]
-        ]
         names = [name for name in run.machine.listdir(directory) if name.endswith(".container")]
-    except (OSError, RecordError) as error:
-        text = f"generation {number} is not whole any more: {clean(str(error), 300)}"
-        raise HaltError("REC7220", text, fix=f"recon apply --host {run.intent['host']}") from error
-    other += sorted(set(names) - {file["name"] for file in run.intent["quadlets"]})
-    other += [] if boots == sorted(run.intent["boot"]) else [step_stage.BOOT_DIRECTORY]
-    other += [] if manifest.get("txid") == run.txid else [step_stage.MANIFEST]
-    if other:
-        text = f"generation {number} is not as it was checked any more: {', '.join(clean(each) for each in other[:6])}"
+        other = sorted(set(names) - {file["name"] for file in run.intent["quadlets"]})
+        other += [] if boots == sorted(run.intent["boot"]) else [step_stage.BOOT_DIRECTORY]
+        other += [] if manifest.get("txid") == run.txid else [step_stage.MANIFEST]
+        found = ", ".join(clean(each) for each in other[:6])
+    if found:
+        text = f"generation {number} is not as it was checked any more: {found}"
         raise HaltError("REC7220", text, fix=f"recon apply --host {run.intent['host']}")
 
 

@@ -18,6 +18,10 @@ Handler = Callable[[dict[str, str | int | float]], None]
 _LOG_LINES = 200
 
 
+def _order(event: Event) -> tuple[float, int]:
+    return event.due, event.seq
+
+
 class Clock:
     """The time of one host. `trace` lists everything that happened since it was loaded, for tests that compare runs.
 
@@ -65,8 +69,8 @@ class Clock:
         return True
 
     def _step(self, end: float) -> bool:
-        due = min(self._state.events, key=lambda event: (event.due, event.seq), default=None)
-        if due is None or due.due > end:
+        due = min((event for event in self._state.events if event.due <= end), key=_order, default=None)
+        if due is None:
             return False
         self._state.events.remove(due)
         self._state.now = max(self.now, due.due)

@@ -16,6 +16,8 @@ Kinds, with what `match` and `value` mean (`match` is a pattern of unit names, o
     nft                 -        nft is not there, or fails with exit status value
     nvml                -        NVML answers this error code
     gpu-lost            GPU uuid the GPU fell off the bus
+    reload              -        a daemon-reload is refused: nothing is read again
+    generator           -        Quadlet's generator fails: no unit comes of any Quadlet, at a reload or a boot
     down                -        the host does not answer
 
 Must not: hold behaviour; who meets a fault looks it up here.
@@ -42,6 +44,8 @@ KINDS = (
     "nft",
     "nvml",
     "gpu-lost",
+    "reload",
+    "generator",
     "down",
 )
 

@@ -47,7 +47,7 @@ class Files:
         known = self._resolved.get((path, last))
         if known is not None:
             return known
-        real = self._resolve(path, last=last)
+        real = self._beside(path, last=last) or self._resolve(path, last=last)
         place = _place(real)
         parent = self._nodes.get(place)
         if parent is not None and parent.kind == "dir":
@@ -55,6 +55,16 @@ class Files:
             for part in (real, place):
                 self._passing.setdefault(part, set()).add((path, last))
         return real
+
+    def _beside(self, path: str, *, last: bool) -> str:
+        """Return where a path leads whose directory was found before without a link on the way; empty when unknown."""
+        place, _, name = path.rpartition("/")
+        if not name or name in (".", "..") or self._resolved.get((place, True)) != place:
+            return ""
+        node, parent = self._nodes.get(path), self._nodes.get(place)
+        if parent is None or parent.kind != "dir" or (node is not None and node.kind == "link" and last):
+            return ""
+        return path
 
     def _resolve(self, path: str, *, last: bool) -> str:
         if not path.startswith("/"):
@@ -166,6 +176,10 @@ class Files:
         real = self.resolve(path, last=False)
         for below in [name for name in self._nodes if name == real or name.startswith(real.rstrip("/") + "/")]:
             self._unset(below)
+
+    def has(self, directory: str, name: str) -> bool:
+        """Say whether a directory, by its path without links, has a name in it."""
+        return name in self._names.get(directory, ())
 
     def walk(self, path: str) -> list[str]:
         """Return every path of a file or link below a directory, links not followed, sorted."""

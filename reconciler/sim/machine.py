@@ -24,6 +24,7 @@ from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
 from reconciler.sim.disk import SimSystem
+from reconciler.sim.faults import fault_of
 from reconciler.sim.files import Files, error
 from reconciler.sim.firewall import Firewall
 from reconciler.sim.gpu import GpuMemory
@@ -239,6 +240,8 @@ class SimMachine(DurableMachine):
         return words[0] != "systemd-run" and words[:2] != ["nft", "-f"]
 
     def _generator(self, env: dict[str, str]) -> Completed:
+        if fault_of(self.state, "generator", "*") is not None:
+            return Completed(1, b"", b"quadlet-generator[1]: cannot read its own configuration\n")
         directories = env.get("QUADLET_UNIT_DIRS", "")
         made = generate(self.files, directories.split(":")) if directories else generate(self.files)
         out = "".join(f"---{name}---\n{text}\n" for name, text in sorted(made.units.items()))

@@ -6,6 +6,7 @@ Must not: change anything.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import re
 from collections.abc import Callable
@@ -22,7 +23,12 @@ _GROUP_FILES = ("cgroup.procs", "cgroup.events")
 
 def boot_id(state: SimState) -> str:
     """Return the id of the current boot."""
-    text = hashlib.sha256(f"{state.seed}:{state.host}:boot:{state.boots}".encode()).hexdigest()
+    return _boot_id(f"{state.seed}:{state.host}:boot:{state.boots}")
+
+
+@functools.lru_cache(maxsize=64)
+def _boot_id(which: str) -> str:
+    text = hashlib.sha256(which.encode()).hexdigest()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:32]}"
 
 
@@ -39,17 +45,9 @@ class Kernel:
 
     def read(self, path: str) -> bytes:
         """Return what a virtual file says."""
-        fixed: dict[str, Callable[[], bytes]] = {
-            "/proc/meminfo": self._meminfo,
-            "/proc/uptime": f"{self._state.now - self._state.booted_at:.2f} 0.00\n".encode,
-            "/proc/sys/kernel/random/boot_id": f"{boot_id(self._state)}\n".encode,
-            "/proc/sys/kernel/hostname": f"{self._state.host}\n".encode,
-            "/proc/sys/kernel/osrelease": lambda: b"6.12.48+deb13-amd64\n",
-            "/proc/driver/nvidia/version": self._driver,
-            "/proc/driver/nvidia/params": lambda: b"EnableMSI: 1\n",
-        }
-        if path in fixed:
-            return fixed[path]()
+        fixed = _FIXED.get(path)
+        if fixed is not None:
+            return fixed(self)
         match = _PID.match(path)
         if match and match[2]:
             return self._of_process(path, int(match[1]), match[2])
@@ -149,6 +147,17 @@ class Kernel:
             raise error(errno.ENOENT, path)
         figures = {"MemTotal": 97_871 * 1024, "MemFree": 90_000 * 1024, "Active(file)": 0, "Inactive(file)": 0}
         return "".join(f"Node 1 {key}: {value} kB\n" for key, value in figures.items()).encode()
+
+
+_FIXED: dict[str, Callable[[Kernel], bytes]] = {
+    "/proc/meminfo": Kernel._meminfo,
+    "/proc/uptime": lambda kernel: f"{kernel._state.now - kernel._state.booted_at:.2f} 0.00\n".encode(),
+    "/proc/sys/kernel/random/boot_id": lambda kernel: f"{boot_id(kernel._state)}\n".encode(),
+    "/proc/sys/kernel/hostname": lambda kernel: f"{kernel._state.host}\n".encode(),
+    "/proc/sys/kernel/osrelease": lambda _: b"6.12.48+deb13-amd64\n",
+    "/proc/driver/nvidia/version": Kernel._driver,
+    "/proc/driver/nvidia/params": lambda _: b"EnableMSI: 1\n",
+}
 
 
 def _sysfs_bus(bus: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from reconciler.agent.machine import Response
@@ -352,4 +353,4 @@ def _figure(probe: dict[str, str | list[str]], busy: int) -> Response:
 def add_requests(server: Server, now: float, duration: float, count: int, start_in: float = 0.0) -> None:
     """Put requests on a server that take so long."""
     request = Request(start=now + start_in, end=now + start_in + duration)
-    server.requests += [request.model_copy() for _ in range(count)]
+    server.requests += [replace(request) for _ in range(count)]

@@ -9,7 +9,8 @@ Must not: hold behaviour, read a real clock or a real file.
 from __future__ import annotations
 
 import base64
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,12 +21,14 @@ MiB = 2**20
 GiB = 2**30
 
 
-class Part(BaseModel):
-    """The base of every part of a simulated machine."""
+@dataclass
+class Part:
+    """The base of every part of a simulated machine: plain, for a history makes and changes thousands of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
+@dataclass
 class Node(Part):
     """A file, directory or symlink. Text stays readable in the state file; other bytes are base64."""
 
@@ -36,6 +39,7 @@ class Node(Part):
     mode: int = 0o644
     uid: int = 0
     mtime: int = 0
+    _bytes = cast("bytes | None", None)  # not a field: what the two above say, once somebody asked
 
     @classmethod
     def of(cls, data: bytes, mode: int = 0o644, uid: int = 0) -> Node:
@@ -46,6 +50,7 @@ class Node(Part):
 
     def hold(self, data: bytes) -> None:
         """Give a file other bytes."""
+        self._bytes = data
         try:
             self.text, self.base64 = data.decode("utf-8"), None
         except UnicodeDecodeError:
@@ -54,20 +59,22 @@ class Node(Part):
     @property
     def data(self) -> bytes:
         """The bytes of a file."""
-        if self.text is not None:
-            return self.text.encode("utf-8")
-        return base64.b64decode(self.base64 or "")
+        if self._bytes is None:
+            self._bytes = base64.b64decode(self.base64 or "") if self.text is None else self.text.encode("utf-8")
+        return self._bytes
 
 
+@dataclass
 class Event(Part):
     """Something that happens at a virtual time; `seq` settles the order of what falls on the same instant."""
 
     due: float
     seq: int
     name: str
-    args: dict[str, str | int | float] = {}
+    args: dict[str, str | int | float] = field(default_factory=dict)
 
 
+@dataclass
 class Process(Part):
     """A process: what /proc says about it, and the unit or container it belongs to."""
 
@@ -75,12 +82,13 @@ class Process(Part):
     comm: str
     argv: list[str]
     cgroup: str
-    env: dict[str, str] = {}
+    env: dict[str, str] = field(default_factory=dict)
     uid: int = 0
     started: float = 0.0
     state: str = "S"
 
 
+@dataclass
 class Job(Part):
     """A job of systemd. `running` once the unit was told; `anchor` is the unit somebody asked for."""
 
@@ -91,6 +99,7 @@ class Job(Part):
     ignore_order: bool = False
 
 
+@dataclass
 class UnitFile(Part):
     """A unit as systemd loaded it, which may no longer be what is on disk."""
 
@@ -100,11 +109,12 @@ class UnitFile(Part):
     fragment_mtime: int = 0
     source: str = ""
     source_mtime: int = 0
-    dropins: list[str] = []
-    sections: dict[str, list[tuple[str, str]]] = {}
-    links: dict[str, list[str]] = {}
+    dropins: list[str] = field(default_factory=list)
+    sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    links: dict[str, list[str]] = field(default_factory=dict)
 
 
+@dataclass
 class Run(Part):
     """What systemd knows of a unit beyond its file."""
 
@@ -117,13 +127,14 @@ class Run(Part):
     main_status: int = 0
     restarts: int = 0
     is_restart: bool = False
-    starts: list[float] = []
+    starts: list[float] = field(default_factory=list)
     turn: int = 0
     container: str = ""
     since: float = 0.0
     collect: bool = False
 
 
+@dataclass
 class Request(Part):
     """A request to a server: in flight from `start` to `end`."""
 
@@ -131,6 +142,7 @@ class Request(Part):
     end: float
 
 
+@dataclass
 class Server(Part):
     """A model server inside a container."""
 
@@ -143,10 +155,11 @@ class Server(Part):
     ready_at: float = 0.0
     paused: bool = False
     sleeping: bool = False
-    requests: list[Request] = []
+    requests: list[Request] = field(default_factory=list)
     served: int = 0
 
 
+@dataclass
 class Container(Part):
     """A container of podman, with the server that runs in it."""
 
@@ -155,9 +168,9 @@ class Container(Part):
     unit: str
     image: str
     command: list[str]
-    env: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    devices: list[str] = []
+    env: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    devices: list[str] = field(default_factory=list)
     stop_timeout: float = 10.0
     status: Literal["running", "exited"] = "running"
     exit_code: int = 0
@@ -167,6 +180,7 @@ class Container(Part):
     server: Server | None = None
 
 
+@dataclass
 class Gpu(Part):
     """A GPU of the host."""
 
@@ -178,6 +192,7 @@ class Gpu(Part):
     reserved: int
 
 
+@dataclass
 class Holding(Part):
     """GPU memory somebody holds. `pid` 0: the process is gone and the driver has not given it back yet."""
 
@@ -187,6 +202,7 @@ class Holding(Part):
     owner: str
 
 
+@dataclass
 class Closed(Part):
     """A port that refuses new connections."""
 
@@ -194,15 +210,17 @@ class Closed(Part):
     until: float
 
 
+@dataclass
 class ServiceFacts(Part):
     """What a host cannot see in a unit file but a real server would need or show: memory, and generic endpoints."""
 
     memory: int
     port: int | None = None
     health: str | None = None
-    in_flight: list[dict[str, str | list[str]]] = []
+    in_flight: list[dict[str, str | list[str]]] = field(default_factory=list)
 
 
+@dataclass
 class Fault(Part):
     """Something that goes wrong. `match` is a unit name pattern or `:port`; `value` is the fault's one number."""
 
@@ -212,8 +230,10 @@ class Fault(Part):
     text: str = ""
 
 
-class SimState(Part):
+class SimState(BaseModel):
     """One simulated host."""
+
+    model_config = ConfigDict(extra="forbid")
 
     version: Literal[1] = 1
     host: str

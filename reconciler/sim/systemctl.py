@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 from reconciler.agent.machine import Completed
 from reconciler.sim.clock import Clock
+from reconciler.sim.faults import fault_of
 from reconciler.sim.files import Files
 from reconciler.sim.jobs import Kind, Mode, RefusedError
 from reconciler.sim.podman import UnknownArgvError
@@ -38,6 +39,10 @@ _JOB_FAILED = (
     "Job for {0} failed because the control process exited with error code.\n"
     'See "systemctl status {0}" and "journalctl -xeu {0}" for details.'
 )
+_NO_ROOM = (
+    "Failed to reload daemon: Refusing to reload, not enough space available on /run/systemd. "
+    "Currently, 9.1M are free, but a safety buffer of 16.0M is enforced.\n"
+)
 _SERVICE_ONLY = ("Type", "MainPID", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ControlGroup")
 
 
@@ -59,6 +64,8 @@ class Systemctl:
         if verb == "show":
             return self._show(options, names)
         if verb == "daemon-reload":
+            if fault_of(self._state, "reload", "*") is not None:
+                return Completed(1, b"", _NO_ROOM.encode())
             self._clock.advance(RELOAD_S)
             self._manager.daemon_reload()
             return Completed(0, b"", b"")
@@ -205,21 +212,26 @@ class Systemctl:
                 units += [unit for unit in self._manager.names_like(name) if unit not in units]
             elif name not in units:
                 units.append(name)
-        blocks = [self._block(name, wanted, values_only="--value" in options) for name in units]
+        asked = frozenset(wanted)
+        blocks = [self._block(name, asked, values_only="--value" in options) for name in units]
         return Completed(0, "\n".join(blocks).encode(), b"")
 
-    def _block(self, name: str, wanted: list[str], *, values_only: bool) -> str:
-        shown = self._properties(name)
-        unknown = [word for word in wanted if word not in shown and word not in _SERVICE_ONLY]
+    def _block(self, name: str, wanted: frozenset[str], *, values_only: bool) -> str:
+        shown = self._properties(name, wanted)
+        unknown = wanted.difference(shown, _SERVICE_ONLY)
         if unknown:
-            raise UnknownArgvError(f"systemctl show --property={','.join(unknown)}")
+            raise UnknownArgvError(f"systemctl show --property={','.join(sorted(unknown))}")
         return "".join(
             f"{value}\n" if values_only else f"{key}={value}\n" for key, value in shown.items() if key in wanted
         )
 
-    def _properties(self, name: str) -> dict[str, str]:
-        """Return what `systemctl show` knows of a unit, in its order: it ignores the order one asks in."""
+    def _properties(self, name: str, wanted: frozenset[str]) -> dict[str, str]:
+        """Return what `systemctl show` knows of a unit, in its order: it ignores the order one asks in.
+
+        What takes a while to find out is left empty when nobody wants it.
+        """
         unit, run, job = self._manager.units.get(name), self._manager.run_of(name), self._manager.jobs.of(name)
+        is_old = "NeedDaemonReload" in wanted and self._manager.units.needs_reload(name)
         shown = {}
         if name.endswith(".service"):
             shown = {
@@ -229,7 +241,7 @@ class Systemctl:
                 "NRestarts": str(run.restarts),
                 "ExecMainCode": str(run.main_code),
                 "ExecMainStatus": str(run.main_status),
-                "ControlGroup": self._manager.control_group(name),
+                "ControlGroup": self._manager.control_group(name) if "ControlGroup" in wanted else "",
             }
         return {
             **shown,
@@ -244,7 +256,7 @@ class Systemctl:
             "DropInPaths": " ".join(unit.dropins),
             "UnitFileState": _file_state(unit.fragment),
             "Job": str(job.id) if job is not None else "",
-            "NeedDaemonReload": "yes" if self._manager.units.needs_reload(name) else "no",
+            "NeedDaemonReload": "yes" if is_old else "no",
             "InvocationID": run.invocation,
         }
 

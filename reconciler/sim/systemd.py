@@ -15,10 +15,10 @@ from reconciler.sim.clock import Clock
 from reconciler.sim.files import Files
 from reconciler.sim.jobs import Answer, Jobs, RefusedError
 from reconciler.sim.podman import Podman
-from reconciler.sim.state import Active, Process, Run, SimState, UnitFile
+from reconciler.sim.state import Active, Node, Process, Run, SimState, UnitFile
 from reconciler.sim.timers import Timers
 from reconciler.sim.unitfile import command, expand, is_true, last, seconds, split, values, words
-from reconciler.sim.units import Units
+from reconciler.sim.units import TRANSIENT, Units
 
 BOOT_TARGET = "multi-user.target"
 RELOAD_S = 0.15
@@ -89,13 +89,10 @@ class Manager:
         """Make and start a service that has no file; RefusedError when there is one of that name."""
         if self.units.get(name).load != "not-found" or self.run_of(name).active in _RUNNING:
             raise RefusedError(f"Unit {name} was already loaded or has a fragment file.")
-        fragment = f"/run/systemd/transient/{name}"
-        self._state.loaded[name] = UnitFile(
-            name=name,
-            load="loaded",
-            fragment=fragment,
-            sections={"Unit": [("Description", description or name)], "Service": [("Type", "exec")]},
-        )
+        # systemd writes it down, or a daemon-reload would lose it.
+        text = f"[Unit]\nDescription={description or name}\n[Service]\nType=exec\n"
+        self._files.put(f"{TRANSIENT}/{name}", Node.of(text.encode()))
+        self._state.loaded[name] = self.units.read(name)
         run = Run(collect=collect, invocation=self._clock.ident(32, name))
         run.main_pid = self._process(name, argv[0].rpartition("/")[2], argv, {})
         run.active, run.sub, run.since = "active", "running", self._clock.now
@@ -343,6 +340,7 @@ class Manager:
         if run.collect:
             self._state.runs.pop(name, None)
             self._state.loaded.pop(name, None)
+            self._files.drop(f"{TRANSIENT}/{name}")
         self.jobs.run()
 
     def _stop_bound(self, name: str) -> None:

@@ -73,8 +73,11 @@ def values(sections: Mapping[str, list[tuple[str, str]]], section: str, key: str
 
 def last(sections: Mapping[str, list[tuple[str, str]]], section: str, key: str, default: str = "") -> str:
     """Return the value of a setting that is given once; the last one counts."""
-    found = values(sections, section, key)
-    return found[-1] if found else default
+    found = default
+    for name, value in sections.get(section, ()):
+        if name == key:
+            found = value or default
+    return found
 
 
 def words(sections: Mapping[str, list[tuple[str, str]]], section: str, key: str) -> list[str]:
@@ -171,6 +174,8 @@ def quote(word: str) -> str:
 
 def expand(value: str, unit: str, specifiers: Mapping[str, str]) -> str:
     """Replace %n, %N and the given specifiers; %% is a percent sign. An unknown one stays as it is."""
+    if "%" not in value:
+        return value
     known = {"n": unit, "N": unit.rpartition(".")[0], "p": unit.rpartition(".")[0], "i": "", "%": "%", **specifiers}
     return re.sub(r"%(.)", lambda match: known.get(match[1], match[0]), value)
 

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from reconciler.sim.faults import fault_of
 from reconciler.sim.files import Files
 from reconciler.sim.quadlet import OUTPUT, generate
 from reconciler.sim.state import Node, SimState, UnitFile
 from reconciler.sim.unitfile import BadUnitError, is_true, last, parse, words
 
+TRANSIENT = "/run/systemd/transient"
+"""Where systemd keeps the file of a unit that nobody wrote, for as long as it is loaded."""
+
 SEARCH = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
-    "/run/systemd/transient",
+    TRANSIENT,
     "/run/systemd/generator.early",
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -57,7 +61,7 @@ class Units:
             # What was not found is looked for again each time it is asked for; nothing hangs on it meanwhile.
             if known is not None and (known.load != "not-found" or here != name):
                 continue
-            read = self._read(here)
+            read = self.read(here)
             if read != known:
                 self._state.loaded[here] = read
                 self._edges = None
@@ -68,7 +72,7 @@ class Units:
         """Run the generators and read every loaded unit again. Returns what the generator complained about."""
         complaints = self.run_generators()
         for name in sorted(self._state.loaded):
-            self._state.loaded[name] = self._read(name)
+            self._state.loaded[name] = self.read(name)
         self._edges = None
         self.forget_unused()
         for name in sorted(self._pinned()):
@@ -79,6 +83,8 @@ class Units:
         """Replace what lies in the generator's directory by what Quadlet makes now."""
         self._files.drop_tree(OUTPUT)
         self._files.make_dirs(OUTPUT)
+        if fault_of(self._state, "generator", "*") is not None:
+            return ("failed with exit status 1",)
         made = generate(self._files)
         for unit, text in sorted(made.units.items()):
             self._files.put(f"{OUTPUT}/{unit}", Node.of(text.encode()))
@@ -91,7 +97,8 @@ class Units:
         """Unload every unit that neither runs, failed, has a job, nor is named by one that does."""
         keep = self._pinned()
         for name in [name for name in self._state.loaded if name not in keep]:
-            del self._state.loaded[name]
+            if self._state.loaded.pop(name).fragment == f"{TRANSIENT}/{name}":
+                self._files.drop(f"{TRANSIENT}/{name}")
             self._state.runs.pop(name, None)
             self._edges = None
 
@@ -135,33 +142,35 @@ class Units:
 
     def _pinned(self) -> set[str]:
         busy = {name for name, run in self._state.runs.items() if run.active != "inactive"}
-        todo = sorted(busy | {job.unit for job in self._state.jobs})
+        keep = busy | {job.unit for job in self._state.jobs}
+        todo = list(keep)
         loaded = self._state.loaded
-        keep: set[str] = set()
         while todo:
-            name = todo.pop()
-            if name not in keep:
-                keep.add(name)
-                unit = loaded.get(name)
-                if unit is not None:
-                    self._relations(unit)
-                    todo += self._named[name][2]
+            unit = loaded.get(todo.pop())
+            if unit is not None:
+                self._relations(unit)
+                more = self._named[unit.name][2] - keep
+                keep |= more
+                todo += more
         return keep
 
     def _relations(self, unit: UnitFile) -> dict[str, list[str]]:
         known = self._named.get(unit.name)
-        if known is None or (
-            known[0] is not unit and (known[0].sections, known[0].links) != (unit.sections, unit.links)
-        ):
+        if known is not None and known[0] is unit:
+            return known[1]
+        if known is not None and (known[0].sections, known[0].links) == (unit.sections, unit.links):
+            known = self._named[unit.name] = (unit, *known[1:])
+        else:
             found = {relation: relations(unit, relation) for relation in _RELATIONS}
             others = {other for named in found.values() for other in named}
             known = (unit, {relation: named for relation, named in found.items() if named}, others)
             self._named[unit.name] = known
         return known[1]
 
-    def _read(self, name: str) -> UnitFile:
+    def read(self, name: str) -> UnitFile:
+        """Return a unit as it is on disk now."""
         places = self._look_around()[0]
-        path = next((f"{place}/{name}" for place in places if self._files.lstat(f"{place}/{name}")), "")
+        path = next((f"{place}/{name}" for place in places if self._files.has(self._files.resolve(place), name)), "")
         if not path:
             load = "loaded" if name.endswith(_VIRTUAL) else "not-found"
             return UnitFile(name=name, load="loaded" if load == "loaded" else "not-found", links=self._links(name))

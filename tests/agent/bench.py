@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from reconciler.agent import executor, observe, places
@@ -243,7 +244,7 @@ class Bench:
     def disk(self) -> dict[str, Node]:
         """Return everything on the disk that is not the executor's own book-keeping, without times."""
         return {
-            path: node.model_copy(update={"mtime": 0})
+            path: replace(node, mtime=0)
             for path, node in self.machine.state.files.items()
             if not (path + "/").startswith(MINE) and node.kind != "dir"
         }

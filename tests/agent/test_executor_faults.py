@@ -12,6 +12,7 @@ from reconciler.agent import executor, places
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
 from reconciler.sim.machine import KilledError, PowerCutError
+from reconciler.sim.state import Node
 from tests.agent.bench import Bench
 
 SERVING = {1: ["recon-reasoning-rerank", "recon-reasoning-vllm"], 2: ["recon-vision-llama"]}
@@ -209,3 +210,25 @@ def test_no_jump_of_the_wall_clock_changes_what_is_done(ready: Bench) -> None:
 
     assert done[0][1] == "applied"
     assert all(each == done[0] for each in done[1:])
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "recon-vision-llama.container", "units/recon-gate-all-vision.service"]
+)
+def test_what_was_damaged_since_it_was_staged_is_not_committed(ready: Bench, name: str) -> None:
+    bench = ready.copy()
+    path = f"{places.generation(2)}/{name}"
+
+    def damage(when: str, what: str) -> None:
+        if when == "after" and what.startswith("run systemctl start"):
+            bench.machine.hook = None
+            data = bench.machine.files.read(path)
+            bench.machine.files.put(path, Node.of(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]))
+
+    bench.machine.hook = damage
+    outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
+
+    assert (outcome.state, outcome.code, outcome.committed) == ("rolled_back", "REC7220", 1)
+    assert outcome.reason.startswith(f"generation 2 is not as it was checked any more: /etc/recon/generations/2/{name}")
+    assert bench.serving() == SERVING[1]
+    assert bench.run("vision").state == "applied"

@@ -17,6 +17,8 @@ from tests.agent.bench import Bench
 OLD = ["recon-reasoning-rerank", "recon-reasoning-vllm"]
 NEW = 2
 WHERE = places.generation(NEW)
+LLAMA = f"{WHERE}/recon-vision-llama.container"
+OTHER = "generation 2 is not as it was checked any more"
 
 
 @pytest.fixture
@@ -49,24 +51,23 @@ def edited(bench: Bench, path: str) -> None:
     [
         (
             lambda bench: bench.machine.remove_tree(WHERE),
-            f"generation 2 is not whole any more: [Errno 2] No such file or directory: '{WHERE}/manifest.json'",
+            f"{OTHER}: [Errno 2] No such file or directory: '{WHERE}/manifest.json'",
         ),
         (
-            lambda bench: bench.machine.remove(f"{WHERE}/recon-vision-llama.container"),
-            "generation 2 is not whole any more: [Errno 2] No such file or directory:"
-            f" '{WHERE}/recon-vision-llama.container'",
+            lambda bench: bench.machine.remove(LLAMA),
+            f"{OTHER}: {LLAMA}: [Errno 2] No such file or directory: '{LLAMA}'",
         ),
         (
-            lambda bench: edited(bench, f"{WHERE}/recon-vision-llama.container"),
-            "generation 2 is not as it was checked any more: recon-vision-llama.container",
+            lambda bench: edited(bench, LLAMA),
+            f"{OTHER}: {LLAMA} is not what its manifest names: it was edited, or the disk lost it",
         ),
         (
             lambda bench: bench.machine.write(f"{WHERE}/recon-more.container", b"[Container]\n"),
-            "generation 2 is not as it was checked any more: recon-more.container",
+            f"{OTHER}: recon-more.container",
         ),
         (
             lambda bench: bench.machine.remove(f"{WHERE}/boot.wants/recon-coven-vision.target"),
-            "generation 2 is not as it was checked any more: boot.wants",
+            f"{OTHER}: boot.wants",
         ),
     ],
     ids=["gone", "a file gone", "a file edited", "a file more", "what boots"],

@@ -69,6 +69,28 @@ def test_apply_writes_the_intent_before_it_starts_the_executor() -> None:
     assert versions.podman(bench.machine) == {"value": "5.4.2"}
 
 
+@pytest.mark.parametrize(
+    "at", ["mkdir /var/lib/recon/txn/2026-0001", "write /var/lib/recon/txn/2026-0001/intent.json", "run systemd-run"]
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_same_order_handed_over_twice_at_once_is_started_once_and_keeps_its_books(at: str, when: str) -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    answers: list[dict[str, Any]] = []
+
+    def again(moment: str, what: str) -> None:
+        if moment == when and what.startswith(at):
+            bench.machine.hook = None
+            answers.append(apply(bench, intent))
+
+    bench.machine.hook = again
+    answers.append(apply(bench, intent))
+
+    assert answers == [{"launched": True, "txid": intent["txid"]}] * 2
+    assert bench.machine.state.launched == [f"{places.EXECUTOR} {intent['txid']}"]
+    assert executor.execute(bench.machine, intent["txid"])["state"] == "applied"
+
+
 def test_a_second_order_learns_who_has_the_host() -> None:
     bench = Bench()
     first, second = bench.intent("reasoning"), bench.intent("vision")

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from reconciler.sim.faults import clear_fault, set_fault
-from reconciler.sim.machine import SimMachine
+from reconciler.sim.machine import GENERATOR, SimMachine
 from reconciler.sim.state import Node
 from tests.sim.covens import active, container_text, gate, install, member, moments, put, shown, systemctl, target
 
@@ -362,6 +362,39 @@ def test_a_transient_unit_has_its_name_alone_and_is_forgotten_when_it_ends(machi
     machine.manager.finish_transient("recon-executor.service", 1)
     assert shown(machine, "recon-executor.service", "LoadState") == {"LoadState": "not-found"}
     assert machine.run(argv, 5.0).rc == 0
+
+
+def test_a_transient_unit_is_the_same_after_a_daemon_reload(machine: SimMachine) -> None:
+    machine.run(["systemd-run", "--unit=recon-executor.service", "--collect", "--description=the order", "x"], 5.0)
+    before = shown(machine, "recon-executor.service", "LoadState", "ActiveState", "Description", "FragmentPath")
+    machine.run(["systemctl", "daemon-reload"], 5.0)
+
+    assert before["Description"] == "the order"
+    assert shown(machine, "recon-executor.service", *before) == before
+
+
+def test_a_reload_that_is_refused_reads_nothing_again(machine: SimMachine) -> None:
+    put(machine, "/etc/systemd/system/x.service", "[Service]\nExecStart=/bin/a\n")
+    assert shown(machine, "x.service", "Description") == {"Description": "x.service"}
+    put(machine, "/etc/systemd/system/x.service", "[Unit]\nDescription=new\n[Service]\nExecStart=/bin/a\n")
+    set_fault(machine.state, "reload")
+
+    assert machine.run(["systemctl", "daemon-reload"], 5.0).rc == 1
+    clear_fault(machine.state)
+    assert machine.run(["systemctl", "daemon-reload"], 5.0).rc == 0
+    assert shown(machine, "x.service", "Description") == {"Description": "new"}
+
+
+def test_with_a_broken_generator_no_unit_comes_of_a_quadlet(machine: SimMachine) -> None:
+    put(machine, "/etc/containers/systemd/a.container", "[Container]\nImage=x\n")
+    set_fault(machine.state, "generator")
+    machine.run(["systemctl", "daemon-reload"], 5.0)
+
+    assert shown(machine, "a.service", "LoadState") == {"LoadState": "not-found"}
+    assert machine.run([GENERATOR, "--dryrun"], 5.0).rc == 1
+    clear_fault(machine.state)
+    machine.run(["systemctl", "daemon-reload"], 5.0)
+    assert shown(machine, "a.service", "LoadState") == {"LoadState": "loaded"}
 
 
 def boot_links(machine: SimMachine, *covens: str) -> None:

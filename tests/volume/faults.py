@@ -1,5 +1,7 @@
 """What goes wrong in a history: at which change of a transaction, right before or right after it, and what it is.
 
+Most of it is drawn evenly; some histories aim at one cell of the fault matrix, so that none is left to luck.
+
 Must not: judge what comes of it.
 """
 
@@ -7,20 +9,19 @@ from __future__ import annotations
 
 import errno
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
-from reconciler.agent.record import seal
 from reconciler.model.outcome import STEPS
-from reconciler.sim.faults import clear_fault, set_fault
-from reconciler.sim.machine import KilledError, PowerCutError, SimMachine
-from reconciler.sim.state import Node
-from tests.agent.bench import IMAGES
-from tests.volume.invariants import EPOCH, Watch
-from tests.volume.world import LOAD_S, World
+from reconciler.sim.machine import KilledError, PowerCutError
+from tests.volume import strikes
+from tests.volume.cells import BETWEEN, BOOT, LOOK, PLAYED, cell_of, ways
+from tests.volume.invariants import COMMITTED, EPOCH, TRANSACTIONS, Watch
+from tests.volume.world import HOOK_PLACE, World
+
+When = Literal["before", "after", "inside"]
 
 _LENGTHS = {"": 90, "stage": 34, "launch": 8, "finish": 9, "rollback": 14}
 """About how many changes a step makes; what is meant to strike later than its last does not strike."""
@@ -38,15 +39,21 @@ _ON_UNITS = (
     "no-metrics",
     "wrong-model",
 )
-_ON_HOST = ("nvml", "gpu-lost", "unpullable")
+_ON_HOST = ("nvml", "gpu-lost", "unpullable", "taken", "reload", "generator")
+_BESIDE = ("gone", "lost", "corrupt", "hang")
 _INSIDE = ("kill", "cut", "no-space", "io-error")
+_EITHER: tuple[When, ...] = ("before", "after")
+_WHEN: dict[str, tuple[When, ...]] = {**dict.fromkeys(_INSIDE, (*_EITHER, "inside")), "hang": ("before",)}
 _ANYTIME = ("systemctl", "clock", *_ON_UNITS, *_ON_HOST)
-KINDS = ("kill", "cut", "no-space", "io-error", "steal", "systemctl", "clock", "second", *_ON_UNITS, *_ON_HOST)
-_WEIGHTS = (6, 6, 3, 4, 3, 3, 2, 2, 2, 2, 2, 1, 3, 2, 1, 1, 2, 1, 1)
+_ON_EXECUTOR = ("kill", "cut", "no-space", "io-error", "steal", "systemctl", "clock", "second")
+KINDS = (*_ON_EXECUTOR, *_ON_UNITS, *_ON_HOST, *_BESIDE)
+_WEIGHTS = (6, 6, 3, 4, 3, 3, 2, 2, 2, 2, 2, 1, 3, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1)
 _WRITES = ("mkdir", "write", "append", "symlink", "remove", "remove_tree")
-_STATE = re.compile(
-    r"/var/lib/recon/(?!agent/).*|/etc/recon/generations/\d+/manifest\.json|/run/recon/.*\.json|/etc/recon/hold\.json"
-)
+_AIMED = 0.4
+"""So many histories aim at a cell."""
+
+HARMLESS = ("clock", "second", "gone", "lost")
+"""Faults that may change nothing for a transaction."""
 
 
 @dataclass
@@ -56,7 +63,7 @@ class Fault:
     kind: str
     step: str
     at: int
-    when: Literal["before", "after", "inside"]
+    when: When
     """Right before or after a change, or before one of the calls of the system that it is made of."""
     target: str
     value: float
@@ -65,6 +72,8 @@ class Fault:
     """So many seconds after the change, for what needs no change to strike at: while somebody waits."""
     call: int = 0
     struck: str = ""
+    is_claimed: bool | None = None
+    """Strikes in the claim before it is taken, or only after; None: whenever."""
 
 
 def draw(rng: random.Random, kinds: Sequence[str] = KINDS) -> Fault:
@@ -75,7 +84,7 @@ def draw(rng: random.Random, kinds: Sequence[str] = KINDS) -> Fault:
         kind=kind,
         step=step,
         at=rng.randrange(_LENGTHS.get(step, 5)),
-        when=rng.choice(("before", "after", "inside") if kind in _INSIDE else ("before", "after")),
+        when=rng.choice(_WHEN.get(kind, _EITHER)),
         target=rng.choice(_SERVICES),
         value=rng.choice((1.0, 3.0, 20.0, 80.0)),
         lasting=rng.choice((1, 1, 1, 3, 40)),
@@ -84,15 +93,58 @@ def draw(rng: random.Random, kinds: Sequence[str] = KINDS) -> Fault:
     )
 
 
+class Aim(NamedTuple):
+    """A cell to hit, with the faults that lead there and the one that is to strike."""
+
+    cell: str
+    faults: tuple[Fault, ...]
+
+
+def aim(rng: random.Random, kinds: Sequence[str], coming: str) -> Aim | None:
+    """Aim at a cell that these kinds of faults can hit, or at none; `coming` is a member of the coven that comes."""
+    if rng.random() >= _AIMED:
+        return None
+    cell = rng.choice(PLAYED)
+    found, words = ways(cell, kinds)
+    if not found:
+        return None
+    row, kind = cell.partition("-")[0], rng.choice(found)
+    fault = replace(
+        draw(rng, kinds),
+        kind=kind,
+        step=rng.choice(words),
+        at=rng.choice((0, 0, 0, 1, 1, 2, 3)),
+        when=rng.choice(_WHEN.get(kind, _EITHER)),
+        delay=0.0,
+        is_claimed={"T3": False, "T4": True}.get(row),
+    )
+    if row == "T3" and kind not in _INSIDE:
+        # Between the word that begins the claim and the epoch that is its end nothing else is written.
+        fault.at, fault.when = -1, "after"
+    elif row == "T6":
+        fault.at = rng.randrange(7)
+    before: list[Fault] = []
+    if row == "RB":
+        before = [replace(fault, kind="crash-at-start", step="launch", at=0, when="after", target=coming)]
+    elif row == "RV":
+        step = rng.choice(("stage", "stop", "start", "warm"))
+        before = [replace(fault, kind="cut", step=step, at=rng.randrange(3), when="before")]
+        if kind == "kill":
+            # Who is killed is the one that brings the interrupted transaction to its end, in the next operation.
+            fault.step, fault.is_claimed = "claim", True
+    return Aim(cell, (*before, fault))
+
+
 class Striker:
     """Counts the changes of one operation and lets its faults strike."""
 
-    def __init__(self, world: World, watch: Watch, faults: list[Fault], second: Callable[[], None]) -> None:
+    def __init__(self, world: World, watch: Watch, faults: list[Fault]) -> None:
         self.world = world
         world.machine.clock.on("volume.strike", lambda args: self.strike(faults[int(args["fault"])]))
         self.watch = watch
         self.faults = faults
-        self._second = second
+        self.beside: dict[str, Callable[[], None]] = {}
+        """What somebody beside the transaction does, by the kind of fault."""
         self._counts: Counter[str] = Counter()
         self._failing: tuple[int, int] | None = None
 
@@ -107,14 +159,15 @@ class Striker:
         for fault in self.faults:
             if fault.struck or fault.step not in ("", step):
                 continue
+            if fault.is_claimed is not None and fault.is_claimed != (self.watch.epoch is not None):
+                continue
             if fault.when == "inside" and when == "before" and deed in _WRITES and self._counts[fault.step] > fault.at:
-                self.world.machine.on_call = self._inside(fault, what, step)
+                self.world.machine.on_call = self._inside(fault, what)
             if fault.when != when:
                 continue
             if self._counts[fault.step] <= fault.at or not _may_strike(fault, deed, what):
                 continue
-            fault.struck = f"{when} {what}"
-            self.watch.reached[f"strike {fault.kind} at {step}"] += 1
+            self._struck(fault, f"{when} {what}")
             if fault.delay:
                 self.world.machine.clock.schedule(fault.delay, "volume.strike", fault=self.faults.index(fault))
             else:
@@ -124,7 +177,44 @@ class Striker:
             self._failing = (code, left - 1) if left > 1 else None
             raise OSError(code, "no space left on device" if code == errno.ENOSPC else "input/output error")
 
-    def _inside(self, fault: Fault, what: str, step: str) -> Callable[[str], None]:
+    def _struck(self, fault: Fault, how: str, step: str | None = None) -> None:
+        """Write down that a fault strikes, and which cell of the matrix that is."""
+        watch = self.watch
+        fault.struck = how
+        watch.reached[f"strike {fault.kind}"] += 1
+        step = step or watch.step
+        if step == "launch" and fault.kind == "kill" and not self.world.has_executor():
+            # Nobody but the session that hands the order over: it went with its connection.
+            cell = cell_of("lost", step)
+        elif watch.is_recovering and step not in ("rollback", "finish", "hook", BOOT):
+            # Another executor is at work, and has not said yet what it does.
+            cell = None
+        else:
+            cell = cell_of(fault.kind, step, is_claimed=watch.epoch is not None, hook=watch.event)
+        cells = {cell} if cell else set()
+        if fault.kind == "kill" and step == "claim" and watch.has_interrupted():
+            cells.add("RV-C4")
+        for name in cells:
+            watch.reached[f"cell {name}"] += 1
+
+    def strike_at(self, place: str) -> None:
+        """Let strike what is to outside of a transaction: while the host is looked at, after that, or at a boot."""
+        for number, fault in enumerate(self.faults):
+            if fault.step != place or fault.struck:
+                continue
+            if place == LOOK and fault.kind in ("cut", "gone", "lost", "kill"):
+                self._struck(fault, place, place)
+                self.world.machine.clock.schedule(0.01 * (1 + fault.at), "volume.strike", fault=number)
+            elif place == BETWEEN and fault.kind in ("gone", "lost"):
+                self._struck(fault, place, place)
+            else:
+                self._struck(fault, place, place)
+                if fault.kind in ("no-space", "io-error"):
+                    self.world.machine.state.disk_free = 0
+                else:
+                    self.strike(fault)
+
+    def _inside(self, fault: Fault, what: str) -> Callable[[str], None]:
         """Return what lets a fault strike before one of the calls that a change is made of."""
         left = fault.call
         # Most often it is a sync that fails: only then what was written before does not come.
@@ -134,11 +224,12 @@ class Striker:
             nonlocal left
             left -= 1
             if (call.startswith("fsync") if is_sync else left < 0) and not fault.struck:
-                fault.struck = f"inside {what}, before {call}"
-                self.watch.reached[f"strike {fault.kind} inside {what.partition(' ')[0]} at {step}"] += 1
+                self._struck(fault, f"inside {what}, before {call}")
+                self.watch.reached[f"inside {fault.kind} in {what.partition(' ')[0]}"] += 1
                 self.world.machine.on_call = None
                 self.world.machine.clock.note(f"fault {fault.kind} inside {what}, before {call.partition(' ')[0]}")
                 if fault.kind in ("kill", "cut"):
+                    self.watch.is_recovering = True
                     raise KilledError if fault.kind == "kill" else PowerCutError
                 raise OSError(errno.ENOSPC if fault.kind == "no-space" else errno.EIO, f"{call} failed")
 
@@ -146,116 +237,54 @@ class Striker:
 
     def strike(self, fault: Fault) -> None:
         """Let a fault happen now."""
-        machine = self.world.machine
+        world, machine, watch = self.world, self.world.machine, self.watch
         machine.clock.note(f"fault {fault.kind} {fault.target} {fault.value:g}")
-        if fault.kind == "kill":
-            raise KilledError
-        if fault.kind == "cut":
-            raise PowerCutError
+        if fault.kind in ("kill", "cut") or (fault.kind in ("gone", "lost") and fault.step == LOOK):
+            watch.is_recovering = True
+            raise PowerCutError if fault.kind == "cut" else KilledError
         if fault.kind in ("no-space", "io-error"):
-            code = errno.ENOSPC if fault.kind == "no-space" else errno.EIO
-            self._failing = (code, fault.lasting)
-            if fault.when == "after":
-                # It has happened, and the sync of the directory failed.
-                self._failing = (code, fault.lasting - 1) if fault.lasting > 1 else None
-                raise OSError(code, "the directory could not be synced")
+            self._fail(fault)
         elif fault.kind == "steal":
-            steal(machine, self.watch)
+            strikes.steal(machine, watch)
         elif fault.kind == "systemctl":
-            by_hand(self.world, self.watch, fault)
+            strikes.by_hand(world, watch, fault.target, fault.value, stops=fault.at % 2 == 1)
         elif fault.kind == "clock":
-            machine.state.epoch += fault.value * 3600 * self.world.ahead * (1 if fault.at % 2 else -1)
-        elif fault.kind == "second":
-            self._second()
+            machine.state.epoch += fault.value * 3600 * world.ahead * (1 if fault.at % 2 else -1)
+        elif fault.kind == "corrupt":
+            rng = random.Random(f"{fault.at} {fault.call} {fault.value}")
+            path = strikes.corrupt(rng, world, but=lambda path: _is_spared(path, watch, fault))
+            machine.clock.note(f"fault corrupt {path}")
+            watch.is_damaged = watch.is_damaged or bool(path)
+        elif fault.kind == "hang":
+            strikes.hang(machine, f"{HOOK_PLACE}/{watch.event}")
+        elif fault.kind in ("gone", "lost", "second"):
+            self.beside[fault.kind]()
         else:
-            set_sim_fault(machine, fault)
+            strikes.set_sim_fault(machine, fault.kind, fault.target, fault.value)
+
+    def _fail(self, fault: Fault) -> None:
+        code = errno.ENOSPC if fault.kind == "no-space" else errno.EIO
+        self._failing = (code, fault.lasting)
+        if fault.when == "after":
+            # It has happened, and the sync of the directory failed.
+            self._failing = (code, fault.lasting - 1) if fault.lasting > 1 else None
+            raise OSError(code, "the directory could not be synced")
+
+
+def _is_spared(path: str, watch: Watch, fault: Fault) -> bool:
+    """Say whether this file is not damaged just now.
+
+    The journal that is written says at which step a transaction is, and who watches must be able to read it. And what
+    is damaged between the last look at a generation and its commit, nobody can see.
+    """
+    is_committing = fault.struck == f"before symlink {COMMITTED}"
+    return path == f"{TRANSACTIONS}/{watch.txid}/journal.jsonl" or (is_committing and path.endswith("/manifest.json"))
 
 
 def _may_strike(fault: Fault, deed: str, what: str) -> bool:
     if fault.kind in ("no-space", "io-error"):
         return deed in _WRITES
+    if fault.kind == "hang":
+        return f" {HOOK_PLACE}/" in what
     # Who takes an epoch holds the lock, so not while another one has read it and not written the next.
     return fault.kind != "steal" or not what.endswith(EPOCH)
-
-
-def set_sim_fault(machine: SimMachine, fault: Fault) -> None:
-    """Let a unit or the host misbehave from now on."""
-    unit = f"recon-{fault.target}.service"
-    if fault.kind == "nvml":
-        set_fault(machine.state, "nvml", value=999, text="Unknown Error")
-    elif fault.kind == "gpu-lost":
-        set_fault(machine.state, "gpu-lost", machine.state.gpus[0].uuid)
-    elif fault.kind == "unpullable":
-        image = IMAGES["llamacpp"]
-        machine.state.images = [ref for ref in machine.state.images if ref != image]
-        machine.state.images_missing.append(image)
-        machine.state.images_unpullable.append(image)
-    else:
-        set_fault(machine.state, fault.kind, unit, fault.value)
-
-
-def heal(machine: SimMachine) -> None:
-    """Take away everything that misbehaves."""
-    clear_fault(machine.state)
-    set_fault(machine.state, "slow-load", value=LOAD_S)
-    machine.state.images_missing.clear()
-    machine.state.images_unpullable.clear()
-    machine.clock.drop("gpu.released")
-    machine.state.holdings[:] = [holding for holding in machine.state.holdings if holding.pid]
-    machine.clock.drop("server.dies")
-    loading = {str(event.args["container"]) for event in machine.state.events if event.name == "server.loaded"}
-    for container in machine.state.containers.values():
-        if container.server is not None and container.server.phase != "ready" and container.id not in loading:
-            container.server.phase = "loading"
-            machine.clock.schedule(LOAD_S, "server.loaded", container=container.id)
-
-
-def is_ill(machine: SimMachine) -> bool:
-    """Say whether anything misbehaves now."""
-    return len(machine.state.faults) > 1 or bool(machine.state.images_missing)
-
-
-def steal(machine: SimMachine, watch: Watch) -> None:
-    """Take a higher epoch, as another executor would."""
-    files = machine.files
-    found = re.search(rb'"epoch":(\d+)', files.read(EPOCH)) if files.stat(EPOCH) else None
-    epoch = int(found[1]) + 1 if found else 1
-    files.make_dirs("/var/lib/recon")
-    files.put(EPOCH, Node.of(seal({"epoch": epoch}, "epoch")))
-    watch.epoch_was(epoch)
-
-
-def by_hand(world: World, watch: Watch, fault: Fault) -> None:
-    """Let a person start or stop a unit beside recon."""
-    coven = fault.target.partition("-")[0]
-    units = {1.0: f"recon-{fault.target}.service", 3.0: f"recon-gate-all-{coven}.service"}
-    unit = units.get(fault.value, f"recon-coven-{coven}.target")
-    watch.is_tampered = True
-    quietly(world, lambda: world.machine.run(["systemctl", "stop" if fault.at % 2 else "start", "--no-block", unit], 5))
-
-
-def quietly(world: World, deed: Callable[[], Any]) -> Any:
-    """Do something that is not the executor's while its own changes are counted."""
-    hook, world.machine.hook = world.machine.hook, None
-    try:
-        return deed()
-    finally:
-        world.machine.hook = hook
-
-
-def corrupt(rng: random.Random, world: World) -> str:
-    """Truncate a state file, or flip a bit of one byte of it; returns which."""
-    files = world.machine.files
-    paths = [path for path in sorted(world.machine.state.files) if _STATE.fullmatch(path)]
-    paths = [path for path in paths if (node := files.lstat(path)) is not None and node.kind == "file" and node.data]
-    if not paths:
-        return ""
-    path = rng.choice(paths)
-    data = bytearray(files.read(path))
-    at = rng.randrange(len(data))
-    if rng.random() < 0.5:
-        del data[at:]
-    else:
-        data[at] ^= 1 << rng.randrange(8)
-    files.put(path, Node.of(bytes(data)))
-    return path

@@ -16,15 +16,26 @@ from typing import Any
 from reconciler.model.outcome import Outcome
 from reconciler.model.plan import HostPlan
 from reconciler.sim.machine import KilledError, PowerCutError
+from reconciler.sim.pages import Luck
 from reconciler.sim.state import Process
-from tests.volume import faults
-from tests.volume.faults import Fault, Striker
+from tests.volume import faults, strikes
+from tests.volume.cells import BETWEEN, BOOT, LOOK
+from tests.volume.faults import Aim, Fault, Striker
 from tests.volume.invariants import Watch, unfinished
-from tests.volume.world import COVENS, LOAD_S, Wish, World, desired
+from tests.volume.quick import quick
+from tests.volume.world import COVENS, LOAD_S, Wish, World, desired, limit_s
 
 SETTLE_S = LOAD_S + 40.0
+_HOOKED = 0.1
+_LUCK: tuple[Luck | None, ...] = (None, None, None, lambda: 0.0, lambda: 0.99)
+"""What a power cut leaves of the unsynced: some of it, all, or nothing."""
+
+_TOO_LATE = ("stale", "refused", "locked", "nothing", "aborted")
+_BEFORE_BOOT = {"crash-at-start", "crash-after-ready", "nvml", "gpu-lost", "wrong-model", "generator", "clock"}
+"""What is so already when the power comes back."""
+
 _NOTHING_BEFORE = "REC7170"
-_FORWARD = ("kill", "steal", "clock", "second")
+_FORWARD = ("kill", "steal", *faults.HARMLESS)
 """Faults after which the old coven can always be brought back."""
 
 
@@ -43,7 +54,11 @@ def play(seed: int, *, kinds: Sequence[str] = faults.KINDS, shift_s: float = 0.0
 
     With `shift_s` the wall clock is set so much later and jumps the other way, which may change nothing.
     """
-    history = _History(seed, kinds, shift_s)
+    with quick():
+        return _play(_History(seed, kinds, shift_s))
+
+
+def _play(history: _History) -> Report:
     try:
         history.play()
     except Exception as error:  # a fault of the simulator, or of the agent where nobody may catch it
@@ -60,7 +75,11 @@ class _History:
         self.kinds = kinds
         self.rng = random.Random(seed)
         self.report = Report(seed)
-        start = Wish(self.rng.choice((*COVENS, *COVENS, None)), 0, self.rng.random() < 0.15)
+        coven = self.rng.choice((*COVENS, *COVENS, None))
+        aims = {None: "vision-llama", "reasoning": "vision-llama", "vision": "reasoning-vllm"}
+        self.aim: Aim | None = faults.aim(self.rng, kinds, aims[coven])
+        has_hooks = self.rng.random() < _HOOKED or (self.aim is not None and self.aim.faults[-1].kind == "hang")
+        start = Wish(coven or ("reasoning" if self.aim else None), 0, self.rng.random() < 0.15, has_hooks)
         self.world = World.prepared(start)
         self.machine = self.world.machine
         self.machine.state.epoch += shift_s
@@ -70,6 +89,9 @@ class _History:
         if self.rng.random() < 0.3:
             self._let_others_be()
         self.stale: dict[str, Any] | None = None
+        self.disk_free = self.machine.state.disk_free
+        self.limits: dict[str, float] = {}
+        """By transaction, how long it may take."""
         self.has_failed_disk = False
         self.is_off = False
         """The transaction before ended held, or without a word: what runs is not what is committed."""
@@ -79,21 +101,30 @@ class _History:
         count = rng.choice((1, 2, 2, 3))
         plagues = [faults.draw(rng, self.kinds) for _ in range(rng.choice((1, 2, 2, 3)))]
         turns = [rng.randrange(count) for _ in plagues]
+        if self.aim is not None:
+            # What it aims at comes first, and nothing else beside it most of the time.
+            turns = [rng.randrange(1, 1 + count) for _ in plagues]
+            plagues += self.aim.faults
+            turns += [0] * len(self.aim.faults)
+            if self.aim.cell == "RV-C4":
+                turns[-1], count = 1, max(2, count)
         for turn in range(count):
-            self._between()
+            self._between(is_aimed=self.aim is not None and turn == 0)
             self._operate([fault for fault, at in zip(plagues, turns, strict=True) if at == turn])
             if rng.random() < 0.5:
-                faults.heal(self.machine)
+                strikes.heal(self.machine)
             if self.watch.broken:
                 return
         self._converge()
 
     # -- one operation -----------------------------------------------------------------------------------------------
 
-    def _between(self) -> None:
+    def _between(self, *, is_aimed: bool = False) -> None:
         """Let git move, and people and decay do something to the host."""
         rng, wish = self.rng, self.world.wish
         kind = rng.choices(("switch", "member", "stop", "drift", "same", "stale"), (8, 3, 2, 2, 1, 1))[0]
+        if is_aimed:
+            kind = "switch"
         self.watch.reached[f"operation {kind}"] += 1
         if kind == "switch":
             others = [coven for coven in COVENS if coven != wish.coven]
@@ -103,55 +134,98 @@ class _History:
         elif kind == "stop":
             self.world.wish = wish._replace(coven=None)
         elif kind == "drift":
-            faults.by_hand(self.world, self.watch, faults.draw(rng))
+            fault = faults.draw(rng)
+            strikes.by_hand(self.world, self.watch, fault.target, fault.value, stops=fault.at % 2 == 1)
             self.machine.clock.advance(rng.choice((0.0, 0.4, 20.0)))
-        if rng.random() < 0.08:
-            path = faults.corrupt(rng, self.world)
+        if rng.random() < 0.08 and not is_aimed:
+            path = strikes.corrupt(rng, self.world)
             if path:
                 self.machine.clock.note(f"fault corrupt {path}")
                 self.watch.is_damaged = True
-                self.watch.reached["strike corrupt at rest"] += 1
+                self.watch.reached["strike corrupt"] += 1
+                self.watch.reached["cell T1-C13"] += 1
         if kind == "stale" and self.stale is not None:
-            self._transact(self.stale, [], is_new=False)
+            self._transact(self.stale, Striker(self.world, self.watch, []))
 
     def _operate(self, plagues: list[Fault]) -> None:
-        plan = self._look()
+        striker = Striker(self.world, self.watch, plagues)
+        self.watch.begin("")
+        striker.strike_at(LOOK)
+        try:
+            plan = self._look()
+        except PowerCutError:
+            self._power_comes_back(striker)
+            return
+        except KilledError:
+            self.machine.revive()
+            return
+        finally:
+            self.machine.hook = None
+            self.machine.clock.drop("volume.")
+            self.machine.state.disk_free = max(self.machine.state.disk_free, self.disk_free)
         if plan.order is None:
             return
         order = self.world.order(plan)
+        self.limits[order["txid"]] = limit_s(plan)
         # What somebody else planned at the same time, and hands over while this one runs or when all has changed.
         wants_second = any(fault.kind == "second" for fault in plagues)
         if wants_second or self.rng.random() < 0.15:
             self.stale = self.world.order(plan)
-        self._transact(order, plagues)
+            self.limits[self.stale["txid"]] = limit_s(plan)
+        striker.beside = {"second": lambda: self._before_me(plan)}
+        has_booted = False
+        try:
+            striker.strike_at(BETWEEN)
+        except PowerCutError:
+            self._power_comes_back(striker)
+            has_booted = True
+        if any(fault.struck == BETWEEN and fault.kind in ("gone", "lost") for fault in plagues):
+            # Who planned is gone, or cannot come through: nobody hands anything over.
+            return
+        outcome = self._transact(order, striker)
+        is_late = any(fault.struck == BETWEEN and fault.kind == "second" for fault in plagues)
+        if (has_booted or is_late) and outcome is not None and outcome.state not in _TOO_LATE:
+            self.watch.break_(20, f"{outcome.state} by a plan of before {'a boot' if has_booted else 'another apply'}")
+
+    def _before_me(self, plan: HostPlan) -> None:
+        """Let somebody else who planned the same be quicker."""
+        order = self.world.order(plan)
+        self.limits[order["txid"]] = limit_s(plan)
+        self._transact(order, Striker(self.world, self.watch, []))
 
     def _look(self) -> HostPlan:
         """Plan, which changes nothing."""
         self.machine.hook = lambda when, what: self.watch.break_(21, f"a plan did: {what}")
         plan = self.world.plan()
         self.machine.hook = None
+        self.machine.clock.drop("volume.")
         if plan.refusals:
             self.watch.reached[f"plan refused {'+'.join(sorted({r.code for r in plan.refusals}))}"] += 1
         return plan
 
-    def _transact(self, order: dict[str, Any], plagues: list[Fault], *, is_new: bool = True) -> Outcome | None:
+    def _transact(self, order: dict[str, Any], striker: Striker) -> Outcome | None:
         """Hand an order over and let it run with what strikes meanwhile, then judge how it ended."""
-        machine, watch, txid = self.machine, self.watch, order["txid"]
+        machine, watch, txid, plagues = self.machine, self.watch, order["txid"], striker.faults
         was_tampered, before = watch.is_tampered, self.world.running()
-        was_ill = faults.is_ill(machine) or before != watch.wanted()
+        was_ill = strikes.is_ill(machine) or before != watch.wanted()
         watch.begin(txid)
-        striker = Striker(self.world, watch, plagues, lambda: self._second(txid))
+        striker.beside = {
+            "second": lambda: self._second(txid),
+            "lost": lambda: self._again(order),
+            "gone": lambda: self._follow(txid),
+        }
         machine.hook = striker.on_change
         is_cut = not self._run(order)
         machine.hook = machine.on_call = None
         machine.clock.drop("volume.")
+        watch.in_time(self.limits[txid])
         struck = {fault.kind for fault in plagues if fault.struck}
         self.has_failed_disk = self.has_failed_disk or bool(struck & {"io-error", "no-space"})
         if is_cut:
-            self._power_comes_back()
+            self._power_comes_back(striker)
         outcome = self.world.outcome(txid)
         machine.clock.note(f"{txid} ended: {_told(outcome)}")
-        is_calm = not (self.is_off or was_ill or watch.is_tampered or watch.is_damaged or faults.is_ill(machine))
+        is_calm = not (self.is_off or was_ill or watch.is_tampered or watch.is_damaged or strikes.is_ill(machine))
         if outcome is not None and not is_cut:
             watch.ended(outcome)
             if is_calm:
@@ -188,7 +262,7 @@ class _History:
     def _expect(self, outcome: Outcome, struck: set[str], before: tuple[str, ...]) -> None:
         """Judge an end by what struck: nothing else was, or is, wrong with the host."""
         watch = self.watch
-        if struck <= {"clock", "second"} and outcome.state not in ("applied", "stale", "nothing"):
+        if struck <= set(faults.HARMLESS) and outcome.state not in ("applied", "stale", "nothing"):
             watch.break_(9, f"{outcome.state} although only {sorted(struck)} struck")
         if struck <= set(_FORWARD) and outcome.state == "held" and outcome.code != _NOTHING_BEFORE:
             watch.break_(9, f"held although only {sorted(struck)} struck")
@@ -202,29 +276,68 @@ class _History:
         order = self.stale
 
         def hand_over() -> None:
-            if self.machine.manager.run_of("recon-executor.service").active != "active":
+            if not self.world.has_executor():
                 return
             if self.world.launch(order):
                 self.watch.break_(7, f"{order['txid']} was launched beside {running}")
 
-        faults.quietly(self.world, hand_over)
+        strikes.quietly(self.world, hand_over)
 
-    def _power_comes_back(self) -> None:
-        disk = self.watch.disk()
-        self.machine.reboot()
+    def _again(self, order: dict[str, Any]) -> None:
+        """Let the controller that got no answer hand the same order over again: it joins what runs, or begins it."""
+
+        def hand_over() -> None:
+            if not self.world.launch(order):
+                self.watch.break_(7, f"{order['txid']} is not joined by whoever hands it over again")
+
+        before = list(self.machine.state.launched)
+        if not self.world.has_executor() and self.watch.step == "launch":
+            strikes.quietly(self.world, hand_over)
+        elif self.world.has_executor():
+            strikes.ask_only(self.world, self.watch, "the same order once more", hand_over)
+        if len(self.machine.state.launched) > max(1, len(before)):
+            self.watch.break_(7, f"a second executor was launched for {order['txid']}")
+
+    def _follow(self, txid: str) -> None:
+        """Let a controller follow the transaction, and never be heard of again."""
+        if self.world.has_executor():
+            strikes.ask_only(self.world, self.watch, "who follows", lambda: self.world.outcome(txid))
+
+    def _power_comes_back(self, striker: Striker | None = None) -> None:
+        """Boot, with what strikes at a boot; the power may go once more."""
+        watch, machine = self.watch, self.machine
+        disk = watch.disk()
+        at_boot = {fault.kind for fault in striker.faults if fault.step == BOOT} if striker else set()
+        if striker is not None and at_boot & _BEFORE_BOOT:
+            striker.strike_at(BOOT)
+        machine.reboot(luck=self.rng.choice(_LUCK))
+        if striker is not None and at_boot - _BEFORE_BOOT:
+            self._strike_at_boot(striker, disk)
+        else:
+            watch.power_came_back(disk)
+        machine.clock.advance(SETTLE_S)
+
+    def _strike_at_boot(self, striker: Striker, disk: dict[str, tuple[str, bytes]]) -> None:
+        self.machine.clock.advance(self.rng.choice((0.0, 1.0, 2.5)))
         self.watch.power_came_back(disk)
-        self.machine.clock.advance(SETTLE_S)
+        try:
+            striker.strike_at(BOOT)
+        except PowerCutError:
+            self.machine.reboot(luck=self.rng.choice(_LUCK))
+            self.watch.power_came_back(disk)
+        except OSError:
+            pass  # nobody writes at a boot
 
     # -- when faults stop --------------------------------------------------------------------------------------------
 
     def _converge(self) -> None:
-        """Faults stop. Two more applies bring the host where git wants it, after one command where one is asked for."""
+        """Faults stop. One more apply brings the host where git wants it, after one command where one is asked for."""
         machine, watch = self.machine, self.watch
-        faults.heal(machine)
+        strikes.heal(machine)
         machine.clock.advance(SETTLE_S)
         watch.is_tampered = False
         ends: list[str] = []
-        for number in range(3):
+        for number in range(2):
             plan = self._look()
             if self._do_as_told(plan):
                 plan = self._look()
@@ -237,7 +350,9 @@ class _History:
             if plan.order is None:
                 self._at_rest(number)
                 return
-            outcome = self._transact(self.world.order(plan), [])
+            order = self.world.order(plan)
+            self.limits[order["txid"]] = limit_s(plan)
+            outcome = self._transact(order, Striker(self.world, watch, []))
             ends.append(_told(outcome))
         if not watch.is_damaged:
             watch.break_(29, f"{ends} and there are still changes")

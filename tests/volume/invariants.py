@@ -8,6 +8,7 @@ Must not: import anything of the agent's, or change the machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -33,11 +34,12 @@ INVARIANTS = {
     12: "a step is in the journal before it has an effect",
     14: "no process of others is ended",
     15: "nothing is written outside of recon's own places, and no unit of others is touched",
+    20: "a plan of before a boot, or before another apply, is refused",
     21: "looking and planning change nothing, and what was applied needs nothing",
     23: "the generation before stays until the next commit",
     24: "the wall clock decides nothing",
-    27: "every transaction that began has an end",
-    29: "when faults stop, two more applies bring the host where git wants it",
+    27: "every transaction that began has an end, within the sum of its deadlines and those of the way back",
+    29: "when faults stop, one more apply brings the host where git wants it",
 }
 
 COMMITTED = "/etc/containers/systemd/recon"
@@ -104,16 +106,12 @@ def generation(machine: SimMachine, number: int) -> Generation | str:
     """Return a generation, or what is wrong with it: every file it names must be there with the bytes it names."""
     files, place = machine.files, f"{GENERATIONS}/{number}"
     try:
-        document = json.loads(files.read(f"{place}/manifest.json"))
-        body = document["body"]
-        if document["sha256"] != _sum(_canonical(body) + document.get("file", "").encode()):
+        body = _manifest(files.read(f"{place}/manifest.json"))
+        if body is None:
             return "the manifest does not verify"
         for name, digest in body["files"].items():
             path = f"{place}/{name}" if name.endswith(".container") else f"{place}/units/{name}"
-            text = files.read(path)
-            while text.startswith(b"#"):
-                text = text.partition(b"\n")[2]
-            if _sum(text) != digest:
+            if _sum_of_body(files.read(path)) != digest:
                 return f"{name} is not what the manifest says"
         if files.listdir(f"{place}/boot.wants") != body["boot"]:
             return "what boots is not what the manifest says"
@@ -126,6 +124,22 @@ def generation(machine: SimMachine, number: int) -> Generation | str:
         live=tuple(sorted(member["unit"].removesuffix(".service") for member in members)),
         judged=frozenset((m["unit"], m["config_hash"]) for m in members if m["health"]),
     )
+
+
+@functools.lru_cache(1024)
+def _manifest(data: bytes) -> Any:
+    """Return what a manifest says, None when it does not verify; errors are those of a document that is none."""
+    document = json.loads(data)
+    body = document["body"]
+    whole = document["sha256"] == _sum(_canonical(body) + document.get("file", "").encode())
+    return body if whole else None
+
+
+@functools.lru_cache(1024)
+def _sum_of_body(text: bytes) -> str:
+    while text.startswith(b"#"):
+        text = text.partition(b"\n")[2]
+    return _sum(text)
 
 
 def committed(machine: SimMachine) -> int | None:
@@ -152,6 +166,12 @@ class Watch:
         self._containers: tuple[str, ...] = ()
         self._epochs: list[int] = []
         self._now = ""
+        self.event = ""
+        """The hook that is called, in the step of that name."""
+        self.is_recovering = False
+        """The executor that began the transaction is no more; another one brings it to an end."""
+        self._strangers = 0
+        """Memory that others held when the memory was looked at last; what they took since, nobody could know."""
         self._unsure: set[str] = set()
         """Paths of changes that were begun and did not end: whether they are on the disk, nobody was told."""
         self.begin("")
@@ -162,6 +182,8 @@ class Watch:
         self.before = committed(self.machine)
         self.deeds: Counter[str] = Counter()
         self.step = "launch"
+        self.is_recovering = False
+        self.began = self.machine.clock.now
         self.epoch: int | None = None
         self._is_mute = False
         """The journal could not be written: from then on there is only the way back."""
@@ -182,7 +204,7 @@ class Watch:
         now = tuple(self.machine.state.containers)
         if now != self._containers:
             self._see()
-        elif any(c.server is not None and c.server.phase == "ready" for c in self.machine.state.containers.values()):
+        else:
             self._see_up()
 
     def _see(self) -> None:
@@ -219,8 +241,12 @@ class Watch:
             wanted = [unit for unit in wanted if unit in units]
         need = sum(state.facts[unit].memory for unit in wanted)
         free = sum(gpu.total - gpu.reserved for gpu in state.gpus) - sum(holding.bytes for holding in state.holdings)
+        free += max(0, self._held_by_strangers() - self._strangers)
         if need > free:
             self.break_(3, f"{' '.join(units)} needs {need >> 20} MiB, {free >> 20} MiB are free")
+
+    def _held_by_strangers(self) -> int:
+        return sum(h.bytes for h in self.machine.state.holdings if not h.pid and not h.owner.startswith("recon-"))
 
     # -- at every change ---------------------------------------------------------------------------------------------
 
@@ -242,7 +268,9 @@ class Watch:
             self._after(deed, rest)
 
     def _before(self, deed: str, rest: str) -> None:
-        is_fenced = not self._is_mute and self.step not in _UNGUARDED and not rest.startswith(_BOOKS)
+        # The hook of the way back is called on every way back, as the rest of it is.
+        is_back = self.step in _UNGUARDED or (self.step == "hook" and self.event == "on_rollback")
+        is_fenced = not self._is_mute and not is_back and not rest.startswith(_BOOKS)
         if is_fenced and not self._is_unstaged(deed, rest) and self._read_epoch() != self.epoch:
             self.break_(5, f"{deed} {rest} with epoch {self.epoch}, the host is at {self._read_epoch()}")
         if deed == "append" and rest.endswith("/journal.jsonl"):
@@ -314,8 +342,14 @@ class Watch:
             self.break_(7, f"a second transaction writes {path}")
         if line["status"] == "failed":
             self.step = _WAY_BACK
+        elif line["status"] == "progress" and self.step == _WAY_BACK:
+            # The line that began it could not be written, and this one tells it: announced late, and before the deed.
+            self.step = line["step"]
         elif line["status"] == "begin":
             self.step = line["step"]
+            self.event = line["text"].partition(" ")[0]
+            if self.step == "verify_memory":
+                self._strangers = self._held_by_strangers()
             self.reached[f"step {self.step}"] += 1
 
     def _new_epoch(self) -> None:
@@ -348,6 +382,10 @@ class Watch:
         unseen = found.judged - self.seen_up
         if unseen and not self.is_tampered:
             self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
+
+    def has_interrupted(self) -> bool:
+        """Say whether a transaction before this one began and has no end."""
+        return any(txid != self.txid for txid in unfinished(self.machine))
 
     def _is_mine(self) -> bool:
         """Say whether the commit is this transaction's already: it may be made again, to be on the disk."""
@@ -413,6 +451,12 @@ class Watch:
         wanted = self.wanted()
         if wanted is not None and running != wanted:
             self.break_(9, f"{list(running)} run, generation {committed(self.machine)} says {list(wanted)}")
+
+    def in_time(self, limit_s: float) -> None:
+        """The transaction took no longer than all its deadlines and those of the way back together."""
+        took = self.machine.clock.now - self.began
+        if took > limit_s:
+            self.break_(27, f"it took {took:.0f} s, its deadlines are {limit_s:.0f} s")
 
     def ended(self, outcome: Outcome) -> None:
         """The outcome is one of those there are, and tells what is so."""

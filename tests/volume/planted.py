@@ -66,6 +66,14 @@ def _error_is_free(machine: Any, need: Any, gone: Any, really: Any = step_memory
     return Sample({}, "", []) if blind else sample
 
 
+def _for_an_hour(move: Any, really: Any = step_memory.need_of) -> Any:
+    return really(move)._replace(timeout_s=3600.0)
+
+
+def _commit_unseen(run: Any) -> None:
+    del run
+
+
 def _resume_by_step(run: Any) -> End:
     """Go on behind the last step that the journal names, without a look at the host."""
     from reconciler.agent import step_claim, step_residents, step_undo
@@ -147,6 +155,10 @@ PLANTED: dict[str, Planted] = {
     "a rollback leaves the trial": Planted(step_trial, "end_trial", _skip, (2, 9, 29)),
     "what was interrupted is left": Planted(interrupted, "settle", _no_look, (27, 29)),
     "the commit is any number": Planted(files, "committed_number", lambda machine: 1, (8, 9, 10)),
+    "a deadline is forgotten": Planted(step_memory, "need_of", _for_an_hour, (27,), ("taken",), 200),
+    "what is committed is not looked at again": Planted(
+        step_commit, "_refuse_damage", _commit_unseen, (2,), ("corrupt",), 400
+    ),
     "the outcome is not written": Planted(outcome, "_write", _skip, (27,)),
 }
 

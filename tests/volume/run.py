@@ -6,15 +6,18 @@ A seed that fails is told with the one command that plays it again, line by line
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from tests.faults.matrix import CELLS
+from tests.volume.cells import NOT_PLAYED, PLAYED
 from tests.volume.faults import KINDS
 from tests.volume.history import play
 
@@ -24,6 +27,8 @@ _TWICE = 25
 
 _SHIFT_S = 10 * 365 * 86400.0
 _SHOWN = 10
+_ENOUGH = 10_000
+"""With so many seeds every cell that can be hit must have been."""
 
 
 class Result(NamedTuple):
@@ -33,6 +38,11 @@ class Result(NamedTuple):
     failed: list[tuple[int, list[str]]]
     reached: Counter[str]
     wall_s: float
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The cells of the matrix that can be hit and were not, when there were seeds enough to hit all."""
+        return tuple(cell for cell in PLAYED if not self.reached[f"cell {cell}"]) if self.seeds >= _ENOUGH else ()
 
 
 def check(seed: int, kinds: Sequence[str] = KINDS) -> tuple[list[str], Counter[str]]:
@@ -49,21 +59,24 @@ def check(seed: int, kinds: Sequence[str] = KINDS) -> tuple[list[str], Counter[s
     return broken, report.reached
 
 
-def run(first: int, count: int, *, jobs: int | None = None) -> Result:
-    """Play seeds on all cores."""
+def run(
+    first: int, count: int, *, jobs: int | None = None, told: Callable[[int, int], None] = lambda done, failed: None
+) -> Result:
+    """Play seeds on all cores; `told` how many were played and how many of them failed, now and then."""
     began = time.perf_counter()
     chunks = [range(at, min(at + _CHUNK, first + count)) for at in range(first, first + count, _CHUNK)]
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(chunks))
     failed: list[tuple[int, list[str]]] = []
     reached: Counter[str] = Counter()
-    if jobs <= 1:
-        parts = [_chunk(chunk) for chunk in chunks]
-    else:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            parts = list(pool.imap_unordered(_chunk, chunks))
-    for some, counts in parts:
-        failed += some
-        reached += counts
+    with contextlib.ExitStack() as stack:
+        parts: Iterable[tuple[list[tuple[int, list[str]]], Counter[str]]] = map(_chunk, chunks)
+        if jobs > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
+            parts = pool.imap_unordered(_chunk, chunks)
+        for number, (some, counts) in enumerate(parts, 1):
+            failed += some
+            reached += counts
+            told(min(number * _CHUNK, count), len(failed))
     return Result(count, sorted(failed), reached, time.perf_counter() - began)
 
 
@@ -78,6 +91,7 @@ def _chunk(seeds: range) -> tuple[list[tuple[int, list[str]]], Counter[str]]:
             failed.append((seed, broken))
     gc.enable()
     gc.collect()
+    gc.freeze()  # what is left is kept for the next seeds, and need not be looked through again
     return failed, reached
 
 
@@ -88,11 +102,45 @@ def tell(result: Result) -> str:
     groups: dict[str, list[str]] = {}
     for key, count in sorted(result.reached.items()):
         group, _, rest = key.partition(" ")
-        groups.setdefault(group, []).append(f"{rest} {count}")
+        if group != "cell":
+            groups.setdefault(group, []).append(f"{rest} {count}")
     lines += [f"  {group}: {', '.join(found)}" for group, found in groups.items()]
+    lines += _matrix(result)
     for seed, broken in result.failed[:_SHOWN]:
         lines += [f"seed {seed}: {broken[0]}", f"  again: python -m tests.volume.run --seeds 1 --first {seed} --show"]
     return "\n".join(lines)
+
+
+def _matrix(result: Result) -> list[str]:
+    """Return which cells of the fault matrix were hit, and which were not."""
+    hit = {cell: count for cell in PLAYED if (count := result.reached[f"cell {cell}"])}
+    lines = [f"  matrix: reached {len(hit)} of {len(PLAYED)} cells that a history can hit ({len(CELLS)} in all)"]
+    if hit:
+        fewest = sorted(hit, key=lambda cell: (hit[cell], cell))[:_SHOWN]
+        lines.append(f"  fewest: {', '.join(f'{cell} {hit[cell]}' for cell in fewest)}")
+    reasons: dict[str, list[str]] = {}
+    for cell, reason in NOT_PLAYED.items():
+        reasons.setdefault(reason, []).append(cell)
+    lines += [f"  not played: {', '.join(cells)}: {reason}" for reason, cells in reasons.items()]
+    if len(hit) < len(PLAYED):
+        lines.append(f"  never hit: {', '.join(cell for cell in PLAYED if cell not in hit)}")
+    if result.missed:
+        lines.append(f"FAILED: {len(result.missed)} cells were never hit in {result.seeds} seeds")
+    return lines
+
+
+def _line(began: float, count: int) -> Callable[[int, int], None]:
+    """Return what keeps one line of a terminal up to date; where there is no terminal, nothing does."""
+    if not sys.stderr.isatty():
+        return lambda done, failed: None
+
+    def told(done: int, failed: int) -> None:
+        rate = done / (time.perf_counter() - began)
+        end = "\n" if done >= count else ""
+        sys.stderr.write(f"\r{done}/{count} seeds, {rate:.0f}/s, {failed} failed \x1b[K{end}")
+        sys.stderr.flush()
+
+    return told
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,9 +155,9 @@ def main(argv: list[str] | None = None) -> int:
         for seed in range(args.first, args.first + args.seeds):
             report = play(seed)
             sys.stdout.write("\n".join([*report.trace, *report.broken, ""]))
-    result = run(args.first, args.seeds, jobs=args.jobs)
+    result = run(args.first, args.seeds, jobs=args.jobs, told=_line(time.perf_counter(), args.seeds))
     sys.stdout.write(tell(result) + "\n")
-    return 1 if result.failed else 0
+    return 1 if result.failed or result.missed else 0
 
 
 if __name__ == "__main__":

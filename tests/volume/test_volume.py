@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
+from tests.faults.matrix import CELLS
+from tests.volume.cells import NOT_PLAYED, PLAYED, cell_of, ways
+from tests.volume.faults import KINDS
 from tests.volume.history import play
 from tests.volume.invariants import INVARIANTS
 from tests.volume.planted import PLANTED, plant
-from tests.volume.run import check, run, tell
+from tests.volume.run import Result, check, main, run, tell
 
 PIECES, SEEDS = 4, 50
 """How many seeds are played here, in pieces that can run side by side; `make test` plays ten thousand."""
@@ -63,3 +67,42 @@ def test_a_seed_that_fails_is_told_with_the_command_that_plays_it_again() -> Non
     text = tell(result)
     assert "3 seeds in " in text
     assert "  again: python -m tests.volume.run --seeds 1 --first 0 --show\n" in text + "\n"
+
+
+def test_every_cell_of_the_matrix_can_be_hit_or_is_named_with_the_reason() -> None:
+    assert sorted([*PLAYED, *NOT_PLAYED]) == sorted(CELLS)
+    assert all(NOT_PLAYED.values())
+    assert [cell for cell in PLAYED if not all(ways(cell, KINDS))] == []
+
+
+def test_a_fault_at_a_step_hits_a_cell() -> None:
+    assert cell_of("kill", "stop") == "T8-C4"
+    assert cell_of("steal", "claim", is_claimed=False) == "T3-C10"
+    assert cell_of("steal", "claim", is_claimed=True) == "T4-C10"
+    assert cell_of("hang", "hook", hook="after_warm") == "T12-C7"
+    assert cell_of("slow-load", "start") is None
+    assert cell_of("hang", "hook", hook="before_start") is None
+
+
+def test_with_enough_seeds_a_cell_that_was_never_hit_is_a_failure() -> None:
+    hit = Counter({f"cell {cell}": 1 for cell in PLAYED if cell != "T9-C6"})
+
+    assert Result(10_000, [], hit, 1.0).missed == ("T9-C6",)
+    assert "FAILED: 1 cells were never hit in 10000 seeds" in tell(Result(10_000, [], hit, 1.0))
+    assert Result(9_999, [], hit, 1.0).missed == ()
+    assert f"reached {len(PLAYED) - 1} of {len(PLAYED)} cells" in tell(Result(9_999, [], hit, 1.0))
+
+
+def test_without_a_terminal_only_the_end_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "2", "--first", "4", "--jobs", "1"]) == 0
+
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.startswith("2 seeds in ")
+
+
+def test_how_far_it_is_is_told_chunk_by_chunk() -> None:
+    told: list[tuple[int, int]] = []
+    run(0, 22, jobs=1, told=lambda done, failed: told.append((done, failed)))
+
+    assert told == [(20, 0), (22, 0)]

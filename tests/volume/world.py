@@ -20,6 +20,8 @@ from reconciler.model.desired import (
     ALL_GPUS,
     Coven,
     Fleet,
+    Hook,
+    Hooks,
     Host,
     MemorySpec,
     Platform,
@@ -45,6 +47,9 @@ from tests.agent.bench import CONTEXT, PARSER, a_coven, a_service
 HOST = "h-1"
 CovenName = Literal["reasoning", "vision"]
 COVENS: tuple[CovenName, ...] = ("reasoning", "vision")
+HOOK_PLACE = "/srv/hooks"
+_EVENTS = ("drain", "after_stop", "after_warm", "on_rollback")
+HOOKS = tuple(f"{HOOK_PLACE}/{event}" for event in _EVENTS)
 LOAD_S = 3.0
 """How long servers load here: long enough for polls in between, short enough to be quick."""
 
@@ -55,21 +60,29 @@ class Wish(NamedTuple):
     coven: CovenName | None = "reasoning"
     edition: int = 0
     resident: bool = False
+    has_hooks: bool = False
 
 
-def covens(edition: int) -> dict[str, Coven]:
+def covens(edition: int, *, has_hooks: bool = False) -> dict[str, Coven]:
     """Return the covens of an edition; editions differ in one member of each."""
+    hooks = Hooks(**{event: _hook(event) for event in _EVENTS}) if has_hooks else None
     more = ("--threads", str(4 + edition))
     quick: dict[str, Any] = {"stop": {"timeout": "5s"}, "warm": {"timeout": "30s"}}
     tokens = a_service("none", None, memory="0B", gpu=False, **quick)
     reasoning = a_coven(
         "reasoning",
+        hooks=hooks,
         vllm=a_service("vllm", 8001, memory="80GiB", env={"VLLM_SERVER_DEV_MODE": "1"}, **quick),
         rerank=a_service("llamacpp", 8002, memory="8GiB", args=more, **quick),
         tokens=tokens,
     )
-    vision = a_coven("vision", llama=a_service("llamacpp", 8003, memory="100GiB", args=more, **quick), tokens=tokens)
+    llama = a_service("llamacpp", 8003, memory="100GiB", args=more, **quick)
+    vision = a_coven("vision", hooks=hooks, llama=llama, tokens=tokens)
     return {"reasoning": reasoning, "vision": vision}
+
+
+def _hook(event: str) -> Hook:
+    return Hook.model_validate({"argv": (f"{HOOK_PLACE}/{event}",), "timeout": "4s", "on_timeout": "abort"})
 
 
 class Desired(NamedTuple):
@@ -102,7 +115,8 @@ def desired(wish: Wish) -> Desired:
         spiral=Spiral(),
         schedule=(),
     )
-    fleet = Fleet(name="studio", transport="sim", policy=Policy(), covens=covens(wish.edition), hosts={HOST: host})
+    made = covens(wish.edition, has_hooks=wish.has_hooks)
+    fleet = Fleet(name="studio", transport="sim", policy=Policy(), covens=made, hosts={HOST: host})
     rendered = render_host(fleet, host, {})
     groups = rendered.groups.values()
     return Desired(
@@ -156,6 +170,10 @@ class World:
         intent = build_intent(whole, whole.hosts[0], txid=f"t{self.count:04}", owner="ci@example.net")
         return intent.model_dump(mode="json")
 
+    def has_executor(self) -> bool:
+        """Say whether an executor was started and has not ended."""
+        return self.machine.manager.run_of("recon-executor.service").active == "active"
+
     def launch(self, order: dict[str, Any]) -> bool:
         """Hand an order over; says whether an executor was started."""
         return bool(self.ask("apply", {"intent": order})["launched"])
@@ -175,6 +193,16 @@ class World:
 
 
 _COVEN_UNITS = tuple(f"recon-{coven}-" for coven in COVENS)
+
+
+def limit_s(plan: HostPlan) -> float:
+    """Return how long a transaction may take: all its deadlines, once on the way and once on the way back."""
+    steps = [step.deadline_s or 0.0 for transition in plan.transitions for step in transition.steps]
+    return 2 * sum(steps) + _BESIDE_S
+
+
+_BESIDE_S = 120.0
+"""For what is no move: residents that are started again, units that are stopped, a transaction before this one."""
 
 
 @functools.cache
