@@ -198,7 +198,7 @@ def books(machine: Machine) -> dict[str, bytes]:
     return found
 
 
-def test_a_host_that_loses_power_boots_what_was_committed_says_what_was_cut_and_changes_nothing_by_itself(
+def test_a_host_that_loses_power_boots_what_was_committed_and_its_watchdog_says_what_was_cut(
     world: LabWorld,
 ) -> None:
     settle(world)
@@ -218,14 +218,25 @@ def test_a_host_that_loses_power_boots_what_was_committed_says_what_was_cut_and_
     machine.start()
     machine.wait_ready()
     booted = books(machine)
-    deadline = time.monotonic() + 60
-    while not world.serves(host, "reasoning") and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    ended: dict[str, str] = {}
+    while not (txid in ended and world.serves(host, "reasoning")) and time.monotonic() < deadline:
         time.sleep(0.5)
+        ended = {line["txid"]: line["state"] for line in history(machine)}
     shown = world.recon("status", "--host", host)
 
     assert world.serves(host, "reasoning")
-    assert f"transaction {txid} was interrupted by a power cut or reboot; the committed generation booted" in shown.out
-    assert books(machine) == booted
+    assert ended[txid] == "aborted"
+    assert (
+        "last transaction aborted: interrupted by a power cut or reboot; the committed generation booted" in shown.out
+    )
+    now = books(machine)
+    changed = {name for name in {**booted, **now} if booted.get(name) != now.get(name)}
+    told = ("/run/recon/", "/var/lib/recon/history.", "/var/lib/recon/watchdog.jsonl", f"/var/lib/recon/txn/{txid}/")
+    committed = machine.path("/etc/containers/systemd/recon").readlink().name
+    half_made = f"/etc/recon/generations/{int(committed) + 1}/"
+    assert {name for name in changed if not name.startswith((*told, half_made))} == set()
+    assert [name for name in now if name.startswith(half_made)] == []
     assert machine.run(["journalctl", "-b", "-u", "recon-executor.service", "-q", "-o", "cat"]).stdout == b""
     assert world.recon("apply", "--yes", "--host", host).code == 0
     ended = {line["txid"]: line["state"] for line in history(machine)}
