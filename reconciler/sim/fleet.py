@@ -102,12 +102,14 @@ def run_agent(machine: SimMachine, argv: list[str]) -> int:
 def run_launched(machine: SimMachine) -> None:
     """Run every executor that was launched, to its end, the way its unit would.
 
-    When it dies its ExecStopPost runs: another one that looks at what is there. A power cut is nobody's to catch here.
+    When it dies its ExecStopPost runs: another one that looks at what is there, and one more if that one dies too. A
+    power cut is nobody's to catch here.
     """
     while machine.state.launched:
         unit, _, txid = machine.state.launched.pop(0).partition(" ")
         code = _execute(machine, unit, txid, "execute")
-        _execute(machine, unit, txid, "recover")
+        if _execute(machine, unit, txid, "recover") != 0:
+            _execute(machine, unit, txid, "recover")
         machine.manager.finish_transient(unit, code)
 
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.agent import alerts, executor, observe, places
 from reconciler.agent.record import read_record
 from reconciler.model.outcome import Outcome
-from reconciler.sim.faults import set_fault
+from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
 from tests.agent.bench import CONTEXT, VISION, Bench, a_coven, a_service
 
@@ -191,6 +191,19 @@ def test_a_coven_that_was_left_on_trial_and_serves_is_committed(bench: Bench) ->
     assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
     assert "warm" in bench.steps(outcome.txid)
     assert "start" not in bench.steps(outcome.txid)
+
+
+def test_a_name_given_by_a_clock_that_was_ahead_does_not_hide_what_ended_since() -> None:
+    bench = Bench()
+    assert bench.run("reasoning").state == "applied"
+    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+    assert bench.execute({**bench.intent("vision"), "txid": "9999-0001"}).state == "rolled_back"
+    clear_fault(bench.machine.state)
+
+    outcome = bench.run("vision")
+
+    assert outcome.state == "applied"
+    assert (last(bench)["value"]["txid"], last(bench)["value"]["state"]) == (outcome.txid, "applied")
 
 
 def lose_the_order(bench: Bench) -> str:
