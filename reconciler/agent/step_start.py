@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Dict, List, Optional, Sequence
 
-from . import running, systemd
+from . import gates, running, systemd
 from .machine import Machine
 from .txn import HaltError, Run, units_of
 from .warm import said, warm_up
@@ -123,6 +123,7 @@ class _Judge:
 
 def start_group(run: Run, group: Dict[str, Any]) -> None:
     """Queue the start of a coven by its target, with a clean count of failures."""
+    gates.sweep(run.machine)
     systemd.reset_failed(run.machine, [group["gate"], group["target"], *units_of(group["members"])])
     systemd.start_target(run.machine, group["target"])
 

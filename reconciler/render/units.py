@@ -110,6 +110,9 @@ def gate_file(slot: str, coven: str, others: Sequence[str], templates: Mapping[s
 
     A conflict alone lets the new start while the old still stops; an ordering between the two makes systemd stop first.
     One direction is enough and both would be a cycle, so a gate comes after those whose name sorts earlier.
+    A conflict is a job, and a later job can take its place: whoever starts a member of the old coven again while it
+    stops needs its gate up, and systemd drops the stop that the new gate waits for. So an open gate also has a
+    directory, and no gate opens while there is one of another: that is asked when its own turn has come.
     """
     name = gate_name(slot, coven)
     conflicts = tuple(gate_name(slot, other) for other in sorted(others))
@@ -117,9 +120,17 @@ def gate_file(slot: str, coven: str, others: Sequence[str], templates: Mapping[s
         "description": encode.unit_value(f"recon: {coven} may run on slot {slot}", field=name),
         "conflicts": conflicts,
         "after": tuple(other for other in conflicts if other < name),
+        "open_gates": tuple(f"/run/{_stem(other)}" for other in conflicts),
+        "directory": _stem(name),
     }
     kept = {f"Conflicts={other}" for other in conflicts} | {f"After={other}" for other in values["after"]}
-    return _native(name, GATE, values, kept | {"RefuseManualStart=yes", "RemainAfterExit=yes"}, templates, coven=coven)
+    kept |= {f"AssertPathExists=!{path}" for path in values["open_gates"]}
+    kept |= {"RefuseManualStart=yes", "RemainAfterExit=yes", f"RuntimeDirectory={_stem(name)}"}
+    return _native(name, GATE, values, kept, templates, coven=coven)
+
+
+def _stem(unit: str) -> str:
+    return unit[: -len(".service")]
 
 
 def target_file(slot: str, coven: str, description: str | None, templates: Mapping[str, str]) -> RenderedFile:

@@ -27,13 +27,13 @@ _UNIT_KEYS = frozenset(
     StartLimitAction SourcePath ConditionPathExists AssertPathExists FailureAction SuccessAction""".split()  # noqa: SIM905 - one word a line would fill a screen
 )
 _SERVICE_KEYS = frozenset(
-    """Type RemainAfterExit GuessMainPID PIDFile BusName ExecStart ExecStartPre ExecStartPost ExecCondition ExecReload
-    ExecStop ExecStopPost RestartSec RestartSteps RestartMaxDelaySec RestartMode TimeoutStartSec TimeoutStopSec
-    TimeoutAbortSec TimeoutSec RuntimeMaxSec WatchdogSec Restart SuccessExitStatus RestartPreventExitStatus
-    RestartForceExitStatus NotifyAccess OOMPolicy OOMScoreAdjust Environment EnvironmentFile KillMode KillSignal
-    SendSIGKILL SyslogIdentifier Delegate Slice MemoryMax MemoryHigh MemorySwapMax TasksMax CPUQuota CPUWeight IOWeight
-    LimitNOFILE LimitMEMLOCK LogLevelMax User Group WorkingDirectory StandardOutput StandardError LoadCredential
-    Nice""".split()  # noqa: SIM905 - as above
+    """Type RemainAfterExit RuntimeDirectory GuessMainPID PIDFile BusName ExecStart ExecStartPre ExecStartPost
+    ExecCondition ExecReload ExecStop ExecStopPost RestartSec RestartSteps RestartMaxDelaySec RestartMode
+    TimeoutStartSec TimeoutStopSec TimeoutAbortSec TimeoutSec RuntimeMaxSec WatchdogSec Restart
+    SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus NotifyAccess OOMPolicy OOMScoreAdjust
+    Environment EnvironmentFile KillMode KillSignal SendSIGKILL SyslogIdentifier Delegate Slice MemoryMax
+    MemoryHigh MemorySwapMax TasksMax CPUQuota CPUWeight IOWeight LimitNOFILE LimitMEMLOCK LogLevelMax User
+    Group WorkingDirectory StandardOutput StandardError LoadCredential Nice""".split()  # noqa: SIM905 - as above
 )
 _JOB_FAILED = (
     "Job for {0} failed because the control process exited with error code.\n"

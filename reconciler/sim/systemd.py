@@ -29,6 +29,7 @@ _TERM_S = 0.05
 _KILLED = 137
 _START_LIMIT_S, _START_LIMIT_BURST = 10.0, 5
 _PATH_CHECKS: dict[str, Answer] = {"AssertPathExists": "assert", "ConditionPathExists": "skipped"}
+_RUNTIME = "/run"
 _RUNNING = ("active", "activating", "deactivating")
 
 
@@ -214,9 +215,12 @@ class Manager:
             if self.run_of(other).active != "active":
                 return "dependency"
         for key, answer in _PATH_CHECKS.items():
-            if any(self._files.stat(path) is None for path in words(unit.sections, "Unit", key)):
+            if not all(self._is_so(check) for check in words(unit.sections, "Unit", key)):
                 return answer
         return None
+
+    def _is_so(self, check: str) -> bool:
+        return (self._files.stat(check.lstrip("!")) is None) == check.startswith("!")
 
     def _on(self, event: str, handler: Callable[[str, int], None]) -> None:
         self._clock.on(f"unit.{event}", lambda args: handler(str(args["unit"]), int(args["turn"])))
@@ -233,6 +237,8 @@ class Manager:
         run.invocation = self._clock.ident(32, name)
         run.result, run.main_status, run.main_code = "success", 0, 0
         argv = self._argv(unit)
+        for directory in words(unit.sections, "Service", "RuntimeDirectory"):
+            self._files.make_dirs(f"{_RUNTIME}/{directory}")
         self._become(name, "activating", "start")
         if argv[:1] and argv[0].endswith("/podman"):
             self._clock.schedule(_SPAWN_S, "unit.spawn", unit=name, turn=run.turn)
@@ -361,6 +367,9 @@ class Manager:
         run.active, run.sub, run.since = active, sub, self._clock.now
         if active in ("inactive", "failed") and name.endswith(".service"):
             self._timers.ended(name)
+            # Of a unit whose file is gone systemd does not know any more that it has one.
+            for directory in words(self.units.get(name).sections, "Service", "RuntimeDirectory"):
+                self._files.drop_tree(f"{_RUNTIME}/{directory}")
 
     def _over_start_limit(self, unit: UnitFile, run: Run) -> bool:
         span = seconds(last(unit.sections, "Unit", "StartLimitIntervalSec"), _START_LIMIT_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,3 +145,41 @@ def test_one_coven_gives_way_to_another_and_a_stray_start_of_a_member_evicts_nob
     machine.run(["systemctl", "stop", "--job-mode=fail", host.groups["beta"].gate])
     assert active(machine) == set()
     assert "failed" not in states(machine).values()
+
+
+def test_a_gate_that_is_kept_from_closing_keeps_the_other_coven_out(machine: Machine, host: RenderedHost) -> None:
+    """By hand: start the other coven, and while this one stops, start one of its members again.
+
+    That start needs the gate up, so systemd drops the stop that the other gate waits for, and would open both.
+    """
+    alpha, beta = host.groups["alpha"], host.groups["beta"]
+    early = next(member.unit for member in alpha.members if "early" in member.unit)
+    assert start(machine, alpha.target) == 0
+    machine.run(["mkdir", "-p", "/run/lab-gpu/faults"])
+    machine.run(["tee", "/run/lab-gpu/faults/8101.json"], stdin=b'{"sigterm-ignore": true}')
+    try:
+        machine.run(["systemctl", "start", "--no-block", beta.target])
+        wait_stopping(machine, early)
+        machine.run(["systemctl", "start", "--no-block", early])
+        settled(machine)
+    finally:
+        machine.run(["rm", "-f", "/run/lab-gpu/faults/8101.json"])
+
+    up = active(machine)
+    assert len({alpha.gate, beta.gate} & up) == 1, up
+    assert not (up & units_of(host, "alpha") and up & units_of(host, "beta")), up
+
+
+def wait_stopping(machine: Machine, unit: str) -> None:
+    deadline = time.monotonic() + 20
+    while states(machine).get(unit) != "deactivating":
+        assert time.monotonic() < deadline, states(machine)
+        time.sleep(0.1)
+
+
+def settled(machine: Machine) -> None:
+    """Wait until systemd has no job left."""
+    deadline = time.monotonic() + 60
+    while machine.run(["systemctl", "list-jobs", "--no-legend"]).stdout.strip():
+        assert time.monotonic() < deadline, machine.run(["systemctl", "list-jobs"]).stdout
+        time.sleep(0.2)

@@ -58,11 +58,13 @@ def install(machine: SimMachine, covens: Sequence[str] = ("a", "b"), *, more: st
         others = [gate(other) for other in covens if other != coven]
         earlier = [other for other in others if other < gate(coven)]
         lines = [f"Conflicts={other}" for other in others] + [f"After={other}" for other in earlier]
+        lines += [f"AssertPathExists=!/run/{other.partition('.')[0]}" for other in others]
         put(
             machine,
             f"/etc/systemd/system/{gate(coven)}",
             "[Unit]\n" + "\n".join(lines) + "\nRefuseManualStart=yes\n"
-            "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/true\n",
+            "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/true\n"
+            f"RuntimeDirectory={gate(coven).partition('.')[0]}\n",
         )
         put(machine, f"/etc/systemd/system/{target(coven)}", f"[Unit]\nBindsTo={gate(coven)}\nAfter={gate(coven)}\n")
         put(

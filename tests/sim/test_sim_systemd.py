@@ -479,3 +479,23 @@ def test_verify_complains_about_typos_and_missing_units(machine: SimMachine) -> 
         ],
     )
     assert machine.run([*argv, "/run/v/recon-y.target"], 5.0, env=env)[:2] == (0, b"")
+
+
+def test_a_gate_that_is_kept_from_closing_keeps_the_other_coven_out() -> None:
+    machine = SimMachine.new("h-1")
+    install(machine)
+    assert systemctl(machine, "start", target("a")) == (0, "")
+    set_fault(machine.state, "ignores-sigterm", member("a"))
+
+    assert systemctl(machine, "start", "--no-block", target("b")) == (0, "")
+    machine.sleep(0.1)
+    assert active(machine, gate("a"), member("a"), gate("b")) == ["active", "deactivating", "inactive"]
+    assert systemctl(machine, "start", "--no-block", member("a")) == (0, "")
+    machine.sleep(60.0)
+
+    assert active(machine, gate("a"), member("a"), gate("b"), member("b")) == [
+        "active",
+        "active",
+        "inactive",
+        "inactive",
+    ]

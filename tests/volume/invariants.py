@@ -52,7 +52,7 @@ LEASE = "/run/recon/lease.json"
 _OURS = re.compile(
     r"/etc/recon/generations(/.*)?|/etc/containers/systemd/recon|/etc/systemd/system/recon-[^/]*(/[^/]*)?"
     r"|/etc/systemd/system/multi-user\.target\.wants/recon-boot\.target|/run/containers/systemd(/recon-trial)?"
-    r"|/run/recon(/.*)?|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
+    r"|/run/recon(/.*)?|/run/recon-gate-[a-z0-9-]+|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
 )
 _TEMPORARY = re.compile(r"/\.[^/]+\.recon-[0-9a-f]{12}\Z")
 _UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target)\Z")

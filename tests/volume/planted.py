@@ -157,7 +157,7 @@ PLANTED: dict[str, Planted] = {
     "the commit is any number": Planted(files, "committed_number", lambda machine: 1, (8, 9, 10)),
     "a deadline is forgotten": Planted(step_memory, "need_of", _for_an_hour, (27,), ("taken",), 200),
     "what is committed is not looked at again": Planted(
-        step_commit, "_refuse_damage", _commit_unseen, (2,), ("corrupt",), 400
+        step_commit, "check_whole", _commit_unseen, (2,), ("corrupt",), 400
     ),
     "the outcome is not written": Planted(outcome, "_write", _skip, (27,)),
 }
