@@ -15,6 +15,8 @@ from .files import names_in
 from .machine import Machine
 from .record import RecordError, read_record
 
+_CHANGED_NOTHING = ("refused", "stale", "locked", "aborted")
+
 
 def in_order(machine: Machine) -> List[str]:
     """Return every transaction: what never began, what ended in that order, then what began and has no end.
@@ -59,6 +61,21 @@ def newest(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
         return txid, fact.unknown(f"transaction {txid} has no outcome: it runs, or was cut off")
     except (OSError, RecordError) as error:
         return txid, fact.unknown(fact.why(error))
+
+
+def left_to_a_person(machine: Machine) -> Optional[str]:
+    """Return the transaction that held the host, None when one since then did what it was to do, or went back.
+
+    An order that changed nothing (refused, stale, locked out, aborted) does not release what another one held.
+    """
+    for txid in reversed(ended(machine)):
+        try:
+            state = read_record(machine, places.transaction(txid) + "/outcome.json").get("state")
+        except (OSError, RecordError):
+            continue
+        if state not in _CHANGED_NOTHING:
+            return txid if state == "held" else None
+    return None
 
 
 def has(machine: Machine, txid: str, name: str) -> bool:

@@ -76,5 +76,6 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
         raise ApartError("a generation is on trial")
     if txid is not None and "unknown" in last and must_have_ended:
         raise ApartError(f"transaction {txid} has no end that can be read")
-    if txid is not None and "value" in last and last["value"].get("state") == "held":
-        raise ApartError(f"transaction {txid} left it to a person")
+    held = transactions.left_to_a_person(machine)
+    if held is not None:
+        raise ApartError(f"transaction {held} left it to a person")

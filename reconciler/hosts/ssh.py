@@ -161,6 +161,8 @@ class SshRun:
                 if "timeout" in str(exc).lower():
                     raise ssh_errors.timed_out(place, "the login", deadline.elapsed_s) from exc
                 reason = str(exc) or type(exc).__name__
+                if len(tried) == 1 and _is_cut(transport, exc):
+                    raise DroppedError(f"the login was cut off: {reason}") from exc
                 if transport.is_active() and not isinstance(exc, paramiko.BadAuthenticationType):
                     continue
                 break
@@ -342,6 +344,11 @@ class SshTransport:
 def _take_stderr(channel: paramiko.Channel, stderr: bytearray) -> None:
     while channel.recv_stderr_ready():
         stderr += channel.recv_stderr(1 << 16)[: max(0, STDERR_LIMIT - len(stderr))]
+
+
+def _is_cut(transport: paramiko.Transport, exc: Exception) -> bool:
+    """Say whether the connection went before the server had answered; one that refuses says so before it hangs up."""
+    return not transport.is_active() and (isinstance(exc, (EOFError, OSError)) or "saw EOF" in str(exc))
 
 
 def _prefer_trusted(transport: paramiko.Transport, trusted: Trusted) -> None:

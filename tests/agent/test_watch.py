@@ -626,6 +626,21 @@ def test_a_held_host_has_an_alert_and_is_left_to_a_person(host: Watched) -> None
     assert "left it to a person" in host.told().said
 
 
+def test_an_order_that_changed_nothing_does_not_release_a_held_host(host: Watched) -> None:
+    intent = host.intent("vision")
+    set_fault(host.machine.state, "crash-at-start", "recon-*")
+    assert host.execute(intent).state == "held"
+    assert host.execute({**host.intent("vision"), "fingerprint": "another"}).state == "stale"
+
+    assert host.looks(10) == []
+    assert host.told().said == f"left alone: transaction {intent['txid']} left it to a person"
+
+    clear_fault(host.machine.state)
+    assert host.run("reasoning").state == "applied"
+    host.looks(1)
+    assert "left alone" not in host.told().said
+
+
 def test_a_watchdog_taken_out_of_git_looks_no_more(host: Watched) -> None:
     host.watchdog = None
     assert host.run("reasoning").state == "applied"

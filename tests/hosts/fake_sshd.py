@@ -70,6 +70,7 @@ class Sshd:
     logins: list[str] = field(default_factory=list)
     connections: int = 0
     drop_first: int = 0
+    drop_logins: int = 0
     forwarded: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -78,15 +79,18 @@ class Sshd:
 
 
 class _Server(paramiko.ServerInterface):
-    def __init__(self, sshd: Sshd, allowed: paramiko.PKey) -> None:
+    def __init__(self, sshd: Sshd, allowed: paramiko.PKey, sock: socket.socket) -> None:
         self._sshd = sshd
         self._allowed = allowed
+        self._sock = sock
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         self._sshd.logins.append(username)
+        if len(self._sshd.logins) <= self._sshd.drop_logins:
+            self._sock.shutdown(socket.SHUT_RDWR)
         return AUTH_SUCCESSFUL if key.asbytes() == self._allowed.asbytes() else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
@@ -179,7 +183,7 @@ def _serve(sshd: Sshd, listener: socket.socket, allowed: paramiko.PKey, open_one
         open_ones.append(transport)
         transport.add_server_key(sshd.host_key)
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-            transport.start_server(event=threading.Event(), server=_Server(sshd, allowed))
+            transport.start_server(event=threading.Event(), server=_Server(sshd, allowed, sock))
         threading.Thread(target=_accept_forwards, args=(sshd, transport), daemon=True).start()
 
 

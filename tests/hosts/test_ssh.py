@@ -189,6 +189,24 @@ def test_a_key_file_that_is_none_is_said(bed: Bed, tmp_path: Path) -> None:
     assert "the key file cannot be used" in detail
 
 
+def test_a_login_that_is_cut_is_no_refusal_and_is_tried_again(bed: Bed) -> None:
+    bed.sshd.drop_logins = 1
+    transport = bed.with_target()
+    reply = transport.ask("observe", {}, deadline_s=20)
+    transport.close()
+
+    assert (reply["verb"], bed.sshd.connections) == ("observe", 2)
+
+
+def test_a_host_that_always_cuts_the_login_is_not_called_one_that_refuses_the_key(bed: Bed) -> None:
+    bed.sshd.drop_logins = 1 << 20
+    code, detail, _ = problem_of(bed.with_target(), UnreachableError)
+
+    assert code == "REC6007"
+    assert "the login was cut off" in detail
+    assert bed.sshd.connections == 3
+
+
 def test_connections_that_are_dropped_early_are_tried_again(tmp_path: Path) -> None:
     allowed = fake_sshd.a_key(tmp_path / "key")
     with fake_sshd.running(allowed, drop_first=2) as sshd:
