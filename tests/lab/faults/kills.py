@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from reconciler.lab import labs
+from reconciler.lab.tools import LabError
 from tests.lab.faults.arena import OTHER, PORTS, Arena, Watch, furnished
 
 KINDS = ("kill", "kill", "kill", "power", "power", "stop")
@@ -26,6 +27,7 @@ LONGER = 1.1
 
 
 def say(text: str) -> None:
+    """Tell whoever waits, at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -99,13 +101,16 @@ def main() -> int:
         arena = furnished(lab)
         took_s = measured(arena)
         deeds = ["kill"] * chosen.kills + ["rollback"] * chosen.rollbacks
+        say(f"a switch takes {took_s:.1f} s; {chosen.kills} strikes and {chosen.rollbacks} rollbacks follow")
         for number, deed in enumerate(deeds, 1):
             try:
                 ends[one_kill(arena, draw, took_s) if deed == "kill" else one_rollback(arena)] += 1
-            except AssertionError:
+            except (AssertionError, LabError) as error:
                 wrong += 1
-            if number % 10 == 0:
-                pass
+                say(f"{deed} {number} of seed {chosen.seed}: {error}")
+            if number % 10 == 0 or number == len(deeds):
+                said = ", ".join(f"{end} {count}" for end, count in sorted(ends.items()))
+                say(f"{number} of {len(deeds)}, {wrong} illegal states: {said}")
     if chosen.record:
         note(chosen.record, chosen, dict(sorted(ends.items())), wrong)
     return 1 if wrong else 0
