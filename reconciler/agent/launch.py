@@ -106,7 +106,9 @@ def launch_argv(place: str, txid: str) -> List[str]:
 
     Never with a pipe to this connection: its death would end the transition. ExecStopPost runs however the executor
     ended; with an outcome written it does nothing, without one it brings the host to an end state. It never begins.
-    There are two of them: who comes to bring a host to an end may be killed as well.
+    There are two of them: who comes to bring a host to an end may be killed as well. `systemctl kill` kills what runs
+    in the unit and what comes right after it, all of ExecStopPost with it; then Restart= starts it again, and whoever
+    finds a journal goes on from there. It is for signals alone: a stop is one, and an end with a status is its end.
     KillMode: what a dead executor left running (a pull, a hook) is killed at once, or its successor would wait for it.
 
     TimeoutStopSec is one figure for each phase of a stop by itself (systemd.service(5)): until SIGTERM has ended the
@@ -129,6 +131,7 @@ def launch_argv(place: str, txid: str) -> List[str]:
         "--property=TimeoutStopSec=30s",
         "--property=NotifyAccess=exec",
         "--property=KillMode=mixed",
+        "--property=Restart=on-abnormal",
         "--property=ExecStopPost=-" + " ".join(after),
         "--property=ExecStopPost=" + " ".join(after),
         *program,

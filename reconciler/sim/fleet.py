@@ -25,6 +25,9 @@ from reconciler.sim.state import Kind, Node, ServiceFacts
 HOSTS = "hosts.json"
 """Optional: `{"name": {"kind": "h200", "gpus": 8, "seed": 1}}`, read when a host is made."""
 
+_KILLED = 137
+_STARTS = 5
+"""So often in ten seconds systemd starts a unit."""
 _DIGEST = "simulated"
 _NAMED = {"spark": "gb10", "gb10": "gb10", "gh": "gh200"}
 _SHARED = "[Unit]\nDescription={unit} (somebody else's)\n[Service]\nExecStart=/usr/bin/{name}\nRestart=always\n"
@@ -91,7 +94,7 @@ def run_agent(machine: SimMachine, argv: list[str]) -> int:
         dispatch.handle(machine, "watch", {}, context)
     except KilledError:
         machine.revive()
-        return 137
+        return _KILLED
     except Exception:  # whatever it was: a real unit would log it and be failed
         for line in traceback.format_exc().splitlines():
             machine.clock.log("recon-watchdog.service", line)
@@ -102,14 +105,17 @@ def run_agent(machine: SimMachine, argv: list[str]) -> int:
 def run_launched(machine: SimMachine) -> None:
     """Run every executor that was launched, to its end, the way its unit would.
 
-    When it dies its ExecStopPost runs: another one that looks at what is there, and one more if that one dies too. A
-    power cut is nobody's to catch here.
+    When it dies its ExecStopPost runs: another one that looks at what is there, and one more if that one dies too. One
+    that was killed is started again after that. A power cut is nobody's to catch here.
     """
     while machine.state.launched:
         unit, _, txid = machine.state.launched.pop(0).partition(" ")
-        code = _execute(machine, unit, txid, "execute")
-        if _execute(machine, unit, txid, "recover") != 0:
-            _execute(machine, unit, txid, "recover")
+        for _ in range(_STARTS):
+            code = _execute(machine, unit, txid, "execute")
+            if _execute(machine, unit, txid, "recover") != 0:
+                _execute(machine, unit, txid, "recover")
+            if code != _KILLED:
+                break
         machine.manager.finish_transient(unit, code)
 
 
@@ -119,7 +125,7 @@ def _execute(machine: SimMachine, unit: str, txid: str, verb: str) -> int:
         dispatch.handle(machine, verb, {"txid": txid}, context)
     except KilledError:
         machine.revive()
-        return 137
+        return _KILLED
     except Exception:  # whatever it was: a real unit would log it and be failed
         for line in traceback.format_exc().splitlines():
             machine.clock.log(unit, line)

@@ -29,6 +29,7 @@ ARGV = [
     "--property=TimeoutStopSec=30s",
     "--property=NotifyAccess=exec",
     "--property=KillMode=mixed",
+    "--property=Restart=on-abnormal",
     "--property=ExecStopPost=-/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "--property=ExecStopPost=/usr/bin/python3 -I -S /var/lib/recon/agent/d recover t1",
     "/usr/bin/python3",

@@ -117,6 +117,27 @@ def test_an_executor_that_is_killed_is_followed_at_once_by_one_that_ends_it(
     assert apply.returncode == (3 if step == "drain" else 6)
 
 
+def test_an_executor_that_is_killed_with_all_that_follows_it_is_started_again(world: LabWorld) -> None:
+    """`systemctl kill` kills what runs in the unit, and what ExecStopPost= starts right after."""
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    world.set_fault(host, "vision", "never-healthy")
+    world.set_coven(host, "vision")
+    apply = subprocess.Popen(
+        world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        wait_for_step(world, host, "warm")
+        machine.run(["systemctl", "kill", "--signal=KILL", "recon-executor.service"])
+        state = wait_for_end(world, host)
+    finally:
+        apply.communicate(timeout=180)
+
+    assert (state, apply.returncode) == ("rolled_back", 6)
+    assert world.serves(host, "reasoning")
+
+
 def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(world: LabWorld) -> None:
     settle(world)
     host = world.hosts[0]

@@ -218,10 +218,14 @@ def bump_epoch(arena: Arena) -> None:
 
 
 def a_state_file_is_corrupt(arena: Arena, step: str, new: str) -> str:
-    """Damage the epoch at the step: who cannot prove a claim does not go on."""
+    """Damage the epoch at the step: who cannot prove a claim does not go on. At the launch, damage the order itself."""
     before = arena.standing()
-    rubbish = ["/bin/sh", "-c", "printf rubbish > /var/lib/recon/epoch"]
-    armed(arena, step, new, "call", CLAIM_LOST, argv=rubbish)
+    if step == "T6":
+        order = "$(ls -td /var/lib/recon/txn/*/intent.json | head -n 1)"
+        arena.arm("^begin$", "call", argv=["/bin/sh", "-c", f'printf rubbish > "{order}"'])
+    else:
+        rubbish = ["/bin/sh", "-c", "printf rubbish > /var/lib/recon/epoch"]
+        armed(arena, step, new, "call", CLAIM_LOST, argv=rubbish)
     ran = arena.apply()
     assert arena.fired(), "the fault never struck"
     return letter(arena, ran, before, new)

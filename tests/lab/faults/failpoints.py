@@ -6,7 +6,7 @@ line to this program, and everything else to the real interpreter. `/run/lab/fai
     {"at": REGEX, "when": "before" | "after", "nth": N, "do": WORD, ...}
 
 A change is named as the simulator names it: `write PATH`, `symlink PATH`, `run systemctl start …`, and for a line of the
-journal `append PATH step=S status=T`. Words:
+journal `append PATH step=S status=T`. Before all of them comes `begin`. Words:
 
     kill          SIGKILL to itself
     stop          SIGSTOP to itself; who waits for `/run/lab/fired` decides how it goes on
@@ -160,6 +160,7 @@ def main(argv):
             wrapped(self, point, seam.Completed)
 
     program.RealMachine = Faulty
+    point.strike("before", "begin")
     sys.exit(program.main(words))
 
 
