@@ -219,7 +219,10 @@ class Arena:
             standing = self.standing()
             return standing if standing.serving == (standing.committed,) else None
 
-        return wait_for(up, "the committed coven does not serve")
+        try:
+            return wait_for(up, "the committed coven does not serve")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.standing()}") from error
 
 
 def furnished(lab: Lab) -> Arena:

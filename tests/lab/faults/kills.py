@@ -55,7 +55,10 @@ def one_kill(arena: Arena, draw: random.Random, took_s: float) -> str:
         if kind == "power":
             process.kill()
         process.wait(timeout=180)
-    now = arena.wait_serving()
+    try:
+        now = arena.wait_serving()
+    except AssertionError as error:
+        raise AssertionError(f"{kind} after {after_s:.2f} s on the way from {old} to {new}: {error}") from error
     assert watch.seen == [], watch.seen
     assert now.committed in {old, new}, now
     assert (now.generation == before.generation) == (now.committed == old), (before, now)
