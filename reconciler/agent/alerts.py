@@ -13,7 +13,7 @@ Must not: decide that something is worth an alert, or fail what raises one.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List
 
 from . import files, patience, places
 from .machine import BusyError, Machine
@@ -50,7 +50,7 @@ def raise_alert(machine: Machine, *, by: str, code: str, about: str, text: str, 
         "text": clean(text, 1000),
         "fix": fix,
         "at": machine.wall(),
-        "generation": _committed(machine),
+        "generation": files.committed_if_told(machine),
     }
     with contextlib.suppress(OSError, RecordError):
         machine.mkdir(places.STATE)
@@ -68,7 +68,7 @@ def standing(machine: Machine) -> List[Dict[str, Any]]:
         body = read_record(machine, places.ALERTS)
     except FileNotFoundError:
         return []
-    now = _committed(machine)
+    now = files.committed_if_told(machine)
     return [alert for alert in body["alerts"] if alert["generation"] == now]
 
 
@@ -100,10 +100,3 @@ def _clear(machine: Machine) -> Dict[str, Any]:
     for path in (places.ALERTS, places.WATCHDOG, places.LOOKS):
         machine.remove(path)
     return {"cleared": count}
-
-
-def _committed(machine: Machine) -> Optional[int]:
-    try:
-        return files.committed_number(machine)
-    except (OSError, ValueError):
-        return None

@@ -133,6 +133,14 @@ def committed_number(machine: Machine) -> Optional[int]:
     return _number_in(machine.read_link(places.COMMITTED))
 
 
+def committed_if_told(machine: Machine) -> Optional[int]:
+    """Return the committed generation, None also when it cannot be told."""
+    try:
+        return committed_number(machine)
+    except (OSError, ValueError):
+        return None
+
+
 def _number_in(target: str) -> int:
     directory, _, number = target.rstrip("/").rpartition("/")
     if directory != places.GENERATIONS or not (number.isascii() and number.isdigit()):

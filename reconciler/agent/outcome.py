@@ -153,7 +153,7 @@ def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, 
         "reason": clean(end.reason, 2000),
         "code": end.code,
         "fix": fix,
-        "committed": _committed(machine),
+        "committed": files.committed_if_told(machine),
         "live": _live(machine, intent),
         "owner": intent["owner"],
         "source_commit": intent["source_commit"],
@@ -167,13 +167,6 @@ def _prune(machine: Machine, running: str) -> None:
     for name in transactions.in_order(machine)[:-KEEP]:
         if name not in open_ones:
             machine.remove_tree(places.transaction(name))
-
-
-def _committed(machine: Machine) -> Optional[int]:
-    try:
-        return files.committed_number(machine)
-    except (OSError, ValueError):
-        return None
 
 
 def _live(machine: Machine, intent: Dict[str, Any]) -> Dict[str, Optional[str]]:

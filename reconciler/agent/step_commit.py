@@ -48,10 +48,7 @@ def check_whole(run: Run) -> None:
 
 def is_committed(run: Run) -> bool:
     """Say whether this transaction's generation is the committed one."""
-    try:
-        return run.new_generation is not None and files.committed_number(run.machine) == run.new_generation
-    except (OSError, ValueError):
-        return False
+    return run.new_generation is not None and files.committed_if_told(run.machine) == run.new_generation
 
 
 def finish(run: Run) -> List[str]:

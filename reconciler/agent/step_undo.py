@@ -80,20 +80,13 @@ def put_back(machine: Machine, undo: Dict[str, Any]) -> bool:
 def recommit(run: Run) -> None:
     """Let the one link name the generation that the transaction found committed, should anybody have moved it since."""
     number = run.old_generation
-    if number is None or _committed(run.machine) == number:
+    if number is None or files.committed_if_told(run.machine) == number:
         return
     if run.machine.stat(f"{places.generation(number)}/manifest.json") is None:
         run.note(f"{places.COMMITTED} was moved meanwhile, and generation {number} is not there any more")
         return
     run.note(f"{places.COMMITTED} was moved meanwhile; it names generation {number} again")
     run.machine.symlink(places.generation(number), places.COMMITTED)
-
-
-def _committed(machine: Machine) -> Optional[int]:
-    try:
-        return files.committed_number(machine)
-    except (OSError, ValueError):
-        return None
 
 
 def remove_generation(run: Run) -> None:

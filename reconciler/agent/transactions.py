@@ -44,7 +44,7 @@ def ended(machine: Machine) -> List[str]:
 
 
 def unfinished(machine: Machine) -> List[str]:
-    """Return the transactions that began and have no outcome, newest first by name."""
+    """Return the transactions that began and have no outcome, the last of that order first."""
     names = [name for name in in_order(machine) if has(machine, name, "journal.jsonl")]
     return [name for name in reversed(names) if not has(machine, name, "outcome.json")]
 

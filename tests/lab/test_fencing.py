@@ -36,6 +36,18 @@ def begin(world: LabWorld, host: str, seconds: float) -> subprocess.Popen[bytes]
     """Begin a switch that waits in its drain for a request of so many seconds."""
     world.request(host, "reasoning", seconds)
     world.set_coven(host, "vision")
+    return beside(world, host)
+
+
+def begin_in_vain(world: LabWorld, host: str) -> subprocess.Popen[bytes]:
+    """Begin a switch to a coven that is never healthy: it is judged for as long as its time lasts."""
+    world.set_fault(host, "vision", "never-healthy")
+    world.set_coven(host, "vision")
+    return beside(world, host)
+
+
+def beside(world: LabWorld, host: str) -> subprocess.Popen[bytes]:
+    """Apply beside the test."""
     return subprocess.Popen(
         world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -84,14 +96,7 @@ def test_an_executor_that_is_killed_is_followed_at_once_by_one_that_ends_it(
     settle(world)
     host = world.hosts[0]
     machine = world.lab.machine(host)
-    if step == "drain":
-        apply = begin(world, host, 10.0)
-    else:
-        world.set_fault(host, "vision", "never-healthy")
-        world.set_coven(host, "vision")
-        apply = subprocess.Popen(
-            world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+    apply = begin(world, host, 10.0) if step == "drain" else begin_in_vain(world, host)
     try:
         txid = wait_for_step(world, host, step)
         # A child that will not go when it is asked to, as a hook or a pull may be, must not keep the successor waiting.
@@ -122,11 +127,7 @@ def test_an_executor_that_is_killed_with_all_that_follows_it_is_started_again(wo
     settle(world)
     host = world.hosts[0]
     machine = world.lab.machine(host)
-    world.set_fault(host, "vision", "never-healthy")
-    world.set_coven(host, "vision")
-    apply = subprocess.Popen(
-        world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    apply = begin_in_vain(world, host)
     try:
         wait_for_step(world, host, "warm")
         machine.run(["systemctl", "kill", "--signal=KILL", "recon-executor.service"])
@@ -144,9 +145,7 @@ def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(w
     apply = begin(world, host, 12.0)
     try:
         txid = wait_for_step(world, host, "drain")
-        joined = subprocess.Popen(
-            world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        joined = beside(world, host)
         time.sleep(2.0)
         world.set_coven(host, "reasoning")
         other = world.recon("apply", "--yes", "--host", host)
@@ -225,11 +224,7 @@ def test_a_host_that_loses_power_boots_what_was_committed_and_its_watchdog_says_
     settle(world)
     host = world.hosts[0]
     machine = world.lab.machine(host)
-    world.set_fault(host, "vision", "never-healthy")
-    world.set_coven(host, "vision")
-    apply = subprocess.Popen(
-        world.argv("apply", "--yes", "--host", host), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    apply = begin_in_vain(world, host)
     try:
         txid = wait_for_step(world, host, "warm")
         machine.kill()
