@@ -13,6 +13,7 @@ Must not: decide what to do when the claim is lost; `LeaseError` says that it is
 from __future__ import annotations
 
 import contextlib
+import os
 from contextlib import AbstractContextManager
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -134,6 +135,10 @@ class Fenced(Machine):
     # -- changes ----------------------------------------------------------------------------------------------------
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
+        # One proof for each directory that is made, also for those above it.
+        parent = os.path.dirname(path)
+        if self._inner.stat(parent) is None:
+            self.mkdir(parent)
         self._prove_for(path)
         self._inner.mkdir(path, mode)
 

@@ -25,19 +25,25 @@ _ENDED = 50
 def append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = None) -> None:
     """Add a line. A history that does not verify is put aside first; the lines of it that do verify are kept.
 
+    One whose last line was not counted is written again: it is there, and whether it is on the disk nobody was told.
+
     Args:
         machine: the host.
         body: the line.
         over: the transactions that have ended by now, in that order; as before when None.
     """
     found, problem = examine(machine)
-    if not problem and not found.torn:
+    doubtful = _uncounted(machine, found)
+    must_write = bool(problem or found.torn or doubtful)
+    if not must_write:
         found = history_parts.turned_over(machine, found)
     make_way(machine, places.HISTORY_HEAD)
     over = ended(machine) if over is None else over
     count, last = len(found.good), found.last
-    if problem or found.torn:
-        data, last = lines.again([lines.body_of(raw) for raw in found.good])
+    if must_write:
+        kept = [lines.body_of(raw) for raw in found.good if raw not in doubtful or not _is_same(raw, body)]
+        count = len(kept)
+        data, last = lines.again(kept)
         if problem and machine.stat(places.HISTORY) is not None:
             set_aside(machine, places.HISTORY)
         machine.write(places.HISTORY, data)
@@ -58,9 +64,11 @@ def examine(machine: Machine) -> Tuple[Lines, Optional[str]]:
 
 
 def has(machine: Machine, txid: str) -> bool:
-    """Say whether a transaction has its line."""
+    """Say whether a transaction has its line, and that was counted."""
     wanted = f'"txid":{json.dumps(txid)}'.encode()
-    return any(wanted in raw for raw in examine(machine)[0].good) or wanted in history_parts.newest_before(machine)
+    found = examine(machine)[0]
+    counted = found.good[: len(found.good) - len(_uncounted(machine, found))]
+    return any(wanted in raw for raw in counted) or wanted in history_parts.newest_before(machine)
 
 
 def ended(machine: Machine) -> List[str]:
@@ -77,6 +85,23 @@ def recent(machine: Machine) -> List[Dict[str, Any]]:
         return history_parts.without_beginning(examine(machine)[0])[-_RECENT:]
     except OSError:
         return []
+
+
+def _uncounted(machine: Machine, found: Lines) -> List[bytes]:
+    """Return the last lines that nobody counted: who wrote them ended, by a sync that failed or by a cut, before."""
+    try:
+        head = read_record(machine, places.HISTORY_HEAD)
+    except (OSError, RecordError):
+        return []
+    if found.bad or history_parts.is_just_begun(found, head):
+        return []
+    return found.good[int(head["lines"]) :]
+
+
+def _is_same(raw: bytes, body: Dict[str, Any]) -> bool:
+    """Say whether a line tells what a body is about to tell again."""
+    written = lines.body_of(raw)
+    return all(written.get(key) == body.get(key) for key in ("txid", "state"))
 
 
 def _shortened(machine: Machine, found: Lines) -> Optional[str]:

@@ -85,14 +85,21 @@ class Journal:
         return max(0.0, now - float(last.get(_AT, now)))
 
     def _make_whole(self) -> None:
-        """Before the first line of this writer: cut off half a line, put a damaged journal aside and say so."""
+        """Before the first line of this writer: cut off half a line, put a damaged journal aside and say so.
+
+        What is whole is written again too: its writer may have died of a sync that failed, and no later one would tell.
+        """
         found, self._found = self._found, None
-        if found is None or not (found.bad or found.torn):
+        if found is None:
             return
-        events = [lines.body_of(raw) for raw in found.good]
-        data, self._last = lines.again(events)
+        data, self._last = lines.again([lines.body_of(raw) for raw in found.good])
         aside = set_aside(self._machine, self._path) if found.bad else None
-        self._machine.write(self._path, data)
+        try:
+            self._machine.write(self._path, data)
+        except OSError:
+            # A full disk takes a line where it does not take the whole.
+            if found.bad or found.torn:
+                raise
         if aside is not None:
             self._append("resume", "progress", f"the journal was damaged: {found.problem}; kept as {aside}", None)
 

@@ -65,7 +65,7 @@ def judge_left(run: Run) -> None:
     ]
     if left:
         with run.step("warm", f"judging {', '.join(member['service'] for member in left)}, left running by another"):
-            step_start.judge(run, left)
+            step_start.judge(run, left, is_left=True)
 
 
 def _committed_hashes(run: Run) -> Dict[str, str]:

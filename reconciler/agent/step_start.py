@@ -31,7 +31,7 @@ _NOT_YET = (0, 408, 425, 429, 503)
 class _Judge:
     """One member on its way up."""
 
-    def __init__(self, machine: Machine, member: Dict[str, Any], *, hashed: bool) -> None:
+    def __init__(self, machine: Machine, member: Dict[str, Any], *, hashed: bool, is_left: bool) -> None:
         self.machine = machine
         self.member = member
         self.hashed = hashed
@@ -43,6 +43,8 @@ class _Judge:
         self.failed = False
         self.final = False
         self._refused_since: Optional[float] = None
+        # What was not started by this transaction was counted from a start that nobody here knows.
+        self._crashes_before: Optional[int] = None if is_left else 0
 
     @property
     def up(self) -> bool:
@@ -66,6 +68,9 @@ class _Judge:
             return "systemd does not say how it is"
         # One that waits for its next restart has crashed once more than it was restarted; that wait grows long.
         crashes = state.restarts + state.sub.startswith("auto-restart")
+        if self._crashes_before is None:
+            self._crashes_before = crashes
+        crashes -= self._crashes_before
         if crashes >= _CRASHES:
             return self._give_up("REC7105", f"crash loop: crashed {crashes} times")
         if state.active == "failed":
@@ -135,7 +140,14 @@ def start_members(run: Run, members: Sequence[Dict[str, Any]]) -> None:
     systemd.start(run.machine, units)
 
 
-def judge(run: Run, members: List[Dict[str, Any]], *, hashed: bool = True, ends: Optional[float] = None) -> None:
+def judge(
+    run: Run,
+    members: List[Dict[str, Any]],
+    *,
+    hashed: bool = True,
+    ends: Optional[float] = None,
+    is_left: bool = False,
+) -> None:
     """Wait until every member serves; HaltError as soon as one cannot, or at its deadline.
 
     Args:
@@ -143,12 +155,13 @@ def judge(run: Run, members: List[Dict[str, Any]], *, hashed: bool = True, ends:
         members: who was started.
         hashed: whether the config hash of what runs is asked.
         ends: when the time of all attempts together is over; from now on the longest of the members' when not given.
+        is_left: whether another transaction started them; then crashes count from now on.
     """
     machine = run.machine
     began = machine.monotonic()
     if ends is None:
         ends = began + longest_warm(members)
-    judges = [_Judge(machine, member, hashed=hashed) for member in members]
+    judges = [_Judge(machine, member, hashed=hashed, is_left=is_left) for member in members]
     while not all(each.up for each in judges):
         shown = systemd.show_units(machine, units_of(members))
         # Those that are up are looked at again: one may fall over while another still loads.

@@ -50,6 +50,14 @@ def stop_before(bench: Bench, what: str, how: type[StoppedError]) -> None:
     bench.machine.clock.advance(90.0)
 
 
+def die(bench: Bench, unit: str, in_s: float = 0.0) -> None:
+    """Let the server of a unit end by itself, with an error, in some seconds."""
+    state = bench.machine.state
+    container = next(container for container in state.containers.values() if container.unit == unit)
+    bench.machine.clock.schedule(in_s, "server.dies", container=container.id, code=1, why="crashed")
+    bench.machine.clock.advance(0.5)
+
+
 def again(bench: Bench) -> Outcome:
     return Outcome.model_validate(executor.execute(bench.machine, TXID))
 
@@ -191,6 +199,39 @@ def test_a_coven_that_was_left_on_trial_and_serves_is_committed(bench: Bench) ->
     assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
     assert "warm" in bench.steps(outcome.txid)
     assert "start" not in bench.steps(outcome.txid)
+
+
+def test_crashes_of_before_are_not_held_against_a_coven_that_was_left_on_trial(bench: Bench) -> None:
+    """A count of restarts goes on for as long as a unit runs: it must not keep one from ever being committed."""
+    stop_before(bench, "symlink /etc/containers/systemd/recon", KilledError)
+    for _ in range(2):
+        die(bench, "recon-vision-llama.service")
+        bench.machine.clock.advance(60.0)
+    assert bench.machine.manager.run_of("recon-vision-llama.service").restarts == 2
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
+
+
+def test_a_coven_that_was_left_on_trial_and_goes_on_crashing_is_not_committed(bench: Bench) -> None:
+    stop_before(bench, "symlink /etc/containers/systemd/recon", KilledError)
+    set_fault(bench.machine.state, "never-healthy", "recon-vision-llama.service")
+    for _ in range(2):
+        die(bench, "recon-vision-llama.service")
+        bench.machine.clock.advance(60.0)
+
+    def crash(when: str, change: str) -> None:
+        if when == "before" and change.startswith("mkdir /etc/recon/generations/"):
+            bench.machine.hook = None
+            set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+            die(bench, "recon-vision-llama.service", in_s=5.0)
+
+    bench.machine.hook = crash
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.code, outcome.committed) == ("aborted", "REC7105", 1)
+    assert outcome.reason.startswith("llama: crash loop: crashed 2 times")
 
 
 def test_a_name_given_by_a_clock_that_was_ahead_does_not_hide_what_ended_since() -> None:

@@ -63,6 +63,25 @@ def test_no_change_is_made_without_a_claim_or_by_a_claim_that_is_over(machine: S
     assert seen == []
 
 
+def test_each_directory_on_the_way_is_made_with_a_proof_of_its_own(machine: SimMachine) -> None:
+    write_record(machine, places.EPOCH, {"epoch": 4})
+    fenced = Fenced(machine)
+    fenced.hold(Lease(machine, {"epoch": 4, "renewed": 0.0, "ttl_s": 60.0}))
+    seen: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        seen.append(f"{when} {what}")
+        if seen[-1] == "after mkdir /etc/recon":
+            machine.hook = None
+            write_record(machine, places.EPOCH, {"epoch": 5})
+            machine.hook = hook
+
+    machine.hook = hook
+    with pytest.raises(LeaseError, match="the claim of epoch 4 is over"):
+        fenced.mkdir("/etc/recon/generations/9")
+    assert seen == ["before mkdir /etc/recon", "after mkdir /etc/recon"]
+
+
 def test_a_safety_deed_may_finish_and_recons_own_books_are_written_without_a_claim(machine: SimMachine) -> None:
     fenced = Fenced(machine)
     fenced.append(places.STATE + "/txn-note", b"x")

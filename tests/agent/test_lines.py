@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+import pytest
+
 from reconciler.agent import history, lines, places
 from reconciler.agent.record import write_record
 from reconciler.sim.machine import SimMachine
@@ -99,6 +103,29 @@ def test_a_power_cut_between_a_line_and_its_count_is_no_fault() -> None:
     assert history.examine(machine)[1] is None
     history.append(machine, {"txid": "t10", "epoch": 10})
     assert len(history.recent(machine)) == 5
+
+
+def test_a_line_that_nobody_counted_is_written_again_and_stands_once() -> None:
+    """Its writer may have died of a sync that failed: what a later look finds there need not be on the disk."""
+    machine = a_host()
+
+    def fail(when: str, what: str) -> None:
+        if when == "before" and what == f"write {places.HISTORY_HEAD}":
+            raise OSError(errno.EIO, "Input/output error")
+
+    machine.hook = fail
+    with pytest.raises(OSError, match="Input/output error"):
+        history.append(machine, {"txid": "t9", "epoch": 9, "state": "applied"})
+    assert not history.has(machine, "t9")
+    seen: list[str] = []
+    machine.hook = lambda when, what: seen.append(what) if when == "before" else None
+
+    history.append(machine, {"txid": "t9", "epoch": 9, "state": "applied"})
+
+    assert seen == [f"write {places.HISTORY}", f"append {places.HISTORY}", f"write {places.HISTORY_HEAD}"]
+    assert [line["txid"] for line in history.recent(machine)] == ["t0", "t1", "t2", "t9"]
+    assert history.examine(machine)[1] is None
+    assert history.has(machine, "t9")
 
 
 def test_half_a_line_at_the_end_is_cut_off_by_the_next() -> None:

@@ -66,6 +66,7 @@ _STEP_OF = {
     "commit": {"commit"},
     "trial": {"trial"},
 }
+_JOURNAL = "/journal.jsonl"
 _WAY_BACK = "way back"
 _UNGUARDED = ("launch", "claim", "rollback", "finish", "resume", _WAY_BACK)
 """Steps that come before the claim, or make safe what was begun: those may be finished without it."""
@@ -189,6 +190,8 @@ class Watch:
         self.epoch: int | None = None
         self._is_mute = False
         """The journal could not be written: from then on there is only the way back."""
+        self._is_late = False
+        """The line that began what is done now could not be written."""
         self.seen_up: set[tuple[str, str]] = set()
         self.blind_since_stop = False
         self._see()
@@ -263,6 +266,7 @@ class Watch:
             self.foreign -= gone
         if when == "before":
             if deed != "run":
+                self._is_late |= rest in self._unsure and rest.endswith(_JOURNAL)
                 self._unsure.add(rest)
             self._before(deed, rest)
         else:
@@ -275,7 +279,7 @@ class Watch:
         is_fenced = not self._is_mute and not is_back and not rest.startswith(_BOOKS)
         if is_fenced and not self._is_unstaged(deed, rest) and self._read_epoch() != self.epoch:
             self.break_(5, f"{deed} {rest} with epoch {self.epoch}, the host is at {self._read_epoch()}")
-        if deed == "append" and rest.endswith("/journal.jsonl"):
+        if deed in ("append", "write") and rest.endswith(_JOURNAL):
             self._is_mute = True
         if deed == "run":
             self._program(rest.split(" "))
@@ -291,7 +295,7 @@ class Watch:
             self._announced("trial", rest)
 
     def _after(self, deed: str, rest: str) -> None:
-        if deed == "append" and rest.endswith("/journal.jsonl"):
+        if deed == "append" and rest.endswith(_JOURNAL):
             self._is_mute = False
             self._journal(rest)
         elif deed == "run" and rest.startswith("systemctl st"):
@@ -344,7 +348,7 @@ class Watch:
             self.break_(7, f"a second transaction writes {path}")
         if line["status"] == "failed":
             self.step = _WAY_BACK
-        elif line["status"] == "progress" and self.step == _WAY_BACK:
+        elif line["status"] == "progress" and (self._is_late or self.step == _WAY_BACK):
             # The line that began it could not be written, and this one tells it: announced late, and before the deed.
             self.step = line["step"]
         elif line["status"] == "begin":
@@ -353,6 +357,7 @@ class Watch:
             if self.step == "verify_memory":
                 self._strangers = self._held_by_strangers()
             self.reached[f"step {self.step}"] += 1
+        self._is_late = False
 
     def _new_epoch(self) -> None:
         epoch = self._read_epoch()
