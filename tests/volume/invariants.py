@@ -237,14 +237,18 @@ class Watch:
             if other and other != coven:
                 self.break_(3, f"{what} while {match[1] if match else ''} has process {process.pid}")
 
-    def _has_room(self, coven: str, units: list[str]) -> None:
-        """What is to start fits beside what is held, also by processes that are gone; members that run have theirs."""
+    def _need(self, coven: str, units: list[str]) -> int:
+        """Return how much memory of the GPU is to be taken: members that run have theirs."""
         state = self.machine.state
         up = {container.unit for container in state.containers.values()}
         wanted = [unit for unit in state.facts if coven_of(unit) == coven and unit not in up]
         if not any(unit.endswith(".target") for unit in units):
             wanted = [unit for unit in wanted if unit in units]
-        need = sum(state.facts[unit].memory for unit in wanted)
+        return sum(state.facts[unit].memory for unit in wanted)
+
+    def _has_room(self, need: int, units: list[str]) -> None:
+        """What is to start fits beside what is held, also by processes that are gone."""
+        state = self.machine.state
         free = sum(gpu.total - gpu.reserved for gpu in state.gpus) - sum(holding.bytes for holding in state.holdings)
         free += max(0, self._held_by_strangers() - self._strangers)
         if need > free:
@@ -329,8 +333,9 @@ class Watch:
         covens = {coven for unit in units if (coven := coven_of(unit))}
         for coven in () if self.is_tampered else sorted(covens):
             self._nobody_else(coven, f"systemctl start {' '.join(units)}")
-            self._has_room(coven, units)
-        if covens and self.blind_since_stop and self.deeds["stop"]:
+            self._has_room(self._need(coven, units), units)
+        needs_gpu = any(self._need(coven, units) for coven in covens)
+        if needs_gpu and self.blind_since_stop and self.deeds["stop"]:
             self.break_(3, f"systemctl start {' '.join(units)} and no driver said that the memory is free")
 
     def _announced(self, kind: str, what: str) -> None:
