@@ -32,8 +32,7 @@ class Journal:
         self._path = path
         self._found: Optional[Lines] = read_journal(machine, path)
         earlier = _events(self._found) if self._found else []
-        # A file that is there was begun by somebody, whatever is left of what was written in it.
-        self.resumed = self._found is not None and bool(earlier or self._found.bad or self._found.torn)
+        self.resumed = _is_begun(self._found)
         self._failed = False
         self._has_told_boot = False
         self._last = self._found.last if self._found else ""
@@ -119,6 +118,14 @@ def read_events(machine: Machine, path: str, after_seq: int) -> List[Dict[str, A
     return [{key: value for key, value in event.items() if key not in _OF_THE_HOST} for event in news]
 
 
+def has_begun(machine: Machine, path: str) -> bool:
+    """Say whether anybody has written in a journal; one that cannot be read may have been begun."""
+    try:
+        return _is_begun(read_journal(machine, path))
+    except OSError:
+        return True
+
+
 def is_of_an_earlier_boot(machine: Machine, path: str) -> bool:
     """Say whether whoever wrote a journal last is surely gone with an earlier boot, or never came to do anything.
 
@@ -145,3 +152,8 @@ def boot_id(machine: Machine) -> str:
 def _events(found: Lines) -> List[Dict[str, Any]]:
     bodies = [lines.body_of(raw) for raw in found.good]
     return [body for body in bodies if isinstance(body.get("seq"), int)]
+
+
+def _is_begun(found: Optional[Lines]) -> bool:
+    # A file that is there was begun by somebody, whatever is left of what was written in it.
+    return found is not None and bool(_events(found) or found.bad or found.torn)

@@ -25,7 +25,7 @@ from .target import target_of
 from .wire import RequestError
 
 PYTHON = "/usr/bin/python3"
-_LAUNCH_TIMEOUT_S = 30.0
+LAUNCH_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 5.0
 _POLL_S = 0.05
 _GATHER_S = 0.15
@@ -81,7 +81,7 @@ def _launch(machine: Machine, txid: str, intent: Dict[str, Any], ctx: Dict[str, 
     machine.mkdir(places.transaction(txid), 0o700)
     make_way(machine, places.transaction(txid) + "/intent.json")
     write_record(machine, places.transaction(txid) + "/intent.json", intent, 0o600)
-    done = machine.run(launch_argv(place, txid), _LAUNCH_TIMEOUT_S)
+    done = machine.run(launch_argv(place, txid), LAUNCH_TIMEOUT_S)
     if done.rc == 0:
         return {"launched": True, "txid": txid}
     if _has_ended(machine, txid, intent) or (running_txid(machine) == txid and is_active(machine)):

@@ -2,7 +2,7 @@
 
     left alone? ─▶ look at every member ─▶ count ─▶ bad often enough? ─▶ restart it ─▶ … three times ─▶ reset its coven
     held, in transition: nothing, and counting begins anew                         then an alert, and it holds off
-    cut off by a reboot: the transaction is brought to its end
+    cut off by a reboot: the transaction is brought to its end; all its executors died: one is started again
 
 It looks without the host's lock and acts with it, after looking once more: so it and an executor exclude each other,
 and an apply is never refused because somebody only looked. What is unknown is never a reason to act.
@@ -24,6 +24,7 @@ from .record import RecordError
 from .txn import HaltError, units_of
 from .watch_book import Book, open_book, recent_looks, save_looks
 from .watch_boot import end_interrupted
+from .watch_dead import follow
 from .watch_deeds import Charge
 from .watch_site import ApartError, Site, site_of, stay_away
 
@@ -51,7 +52,7 @@ def watch(machine: Machine) -> Dict[str, Any]:
 def _watch(machine: Machine) -> Dict[str, Any]:
     try:
         site = site_of(machine)
-        ended = end_interrupted(machine, site)
+        ended = end_interrupted(machine, site) or follow(machine, site)
         if ended:
             save_looks(machine, ended, {})
             return {"said": ended}

@@ -5,7 +5,7 @@ Must not: change anything, or take what cannot be read for "nobody's".
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import claims, files, places, systemd, transactions, watch_deeds
 from .machine import Machine
@@ -70,7 +70,7 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
     if claimed is not None and claimed["txid"] != watch_deeds.TXID:
         raise ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
     executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
-    if executor is None or executor.active not in _DOWN or executor.job:
+    if not is_down(executor):
         raise ApartError("a transition runs")
     if machine.stat(places.TRIAL) is not None:
         raise ApartError("a generation is on trial")
@@ -79,3 +79,8 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
     held = transactions.left_to_a_person(machine)
     if held is not None:
         raise ApartError(f"transaction {held} left it to a person")
+
+
+def is_down(executor: Optional[systemd.UnitState]) -> bool:
+    """Say whether the executor's unit surely does nothing, and is not about to."""
+    return executor is not None and executor.active in _DOWN and not executor.job

@@ -811,27 +811,6 @@ def test_what_a_power_cut_interrupted_is_brought_to_its_end_by_the_watchdog_wher
     assert ends == {"applied", "aborted"}
 
 
-def test_what_was_interrupted_without_a_reboot_is_left_to_the_next_executor(host: Watched) -> None:
-    intent = host.intent("vision")
-
-    def hook(when: str, what: str) -> None:
-        if when == "before" and what.startswith("run systemctl start"):
-            raise KilledError
-
-    host.machine.hook = hook
-    with contextlib.suppress(KilledError):
-        executor.execute(host.machine, host.submit(intent))
-    host.machine.hook = None
-    host.machine.revive()
-    host.machine.remove(places.LEASE)
-    host.machine.remove(places.TRIAL)
-    host.attend()
-
-    host.looks(4)
-
-    assert host.told().said == f"left alone: transaction {intent['txid']} has no end that can be read"
-
-
 def test_what_a_power_cut_interrupted_waits_while_a_person_holds_the_host(host: Watched) -> None:
     intent = host.intent("vision")
     other, _ = cut_at(host, intent, 40)

@@ -7,7 +7,8 @@ import re
 import time
 from collections.abc import Callable
 
-from tests.lab.test_controller_gone import wait_for_step
+from reconciler.lab.machines import Machine
+from tests.lab.test_controller_gone import wait_for_end, wait_for_step
 from tests.lab.test_fencing import begin
 from tests.lab.test_scenarios import world
 from tests.scenarios.lab_world import PORTS, LabWorld
@@ -16,6 +17,8 @@ from tests.scenarios.scenarios import detailed, settle
 __all__ = ["world"]
 
 PORT = PORTS["reasoning"]
+UNIT = "recon-executor.service"
+PYTHON = "/usr/bin/python3.13"
 
 
 def impatient(world: LabWorld, **more: object) -> None:
@@ -29,6 +32,10 @@ def wait_until(what: str, holds: Callable[[], bool], *, at_most_s: float = 120.0
     while not holds():
         assert time.monotonic() < pause, f"it never came to this: {what}"
         time.sleep(0.5)
+
+
+def _state(machine: Machine, unit: str) -> str:
+    return machine.run(["systemctl", "is-active", unit], check=False).stdout.decode().strip()
 
 
 def deeds(world: LabWorld, host: str) -> list[str]:
@@ -131,4 +138,30 @@ def test_a_transition_that_a_power_cut_interrupted_gets_its_outcome_by_itself(wo
     text = machine.path("/var/lib/recon/history.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["state"] for line in lines if line["txid"] == txid] == ["aborted"]
+    assert world.serves(host, "reasoning")
+
+
+def test_a_transition_whose_executors_are_all_killed_gets_another_one_by_the_host_itself(world: LabWorld) -> None:
+    """No interpreter is there for whoever comes after the executor, as in the middle of an update of the host."""
+    impatient(world)
+    settle(world)
+    host = world.hosts[0]
+    machine = world.lab.machine(host)
+    apply = begin(world, host, 120.0)
+    try:
+        txid = wait_for_step(world, host, "drain")
+        machine.run(["chmod", "a-x", PYTHON])
+        machine.run(["systemctl", "kill", "--signal=KILL", UNIT])
+        wait_until("systemd has given up", lambda: _state(machine, UNIT) not in ("active", "activating"))
+        time.sleep(5.0)
+        assert not machine.path(f"/var/lib/recon/txn/{txid}/outcome.json").exists()
+    finally:
+        machine.run(["chmod", "a+x", PYTHON])
+        apply.kill()
+        apply.communicate()
+
+    assert wait_for_end(world, host) == "aborted"
+    log = machine.run(["journalctl", "--unit", "recon-watchdog.service", "-o", "cat", "--no-pager"]).stdout.decode()
+    said = f"recon watchdog started an executor again for transaction {txid}, whose own had all died"
+    assert log.count(said) == 1
     assert world.serves(host, "reasoning")

@@ -1,0 +1,80 @@
+"""Starts an executor again for a transaction whose own are all gone, and which no reboot brought to an end.
+
+An executor is followed by two others, and systemd starts it again a few times in ten seconds. All of them may die all
+the same: out of memory again and again, or no interpreter for a moment while the host is being updated. Then nobody
+would come before the next apply, and the host would be half-way until a person looked.
+
+Must not: begin an order, do a step of a transition, or start a second executor: systemd has one unit of that name.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from . import alerts, claims, places, systemd, transactions
+from .journal import has_begun, is_of_an_earlier_boot
+from .launch import LAUNCH_TIMEOUT_S, launch_argv
+from .machine import BusyError, Machine
+from .outcome import proceed
+from .plain import clean
+from .record import RecordError, read_record, write_record
+from .watch_site import ApartError, Site, is_down
+
+_STARTS = 3
+_NOBODY = "transaction {} has no executor, and none could be started"
+
+
+def follow(machine: Machine, site: Site) -> str:
+    """Do it and say so; return nothing when there is nobody to follow, ApartError when it cannot be done now."""
+    txid = _left(machine)
+    if txid is None:
+        return ""
+    starts = _starts(machine, txid)
+    if starts >= _STARTS:
+        text = f"transaction {txid} has no end: its executors all died, and {starts} more that the watchdog started"
+        alerts.raise_alert(machine, by="watchdog", code="REC7177", about=txid, text=text, fix=proceed(site.host))
+        return ""
+    try:
+        place = machine.read_link(places.CURRENT_AGENT)
+        write_record(machine, places.FOLLOWED, {"txid": txid, "starts": starts + 1})
+        done = machine.run(launch_argv(place, txid), LAUNCH_TIMEOUT_S)
+    except OSError as error:
+        raise ApartError(f"{_NOBODY.format(txid)}: {error}") from error
+    if done.rc != 0:
+        raise ApartError(f"{_NOBODY.format(txid)}: {clean(done.err)}")
+    said = f"started an executor again for transaction {txid}, whose own had all died"
+    machine.log_error(f"recon watchdog {said}")
+    return said
+
+
+def _left(machine: Machine) -> Optional[str]:
+    """Return the transaction of this boot that began, has no end and surely no executor, None when there is none."""
+    found = [txid for txid in transactions.unfinished(machine) if _is_of_this_boot(machine, txid)]
+    if not found:
+        return None
+    try:
+        claimed = claims.lease(machine)
+        if claims.hold(machine) is not None or (claimed is not None and claimed["txid"] not in found):
+            return None
+        if not is_down(systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)):
+            return None
+        with machine.lock(places.LOCK):
+            return found[0]
+    except (BusyError, OSError, RecordError):
+        return None
+
+
+def _is_of_this_boot(machine: Machine, txid: str) -> bool:
+    journal = places.transaction(txid) + "/journal.jsonl"
+    return has_begun(machine, journal) and not is_of_an_earlier_boot(machine, journal)
+
+
+def _starts(machine: Machine, txid: str) -> int:
+    try:
+        found = read_record(machine, places.FOLLOWED)
+        return int(found["starts"]) if found["txid"] == txid else 0
+    except FileNotFoundError:
+        return 0
+    except (OSError, RecordError, KeyError, TypeError, ValueError):
+        # It may have said that it was tried often enough: to count from zero again would be a guess.
+        return _STARTS

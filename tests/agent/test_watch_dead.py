@@ -1,0 +1,167 @@
+"""A transaction whose executors have all died is brought to its end by one that the watchdog starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.agent import executor, lease, places
+from reconciler.agent.launch import launch_argv
+from reconciler.agent.machine import Completed
+from reconciler.agent.record import read_record, write_record
+from reconciler.model.outcome import Outcome
+from reconciler.sim.fleet import run_launched
+from reconciler.sim.machine import KilledError
+from tests.agent.test_watch import SERVING, Watched
+
+TXID = "2026-0002"
+START = "run systemctl start --no-block --job-mode=fail recon-coven-vision.target"
+LAUNCH = "run systemd-run --unit=recon-executor.service"
+
+
+def ordered() -> Watched:
+    """Return a host that was handed an order to switch to vision, whose executor has not begun."""
+    host = Watched()
+    host.machine.mkdir(places.AGENTS)
+    host.machine.symlink(f"{places.AGENTS}/simulated", places.CURRENT_AGENT)
+    host.submit(host.intent("vision"))
+    return host
+
+
+@pytest.fixture
+def host() -> Watched:
+    """A host in the middle of a switch to vision: what was started is on trial, and nobody is left to judge it."""
+    host = ordered()
+    kill_at(host, START)
+    return host
+
+
+def kill_at(host: Watched, what: str) -> None:
+    def hook(when: str, change: str) -> None:
+        if when == "after" and change == what:
+            raise KilledError
+
+    host.machine.hook = hook
+    with pytest.raises(KilledError):
+        executor.execute(host.machine, TXID)
+    host.machine.revive()
+    host.attend()
+
+
+def launches(seen: list[str]) -> list[str]:
+    return [what for what in seen if what.startswith(LAUNCH)]
+
+
+def end_of(host: Watched) -> Outcome:
+    return Outcome.model_validate(read_record(host.machine, places.transaction(TXID) + "/outcome.json"))
+
+
+def test_the_next_look_starts_an_executor_that_goes_back(host: Watched) -> None:
+    seen = host.looks(1)
+
+    assert launches(seen) == ["run " + " ".join(launch_argv(host.machine.read_link(places.CURRENT_AGENT), TXID))]
+    assert host.told().said == f"started an executor again for transaction {TXID}, whose own had all died"
+    run_launched(host.machine)
+    assert (end_of(host).state, end_of(host).code, host.serving()) == ("rolled_back", "REC7116", SERVING)
+    assert launches(host.looks(2)) == []
+    assert host.alerts() == []
+
+
+def test_one_whose_claim_and_trial_are_gone_too_is_followed(host: Watched) -> None:
+    host.machine.remove(places.LEASE)
+    host.machine.remove(places.TRIAL)
+
+    host.looks(1)
+    run_launched(host.machine)
+
+    assert (end_of(host).state, end_of(host).code, host.serving()) == ("rolled_back", "REC7116", SERVING)
+
+
+def test_one_that_runs_or_is_about_to_is_left_alone(host: Watched) -> None:
+    assert len(launches(host.looks(1))) == 1
+
+    assert launches(host.looks(3)) == []
+    assert host.told().said == f"left alone: claimed by ci@example.net, transaction {TXID}"
+
+
+@pytest.mark.parametrize("whose", ["held", "claimed", "locked"])
+def test_a_host_that_is_somebodys_is_left_alone(host: Watched, whose: str) -> None:
+    if whose == "held":
+        held = {"owner": "ada@example.net", "reason": "a disk is changed", "since": 0.0, "until": None}
+        write_record(host.machine, places.HOLD, held)
+    elif whose == "claimed":
+        lease.borrow(host.machine, owner="ada@example.net", txid="2026-0009", boot_id="b", doing="something else")
+    else:
+        host.machine.state.locked.append(places.LOCK)
+
+    assert launches(host.looks(2)) == []
+
+
+def test_an_order_that_nobody_began_is_not_begun() -> None:
+    host = ordered()
+    journal = places.transaction(TXID) + "/journal.jsonl"
+    host.machine.append(journal, b"")
+
+    assert launches(host.looks(2)) == []
+
+
+def test_after_three_more_that_died_a_person_is_called(host: Watched) -> None:
+    for _ in range(3):
+        assert len(launches(host.looks(1))) == 1
+        die(host)
+
+    assert launches(host.looks(3)) == []
+    assert host.alerts() == [("REC7177", TXID)]
+    (alert,) = host.told().alerts
+    assert alert.text == (
+        f"transaction {TXID} has no end: its executors all died, and 3 more that the watchdog started"
+    )
+    assert alert.fix == "recon apply --host h-1"
+
+    outcome = host.run("vision")
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "vision"})
+    assert host.alerts() == []
+
+
+def test_a_count_that_cannot_be_read_is_no_reason_to_begin_again(host: Watched) -> None:
+    host.machine.write(places.FOLLOWED, b"torn")
+
+    assert launches(host.looks(2)) == []
+    assert host.alerts() == [("REC7177", TXID)]
+
+
+def die(host: Watched) -> None:
+    """Let every executor of what was launched be killed before its first change."""
+
+    def hook(when: str, change: str) -> None:
+        host.note(when, change)
+        if TXID in change and "journal" in change:
+            raise KilledError
+
+    host.machine.hook = hook
+    run_launched(host.machine)
+    host.attend()
+
+
+def test_an_agent_that_is_gone_is_told(host: Watched) -> None:
+    host.machine.remove(places.CURRENT_AGENT)
+
+    host.looks(1)
+
+    assert host.told().said.startswith(f"left alone: transaction {TXID} has no executor, and none could be started: ")
+
+
+def test_a_systemd_that_refuses_is_told(host: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(argv: Any) -> Completed:
+        return Completed(1, b"", b"Failed to start transient service unit: out of memory\n")
+
+    monkeypatch.setattr(host.machine._systemctl, "systemd_run", refuse)
+
+    host.looks(1)
+
+    assert host.told().said == (
+        f"left alone: transaction {TXID} has no executor, and none could be started: "
+        "Failed to start transient service unit: out of memory"
+    )
