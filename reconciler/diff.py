@@ -286,15 +286,18 @@ def _lost_commit(subject: Subject) -> bool:
 
 
 def _manifest(subject: Subject) -> Iterator[Change]:
-    """Yield a committed manifest that does not verify: only a new generation has one again."""
+    """Yield a committed manifest that does not verify or is of another machine: a new generation takes its place."""
     generation = subject.state.generation
-    if isinstance(generation, Known) and generation.value and not isinstance(generation.value.manifest, Known):
-        number = generation.value.number
+    if not isinstance(generation, Known) or generation.value is None:
+        return
+    number, is_known = generation.value.number, isinstance(generation.value.manifest, Known)
+    if not is_known or subject.is_another_machine:
+        why = "is of another machine" if is_known else "cannot be trusted"
         yield Change(
             kind="file",
             name=f"{number}/manifest.json",
             word="manifest_lost",
-            reason=f"the manifest of generation {number} cannot be trusted; a new generation takes its place",
+            reason=f"the manifest of generation {number} {why}; a new generation takes its place",
             cause="drift",
         )
 

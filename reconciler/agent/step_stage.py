@@ -12,6 +12,8 @@ import contextlib
 from typing import Any, Dict, List
 
 from . import files, generator, history, keep, lease, leftover, places, step_stop, step_undo, watch_timer
+from .machine import Machine
+from .plain import clean
 from .preflight import check_before
 from .record import RecordError, read_record, set_aside, write_record
 from .target import described
@@ -69,8 +71,14 @@ def is_nothing_to_do(run: Run) -> bool:
     except (OSError, ValueError):
         return False
     same = all(manifest.get(key) == value for key, value in described(intent).items())
+    same = same and manifest.get("machine_id") in (None, machine_id(run.machine))
     stands = same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
     return stands and watch_timer.is_as_wanted(run)
+
+
+def machine_id(machine: Machine) -> str:
+    """Return which machine this is."""
+    return clean(machine.read("/etc/machine-id", 64))
 
 
 def next_generation(run: Run) -> int:
@@ -119,6 +127,8 @@ def _write_generation(run: Run) -> None:
         "source_commit": intent["source_commit"],
         "plan_digest": intent["plan_digest"],
         "epoch": run.lease.epoch if run.lease else 0,
+        # A disk that is copied takes this along, and where it is not so any more a plan is refused.
+        "machine_id": machine_id(machine),
     }
     body.update(described(intent))
     # Last: a generation without its manifest is not one.

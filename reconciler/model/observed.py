@@ -197,7 +197,7 @@ class Manifest(BaseModel):
 
     `live` maps slots to covens, `groups` are all covens it has units for, `running` those of them whose gate is up now,
     whole: what must be known to stop them and to bring them back. `residents` is what stays up beside them, `files`
-    maps names to body digests.
+    maps names to body digests. `machine_id` is that of the machine it was committed on, None where that was not noted.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -208,6 +208,7 @@ class Manifest(BaseModel):
     residents: tuple[Member, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
     source_commit: str = ""
+    machine_id: str | None = None
 
     def running_group(self, coven: str | None) -> Group | None:
         """Return a coven that runs, None when it does not."""

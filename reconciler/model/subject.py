@@ -40,6 +40,11 @@ class Subject:
     renews_manifest: bool = False
     """A person asked to go on without the committed manifest, where git tells all that runs."""
 
+    @property
+    def is_another_machine(self) -> bool:
+        """Say whether what is committed here was committed on a machine with another id."""
+        return self.committed.machine_id not in (None, self.state.identity.machine_id)
+
     def is_up(self, unit: str) -> bool:
         """Say whether a unit runs or is about to."""
         return unit in self.units and self.units[unit].active in live.UP

@@ -81,6 +81,19 @@ def _facts_are_known(case: Case) -> Iterator[Refusal]:
         )
 
 
+def _machine_is_the_same(case: Case) -> Iterator[Refusal]:
+    """A disk that was copied, or put into another machine, brings what was committed elsewhere along."""
+    if not case.subject.is_another_machine or case.subject.renews_manifest or case.is_way_back:
+        return
+    there, here = case.subject.committed.machine_id, case.state.identity.machine_id
+    yield Refusal(
+        code="REC5013",
+        summary=f"{case.host.name} is not the machine that it was",
+        detail=f"what is committed there was committed on machine {there}; {case.host.address} is machine {here}",
+        fix=f"check the address; if it is right: recon apply --host {case.host.name} --renew-manifest",
+    )
+
+
 def _platform_is_new_enough(case: Case) -> Iterator[Refusal]:
     """Older podman drops keys it does not know in silence, and before 5.3 has no /run tier for a trial."""
     identity, wanted = case.state.identity, case.host.platform
@@ -367,6 +380,7 @@ def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
 GUARDS: tuple[Guard, ...] = (
     _nobody_holds_it,
     _facts_are_known,
+    _machine_is_the_same,
     _platform_is_new_enough,
     _something_is_declared,
     _host_may_run,

@@ -86,3 +86,50 @@ def test_two_covens_at_once_are_refused_as_ever() -> None:
 
     assert "REC8005" in [refusal.code for refusal in planned.refusals]
     assert planned.order is None
+
+
+def moved(**over: Any) -> HostState:
+    """Return a host that runs reasoning as git says, by a manifest that another machine wrote."""
+    state = a_state_running(WANTED)
+    assert isinstance(state.generation, Known)
+    assert state.generation.value is not None
+    assert isinstance(state.generation.value.manifest, Known)
+    manifest = state.generation.value.manifest.value.model_copy(update={"machine_id": "0" * 32} | over)
+    there = state.generation.value.model_copy(update={"manifest": Known(value=manifest)})
+    return a_state_running(WANTED, generation=Known(value=there))
+
+
+def test_another_machine_at_the_address_is_refused_with_both_ids() -> None:
+    state = moved()
+
+    planned = plan(state, renews_manifest=False)
+
+    assert (planned.status, planned.order) == ("refused", None)
+    assert [(refusal.code, refusal.detail, refusal.fix) for refusal in planned.refusals] == [
+        (
+            "REC5013",
+            f"what is committed there was committed on machine {'0' * 32}; "
+            f"192.0.2.11 is machine {state.identity.machine_id}",
+            "check the address; if it is right: recon apply --host spark-1 --renew-manifest",
+        )
+    ]
+
+
+def test_another_machine_that_a_person_vouches_for_gets_a_new_generation_and_no_restart() -> None:
+    planned = plan(moved())
+
+    assert (planned.refusals, planned.transitions) == ((), ())
+    assert [(change.address, change.reason) for change in planned.changes] == [
+        (
+            "spark-1/file/1/manifest.json",
+            "the manifest of generation 1 is of another machine; a new generation takes its place",
+        )
+    ]
+    assert planned.order is not None
+
+
+@pytest.mark.parametrize("noted", [None, a_state_running(WANTED).identity.machine_id])
+def test_the_same_machine_and_one_whose_id_was_not_noted_plan_as_ever(noted: str | None) -> None:
+    planned = plan(moved(machine_id=noted), renews_manifest=False)
+
+    assert (planned.refusals, planned.changes) == ((), ())
