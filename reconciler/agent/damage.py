@@ -63,7 +63,7 @@ def _sealed(machine: Machine, path: str) -> Iterator[Dict[str, Any]]:
 
 def _history(machine: Machine) -> Iterator[Dict[str, Any]]:
     try:
-        problem: Optional[str] = history.examine(machine)[1]
+        problem: Optional[str] = history.examine(machine).problem
     except OSError as error:
         problem = fact.why(error)
     if problem:

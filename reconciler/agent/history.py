@@ -10,7 +10,7 @@ Must not: be read to decide what runs.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import history_parts, lines, places
 from .lines import Lines
@@ -22,7 +22,21 @@ _RECENT = 50
 _ENDED = 50
 
 
-def append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = None) -> None:
+class Live(NamedTuple):
+    """The live part as it lies on the disk.
+
+    `problem` says what is wrong with it; `doubtful` are the last lines that nobody counted: who wrote them ended, by a
+    sync that failed or by a cut, before.
+    """
+
+    lines: Lines
+    problem: Optional[str]
+    doubtful: List[bytes]
+
+
+def append(
+    machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = None, live: Optional[Live] = None
+) -> None:
     """Add a line. A history that does not verify is put aside first; the lines of it that do verify are kept.
 
     One whose last line was not counted is written again: it is there, and whether it is on the disk nobody was told.
@@ -31,9 +45,9 @@ def append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = N
         machine: the host.
         body: the line.
         over: the transactions that have ended by now, in that order; as before when None.
+        live: the live part, when it was looked at just now.
     """
-    found, problem = examine(machine)
-    doubtful = _uncounted(machine, found)
+    found, problem, doubtful = live or examine(machine)
     must_write = bool(problem or found.torn or doubtful)
     if not must_write:
         found = history_parts.turned_over(machine, found)
@@ -54,20 +68,28 @@ def append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = N
     write_record(machine, places.HISTORY_HEAD, head)
 
 
-def examine(machine: Machine) -> Tuple[Lines, Optional[str]]:
-    """Return the lines of the history, and what is wrong with it."""
+def examine(machine: Machine) -> Live:
+    """Return the live part, and what is wrong with it; a head that does not verify is told by itself."""
     try:
         found = lines.read_lines(machine.read(places.HISTORY, _LIMIT))
     except FileNotFoundError:
         found = Lines([], [], False, "")
-    return found, found.problem or _shortened(machine, found)
+    try:
+        head = read_record(machine, places.HISTORY_HEAD)
+    except (OSError, RecordError):
+        return Live(found, found.problem, [])
+    if found.bad or history_parts.is_just_begun(found, head):
+        return Live(found, found.problem, [])
+    there, counted = len(found.good), int(head["lines"])
+    problem = f"it has {there} lines, {counted} were written" if there < counted else None
+    return Live(found, problem, found.good[counted:])
 
 
-def has(machine: Machine, txid: str) -> bool:
-    """Say whether a transaction has its line, and that was counted."""
+def has(machine: Machine, txid: str, live: Optional[Live] = None) -> bool:
+    """Say whether a transaction has its line, and that was counted; `live` is the live part when just looked at."""
     wanted = f'"txid":{json.dumps(txid)}'.encode()
-    found = examine(machine)[0]
-    counted = found.good[: len(found.good) - len(_uncounted(machine, found))]
+    found = live or examine(machine)
+    counted = found.lines.good[: len(found.lines.good) - len(found.doubtful)]
     return any(wanted in raw for raw in counted) or wanted in history_parts.newest_before(machine)
 
 
@@ -82,34 +104,12 @@ def ended(machine: Machine) -> List[str]:
 def recent(machine: Machine) -> List[Dict[str, Any]]:
     """Return the last lines that verify, oldest first; none when there is no history, or it cannot be read."""
     try:
-        return history_parts.without_beginning(examine(machine)[0])[-_RECENT:]
+        return history_parts.without_beginning(examine(machine).lines)[-_RECENT:]
     except OSError:
         return []
-
-
-def _uncounted(machine: Machine, found: Lines) -> List[bytes]:
-    """Return the last lines that nobody counted: who wrote them ended, by a sync that failed or by a cut, before."""
-    try:
-        head = read_record(machine, places.HISTORY_HEAD)
-    except (OSError, RecordError):
-        return []
-    if found.bad or history_parts.is_just_begun(found, head):
-        return []
-    return found.good[int(head["lines"]) :]
 
 
 def _is_same(raw: bytes, body: Dict[str, Any]) -> bool:
     """Say whether a line tells what a body is about to tell again."""
     written = lines.body_of(raw)
     return all(written.get(key) == body.get(key) for key in ("txid", "state"))
-
-
-def _shortened(machine: Machine, found: Lines) -> Optional[str]:
-    """Say when lines are missing at the end; a head that does not verify is told by itself."""
-    try:
-        head = read_record(machine, places.HISTORY_HEAD)
-    except (OSError, RecordError):
-        return None
-    if len(found.good) + len(found.bad) >= int(head["lines"]) or history_parts.is_just_begun(found, head):
-        return None
-    return f"it has {len(found.good)} lines, {head['lines']} were written"

@@ -44,7 +44,7 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
     if not isinstance(intent, dict) or intent.get("protocol") != 1:
         raise RequestError("REC5016", "the agent does not know this request", "apply without intent", "update recon")
     txid = checked(intent.get("txid"))
-    if _has_ended(machine, txid, intent):
+    if _is_repeated(machine, txid, intent):
         return {"launched": True, "txid": txid}
     machine.mkdir(places.RUN)
     began = machine.monotonic()
@@ -84,7 +84,7 @@ def _launch(machine: Machine, txid: str, intent: Dict[str, Any], ctx: Dict[str, 
     done = machine.run(launch_argv(place, txid), LAUNCH_TIMEOUT_S)
     if done.rc == 0:
         return {"launched": True, "txid": txid}
-    if _has_ended(machine, txid, intent) or (running_txid(machine) == txid and is_active(machine)):
+    if _is_repeated(machine, txid, intent) or (running_txid(machine) == txid and is_active(machine)):
         # The same order was handed over twice at once, for an answer was lost; whoever was faster has started it.
         return {"launched": True, "txid": txid}
     if not began and machine.stat(places.transaction(txid) + "/journal.jsonl") is None:
@@ -184,8 +184,8 @@ def _installed(machine: Machine, ctx: Dict[str, Any]) -> str:
     return install.install(machine, ctx["digest"], ctx.get("bundle"))
 
 
-def _has_ended(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
-    """Say whether this very order has ended here; another order under the same name is refused."""
+def _is_repeated(machine: Machine, txid: str, intent: Dict[str, Any]) -> bool:
+    """Say whether this very order came before, and has ended; another order under the same name is refused."""
     try:
         earlier = read_record(machine, places.transaction(txid) + "/intent.json")
     except (OSError, RecordError):

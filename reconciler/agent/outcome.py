@@ -125,8 +125,10 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
         undo = step_undo.read_undo(machine, txid)
     line = {key: value for key, value in outcome.items() if key != "logs"}
     line["from_generation"] = undo["from"] if undo else outcome["committed"]
-    if not history.has(machine, txid):
-        history.append(machine, line, [*(each for each in transactions.ended(machine) if each != txid), txid])
+    found = history.examine(machine)
+    if not history.has(machine, txid, found):
+        over = [*(each for each in transactions.ended(machine) if each != txid), txid]
+        history.append(machine, line, over, found)
     try:
         lease = read_record(machine, places.LEASE)
     except (OSError, RecordError):
@@ -163,9 +165,8 @@ def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, 
 
 def _prune(machine: Machine, running: str) -> None:
     """Remove all but the newest transactions; one that began and has no end is still to be brought to one."""
-    open_ones = {running, *transactions.unfinished(machine)}
     for name in transactions.in_order(machine)[:-KEEP]:
-        if name not in open_ones:
+        if name != running and not transactions.is_unfinished(machine, name):
             machine.remove_tree(places.transaction(name))
 
 

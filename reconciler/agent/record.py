@@ -23,6 +23,7 @@ _TAIL = re.compile(rb'(?:,"file":"([A-Za-z0-9._-]{1,100})")?,"sha256":"([0-9a-f]
 _TAIL_LIMIT = 256
 _ASIDE = ".corrupt-"
 _KEPT_ASIDE = 9
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class RecordError(ValueError):
@@ -39,9 +40,7 @@ class FutureError(RecordError):
 
 def canonical(body: Any) -> bytes:
     """Return the one way to write a document, for sums and for comparing."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "backslashreplace"
-    )
+    return _CANONICAL.encode(body).encode("utf-8", "backslashreplace")
 
 
 def seal(body: Dict[str, Any], name: str = "") -> bytes:

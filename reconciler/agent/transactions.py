@@ -45,8 +45,12 @@ def ended(machine: Machine) -> List[str]:
 
 def unfinished(machine: Machine) -> List[str]:
     """Return the transactions that began and have no outcome, the last of that order first."""
-    names = [name for name in in_order(machine) if has(machine, name, "journal.jsonl")]
-    return [name for name in reversed(names) if not has(machine, name, "outcome.json")]
+    return [name for name in reversed(in_order(machine)) if is_unfinished(machine, name)]
+
+
+def is_unfinished(machine: Machine, txid: str) -> bool:
+    """Say whether a transaction began and has no outcome."""
+    return has(machine, txid, "journal.jsonl") and not has(machine, txid, "outcome.json")
 
 
 def newest(machine: Machine) -> Tuple[Optional[str], fact.Fact]:

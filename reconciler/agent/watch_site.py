@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import claims, files, places, systemd, transactions, watch_deeds
+from .journal import boot_id
 from .machine import Machine
 from .record import RecordError
 from .watch_deeds import Charge
@@ -36,9 +37,11 @@ def site_of(machine: Machine) -> Site:
         if number is None:
             raise ApartError("nothing is committed")
         body = files.manifest(machine, number)
-        boot_id = machine.read("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
     except (OSError, ValueError) as error:
         raise ApartError(f"what is committed cannot be told: {error}") from error
+    this_boot = boot_id(machine)
+    if not this_boot:
+        raise ApartError("the kernel does not say which boot this is")
     spec = body.get("watchdog")
     if not spec:
         raise ApartError("the committed generation has no watchdog")
@@ -49,7 +52,7 @@ def site_of(machine: Machine) -> Site:
         if coven in groups
     ]
     charges += [Charge(f"resident {each['service']}", "", ["all"], [each]) for each in body["residents"]]
-    return Site(str(body["host"]), number, boot_id, spec, charges)
+    return Site(str(body["host"]), number, this_boot, spec, charges)
 
 
 def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:

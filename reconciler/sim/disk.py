@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import posixpath
 import random
 from collections.abc import Callable
 from typing import NamedTuple
@@ -160,6 +159,6 @@ class SimSystem(System):
         self.pages.change({real: node})
 
     def _check_parent(self, real: str, path: str) -> None:
-        parent = self._files.at(posixpath.dirname(real))
+        parent = self._files.at(real.rpartition("/")[0] or "/")
         if parent is None or parent.kind != "dir":
             raise error(errno.ENOENT if parent is None else errno.ENOTDIR, path)

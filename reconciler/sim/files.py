@@ -34,8 +34,10 @@ class Files:
         self._nodes = nodes
         self._tick = tick
         self._names: dict[str, set[str]] = {}
-        # Where paths lead as long as the directories and links on the way stay, and which of them each one is part of.
-        self._resolved: dict[tuple[str, bool], str] = {}
+        # Where paths lead as long as the directories and links on the way stay (with a link at their end followed, and
+        # kept), and which of them each one is part of.
+        self._followed: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
         self._passing: dict[str, set[tuple[str, bool]]] = {}
         self.shape = 0
         """Counts what became of directories and links: while it stands still, there are the same ones."""
@@ -44,22 +46,26 @@ class Files:
 
     def resolve(self, path: str, *, last: bool = True) -> str:
         """Return the path with every link followed; the last component only when `last`. It need not exist."""
-        known = self._resolved.get((path, last))
+        resolved = self._followed if last else self._kept
+        known = resolved.get(path)
         if known is not None:
             return known
         real = self._beside(path, last=last) or self._resolve(path, last=last)
         place = _place(real)
         parent = self._nodes.get(place)
         if parent is not None and parent.kind == "dir":
-            self._resolved[path, last] = real
+            resolved[path] = real
             for part in (real, place):
-                self._passing.setdefault(part, set()).add((path, last))
+                passing = self._passing.get(part)
+                if passing is None:
+                    passing = self._passing[part] = set()
+                passing.add((path, last))
         return real
 
     def _beside(self, path: str, *, last: bool) -> str:
         """Return where a path leads whose directory was found before without a link on the way; empty when unknown."""
         place, _, name = path.rpartition("/")
-        if not name or name in (".", "..") or self._resolved.get((place, True)) != place:
+        if not name or name in (".", "..") or self._followed.get(place) != place:
             return ""
         node, parent = self._nodes.get(path), self._nodes.get(place)
         if parent is None or parent.kind != "dir" or (node is not None and node.kind == "link" and last):
@@ -96,14 +102,14 @@ class Files:
 
     def lstat(self, path: str) -> Node | None:
         """Return what is at a path without following a link there, or None."""
-        known = self._resolved.get((path, False))
+        known = self._kept.get(path)
         if known is not None:
             return self._nodes.get(known)
         return self._at(path, last=False)
 
     def stat(self, path: str) -> Node | None:
         """Return what a path leads to, or None."""
-        known = self._resolved.get((path, True))
+        known = self._followed.get(path)
         if known is not None:
             return self._nodes.get(known)
         return self._at(path, last=True)
@@ -154,7 +160,7 @@ class Files:
         for part in path.split("/"):
             if not part:
                 continue
-            real = self.resolve(posixpath.join(real, part))
+            real = self.resolve(f"/{part}" if real == "/" else f"{real}/{part}")
             node = self._nodes.get(real)
             if node is None:
                 self._set(real, Node(kind="dir", mode=mode))
@@ -200,7 +206,8 @@ class Files:
             if node.kind != "file" or (old is not None and old.kind != "file"):
                 self._forget(real)
             self._nodes[real] = node
-            self._names.setdefault(_place(real), set()).add(posixpath.basename(real))
+            place, _, name = real.rpartition("/")
+            self._names.setdefault(place or "/", set()).add(name)
         elif real in self._nodes:
             self._unset(real)
 
@@ -235,11 +242,12 @@ class Files:
     def _unset(self, real: str) -> None:
         if self._nodes.pop(real).kind != "file":
             self._forget(real)
-        self._names.get(_place(real), set()).discard(posixpath.basename(real))
+        place, _, name = real.rpartition("/")
+        self._names.get(place or "/", set()).discard(name)
         self._names.pop(real, None)
 
     def _forget(self, real: str) -> None:
         """Forget where paths lead that end at, lie in or go through a directory or link that came or went."""
         self.shape += 1
-        for key in self._passing.pop(real, ()):
-            self._resolved.pop(key, None)
+        for path, last in self._passing.pop(real, ()):
+            (self._followed if last else self._kept).pop(path, None)

@@ -107,6 +107,12 @@ class Pages:
             for entry in self._entries
             if directory in entry.places and any(_place(path) == directory for path in entry.made)
         ]
+        if len(done) == len(self._entries):
+            self._entries.clear()
+            self._before.clear()
+            return
+        if not done:
+            return
         for entry in done:
             position = self._entries.index(entry)
             for earlier in self._entries[:position]:

@@ -64,7 +64,7 @@ class Manager:
 
     def boot(self) -> None:
         """Do what PID 1 does when the machine comes up: generators, then the boot target and all it wants."""
-        self._state.loaded.clear()
+        self.units.forget_all()
         self._state.runs.clear()
         self.jobs.cancel_all()
         self.units.run_generators()
@@ -93,7 +93,7 @@ class Manager:
         # systemd writes it down, or a daemon-reload would lose it.
         text = f"[Unit]\nDescription={description or name}\n[Service]\nType=exec\n"
         self._files.put(f"{TRANSIENT}/{name}", Node.of(text.encode()))
-        self._state.loaded[name] = self.units.read(name)
+        self.units.add(name)
         run = Run(collect=collect, invocation=self._clock.ident(32, name))
         run.main_pid = self._process(name, argv[0].rpartition("/")[2], argv, {})
         run.active, run.sub, run.since = "active", "running", self._clock.now
@@ -345,7 +345,7 @@ class Manager:
         self._stop_bound(name)
         if run.collect:
             self._state.runs.pop(name, None)
-            self._state.loaded.pop(name, None)
+            self.units.forget(name)
             self._files.drop(f"{TRANSIENT}/{name}")
         self.jobs.run()
 

@@ -45,7 +45,10 @@ class Units:
         self._state = state
         self._files = files
         self._edges: tuple[Edges, Edges] | None = None
-        self._around: tuple[int, list[str], dict[str, list[str]]] | None = None
+        self._around: tuple[int, list[tuple[str, str]], dict[str, list[str]]] | None = None
+        # What was not to be forgotten when last somebody looked, and what that depends on.
+        self._kept: tuple[set[str], int] | None = None
+        self._turn = 0
         # What each unit names, by relation and altogether, kept as long as it says the same.
         self._named: dict[str, tuple[UnitFile, dict[str, list[str]], set[str]]] = {}
 
@@ -64,6 +67,7 @@ class Units:
             read = self.read(here)
             if read != known:
                 self._state.loaded[here] = read
+                self._turn += 1
                 self._edges = None
             todo += sorted({other for named in self._relations(read).values() for other in named})
         return self._state.loaded[name]
@@ -73,6 +77,7 @@ class Units:
         complaints = self.run_generators()
         for name in sorted(self._state.loaded):
             self._state.loaded[name] = self.read(name)
+        self._turn += 1
         self._edges = None
         self.forget_unused()
         for name in sorted(self._pinned()):
@@ -95,12 +100,32 @@ class Units:
 
     def forget_unused(self) -> None:
         """Unload every unit that neither runs, failed, has a job, nor is named by one that does."""
+        busy = self._busy()
+        if self._kept == (busy, self._turn):
+            return  # nothing that runs, and no unit, is another one than when last somebody looked
         keep = self._pinned()
         for name in [name for name in self._state.loaded if name not in keep]:
             if self._state.loaded.pop(name).fragment == f"{TRANSIENT}/{name}":
                 self._files.drop(f"{TRANSIENT}/{name}")
             self._state.runs.pop(name, None)
+            self._turn += 1
             self._edges = None
+        self._kept = (busy, self._turn)
+
+    def add(self, name: str) -> None:
+        """Load a unit from disk as it is now."""
+        self._state.loaded[name] = self.read(name)
+        self._turn += 1
+
+    def forget(self, name: str) -> None:
+        """Unload a unit; no error when it is not loaded."""
+        self._state.loaded.pop(name, None)
+        self._turn += 1
+
+    def forget_all(self) -> None:
+        """Unload every unit."""
+        self._state.loaded.clear()
+        self._turn += 1
 
     def needs_reload(self, name: str) -> bool:
         """Say whether the files behind a unit changed since it was loaded."""
@@ -140,9 +165,14 @@ class Units:
             self._edges = (out, into)
         return self._edges
 
+    def _busy(self) -> set[str]:
+        return {
+            *(name for name, run in self._state.runs.items() if run.active != "inactive"),
+            *(job.unit for job in self._state.jobs),
+        }
+
     def _pinned(self) -> set[str]:
-        busy = {name for name, run in self._state.runs.items() if run.active != "inactive"}
-        keep = busy | {job.unit for job in self._state.jobs}
+        keep = self._busy()
         todo = list(keep)
         loaded = self._state.loaded
         while todo:
@@ -170,7 +200,7 @@ class Units:
     def read(self, name: str) -> UnitFile:
         """Return a unit as it is on disk now."""
         places = self._look_around()[0]
-        path = next((f"{place}/{name}" for place in places if self._files.has(self._files.resolve(place), name)), "")
+        path = next((f"{place}/{name}" for place, real in places if self._files.has(real, name)), "")
         if not path:
             load = "loaded" if name.endswith(_VIRTUAL) else "not-found"
             return UnitFile(name=name, load="loaded" if load == "loaded" else "not-found", links=self._links(name))
@@ -197,8 +227,11 @@ class Units:
             links=self._links(name),
         )
 
-    def _look_around(self) -> tuple[list[str], dict[str, list[str]]]:
-        """Return the places that are there, and by name the directories beside units in them; kept while all stay."""
+    def _look_around(self) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
+        """Return the places that are there, also without links, and by name the directories beside units in them.
+
+        Kept while all directories and links stay.
+        """
         if self._around is None or self._around[0] != self._files.shape:
             places = [place for place in SEARCH if self._files.stat(place) is not None]
             beside: dict[str, list[str]] = {}
@@ -207,7 +240,7 @@ class Units:
                     node = self._files.stat(f"{place}/{name}") if name.endswith(_BESIDE) else None
                     if node is not None and node.kind == "dir":
                         beside.setdefault(name, []).append(f"{place}/{name}")
-            self._around = (self._files.shape, places, beside)
+            self._around = (self._files.shape, [(place, self._files.resolve(place)) for place in places], beside)
         return self._around[1:]
 
     def _links(self, name: str) -> dict[str, list[str]]:

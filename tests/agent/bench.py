@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+import pytest
+
 from reconciler.agent import executor, observe, places
 from reconciler.agent.journal import read_events
 from reconciler.agent.record import write_record
@@ -39,7 +41,7 @@ from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
 from reconciler.render.headers import with_header
 from reconciler.render.host import render_host
-from reconciler.sim.machine import SimMachine
+from reconciler.sim.machine import Hook, KilledError, SimMachine, StoppedError
 from reconciler.sim.services import add_requests
 from reconciler.sim.state import Kind, Node, ServiceFacts, SimState
 
@@ -80,6 +82,28 @@ REASONING = a_coven(
 )
 VISION = a_coven("vision", llama=a_service("llamacpp", 8003, memory="100GiB"))
 PARSER = a_service("none", None, memory="0B", gpu=False)
+
+
+def ending_before(what: str, how: type[StoppedError] = KilledError) -> Hook:
+    """Return a hook that ends the executor right before its first change that begins with these words."""
+
+    def hook(when: Literal["before", "after"], change: str) -> None:
+        if when == "before" and change.startswith(what):
+            raise how
+
+    return hook
+
+
+def ending_at(number: int, how: Callable[[], BaseException], seen: list[str]) -> Hook:
+    """Return a hook that ends the executor right before its n-th change, from 0, and notes all up to that one."""
+
+    def hook(when: Literal["before", "after"], change: str) -> None:
+        if when == "before":
+            seen.append(change)
+            if len(seen) - 1 == number:
+                raise how()
+
+    return hook
 
 
 class Bench:
@@ -217,6 +241,15 @@ class Bench:
     def run(self, *live: str | None) -> Outcome:
         """Bring the host to run these covens, all the way."""
         return self.execute(self.intent(*live))
+
+    def strike(self, txid: str, hook: Hook) -> None:
+        """Carry a transaction out until a hook ends its executor; after a kill the host goes on without it."""
+        self.machine.hook = hook
+        with pytest.raises(StoppedError) as caught:
+            executor.execute(self.machine, txid)
+        self.machine.hook = None
+        if caught.type is KilledError:
+            self.machine.revive()
 
     def steps(self, txid: str) -> list[str]:
         """Return the words of the steps that began, in order."""

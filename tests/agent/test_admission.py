@@ -78,10 +78,7 @@ def test_whoever_comes_after_a_dead_executor_opens_the_port(
     bench: Bench, where: str, error: type[BaseException]
 ) -> None:
     txid = bench.submit(bench.intent("vision"))
-    bench.machine.hook = dying(where, error)
-    with pytest.raises(error):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
+    bench.strike(txid, dying(where, error))
     if error is PowerCutError:
         bench.machine.reboot()
         assert bench.machine.state.closed == {}
@@ -110,11 +107,7 @@ def dying(where: str, error: type[BaseException]) -> Any:
 
 def test_an_order_that_cannot_be_read_back_leaves_no_port_closed(bench: Bench) -> None:
     txid = bench.submit(bench.intent("vision"))
-    bench.machine.hook = dying("after run nft", KilledError)
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(txid, dying("after run nft", KilledError))
     bench.machine.write(places.transaction(txid) + "/intent.json", b"{}")
 
     assert executor.execute(bench.machine, txid)["code"] == "REC7115"
@@ -123,11 +116,7 @@ def test_an_order_that_cannot_be_read_back_leaves_no_port_closed(bench: Bench) -
 
 def test_the_kernel_forgets_the_ports_by_itself_when_nobody_ever_comes(bench: Bench) -> None:
     txid = bench.submit(bench.intent("vision"))
-    bench.machine.hook = dying("after run nft", KilledError)
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(txid, dying("after run nft", KilledError))
     assert set(bench.machine.state.closed) == {PORT}
     bench.machine.clock.advance(30.0 + 25.0 + 301.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,6 +29,30 @@ def held_off() -> Watched:
     return host
 
 
+class Meanwhile:
+    """Does something else right before one of the changes that a host makes; `said` is what came of it."""
+
+    def __init__(self, host: Watched, number: int, deed: Callable[[Watched], str]) -> None:
+        self.said: list[str] = []
+        self._host = host
+        self._left = number
+        self._deed = deed
+        host.machine.hook = self._on_change
+
+    def _on_change(self, when: str, what: str) -> None:
+        if when == "before" and self._left == 0:
+            self._host.machine.hook = None
+            self.said.append(self._deed(self._host))
+        self._left -= when == "before"
+
+
+def refused(host: Watched) -> str:
+    with pytest.raises(RequestError) as caught:
+        clear(host)
+    assert caught.value.fix == "recon alerts --clear --host h-1"
+    return caught.value.code
+
+
 def test_clearing_in_the_middle_of_a_look_is_refused_and_what_the_look_writes_stays() -> None:
     """At every single change that a look makes: what it writes back must not undo a clearing that was promised."""
     at = 0
@@ -38,32 +63,12 @@ def test_clearing_in_the_middle_of_a_look_is_refused_and_what_the_look_writes_st
             host.looks(2)
         host.machine.remove(places.ALERTS)
         host.machine.manager.program = None
-        refused: list[str] = []
-        seen = [0]
-
-        def between(
-            when: str,
-            what: str,
-            *,
-            host: Watched = host,
-            seen: list[int] = seen,
-            refused: list[str] = refused,
-            at: int = at,
-        ) -> None:
-            seen[0] += when == "before"
-            if when == "before" and seen[0] == at + 1:
-                host.machine.hook = None
-                with pytest.raises(RequestError) as caught:
-                    clear(host)
-                refused.append(caught.value.code)
-                assert caught.value.fix == "recon alerts --clear --host h-1"
-
-        host.machine.hook = between
+        clearing = Meanwhile(host, at, refused)
         watch.watch(host.machine)
         host.machine.hook = None
-        if not refused:
+        if not clearing.said:
             break
-        assert refused == ["REC7230"]
+        assert clearing.said == ["REC7230"]
         at += 1
 
     assert at > 0
@@ -75,32 +80,15 @@ def test_a_look_in_the_middle_of_a_clearing_writes_nothing_back() -> None:
     while True:
         host = held_off()
         host.machine.manager.program = None
-        said: list[str] = []
-        seen = [0]
-
-        def between(
-            when: str,
-            what: str,
-            *,
-            host: Watched = host,
-            seen: list[int] = seen,
-            said: list[str] = said,
-            at: int = at,
-        ) -> None:
-            seen[0] += when == "before"
-            if when == "before" and seen[0] == at + 1:
-                host.machine.hook = None
-                said.append(watch.watch(host.machine)["said"])
-
-        host.machine.hook = between
+        look = Meanwhile(host, at, lambda host: str(watch.watch(host.machine)["said"]))
         assert clear(host) == {"cleared": 1}
         host.machine.hook = None
         assert [
             path for path in (places.ALERTS, places.WATCHDOG, places.LOOKS) if path in host.machine.state.files
         ] == []
-        if not said:
+        if not look.said:
             break
-        assert said == ["left alone: somebody else writes its records"]
+        assert look.said == ["left alone: somebody else writes its records"]
         at += 1
 
     assert at == 3

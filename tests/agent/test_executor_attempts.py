@@ -10,8 +10,8 @@ from reconciler.agent import executor, places
 from reconciler.agent.record import write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import clear_fault, set_fault
-from reconciler.sim.machine import KilledError, PowerCutError
-from tests.agent.bench import REASONING, VISION, Bench, a_coven, a_service
+from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from tests.agent.bench import REASONING, VISION, Bench, a_coven, a_service, ending_at
 
 LLAMA = "recon-vision-llama.service"
 VLLM = "recon-reasoning-vllm.service"
@@ -316,21 +316,10 @@ def changes(bench: Bench, txid: str) -> list[str]:
     return seen
 
 
-def stopped_at(bench: Bench, number: int, how: type[BaseException]) -> Bench:
+def stopped_at(bench: Bench, number: int, how: type[StoppedError]) -> Bench:
     """Return the host as it is when its executor ended right before its n-th change."""
     other = bench.copy()
-    seen: list[str] = []
-
-    def hook(when: str, what: str) -> None:
-        if when == "before":
-            seen.append(what)
-            if len(seen) - 1 == number:
-                raise how
-
-    other.machine.hook = hook
-    with pytest.raises(how):
-        executor.execute(other.machine, "2026-0002")
-    other.machine.hook = None
+    other.strike("2026-0002", ending_at(number, how, []))
     return other
 
 

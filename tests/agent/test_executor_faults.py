@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
 from reconciler.sim.machine import KilledError, PowerCutError
 from reconciler.sim.state import Node
-from tests.agent.bench import Bench
+from tests.agent.bench import Bench, ending_at
 
 SERVING = {1: ["recon-reasoning-rerank", "recon-reasoning-vllm"], 2: ["recon-vision-llama"]}
 LIVE = {1: {"all": "reasoning"}, 2: {"all": "vision"}}
@@ -28,23 +27,10 @@ def ready() -> Bench:
     return bench
 
 
-def stopping_at(number: int, how: Callable[[], BaseException], seen: list[str]) -> Callable[[str, str], None]:
-    """Return a hook that ends the program right before its n-th change."""
-
-    def hook(when: Literal["before", "after"] | str, what: str) -> None:
-        if when != "before":
-            return
-        seen.append(what)
-        if len(seen) - 1 == number:
-            raise how()
-
-    return hook
-
-
 def every_change(ready: Bench) -> list[str]:
     bench = ready.copy()
     seen: list[str] = []
-    bench.machine.hook = stopping_at(-1, KilledError, seen)
+    bench.machine.hook = ending_at(-1, KilledError, seen)
     executor.execute(bench.machine, "2026-0002")
     return seen
 
@@ -72,11 +58,7 @@ def test_an_executor_killed_before_any_change_is_followed_by_one_that_ends_it_wh
     for number in worth_a_stop(every_change(ready)):
         bench = ready.copy()
         seen: list[str] = []
-        bench.machine.hook = stopping_at(number, KilledError, seen)
-        with pytest.raises(KilledError):
-            executor.execute(bench.machine, "2026-0002")
-        bench.machine.hook = None
-        bench.machine.revive()
+        bench.strike("2026-0002", ending_at(number, KilledError, seen))
 
         outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
 
@@ -97,10 +79,7 @@ def test_a_power_cut_before_any_change_boots_exactly_the_committed_generation(re
     for number in worth_a_stop(every_change(ready)):
         bench = ready.copy()
         seen: list[str] = []
-        bench.machine.hook = stopping_at(number, PowerCutError, seen)
-        with pytest.raises(PowerCutError):
-            executor.execute(bench.machine, "2026-0002")
-        bench.machine.hook = None
+        bench.strike("2026-0002", ending_at(number, PowerCutError, seen))
         bench.machine.reboot()
         bench.machine.clock.advance(90.0)
 
@@ -117,10 +96,7 @@ def test_a_host_that_lost_power_in_the_middle_takes_the_next_order(ready: Bench)
     bench = ready.copy()
     seen: list[str] = []
     last = [number for number, what in enumerate(every_change(ready)) if what.startswith("run systemctl start")]
-    bench.machine.hook = stopping_at(last[0], PowerCutError, seen)
-    with pytest.raises(PowerCutError):
-        executor.execute(bench.machine, "2026-0002")
-    bench.machine.hook = None
+    bench.strike("2026-0002", ending_at(last[0], PowerCutError, seen))
     bench.machine.reboot()
     bench.machine.clock.advance(90.0)
 
@@ -136,7 +112,7 @@ def test_a_write_that_fails_anywhere_ends_in_a_named_state_with_one_coven(ready:
     for number in writes:
         bench = ready.copy()
         seen: list[str] = []
-        full = stopping_at(number, lambda: OSError(errno.EIO, "Input/output error"), seen)
+        full = ending_at(number, lambda: OSError(errno.EIO, "Input/output error"), seen)
         bench.machine.hook = full
 
         outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
@@ -155,11 +131,7 @@ def test_a_killed_executor_whose_old_coven_cannot_come_back_holds_the_host(ready
     bench = ready.copy()
     seen: list[str] = []
     number = next(n for n, what in enumerate(every_change(ready)) if what.startswith("run systemctl start"))
-    bench.machine.hook = stopping_at(number, KilledError, seen)
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, "2026-0002")
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike("2026-0002", ending_at(number, KilledError, seen))
     set_fault(bench.machine.state, "crash-at-start", "recon-reasoning-vllm.service", text="RuntimeError: no")
 
     outcome = Outcome.model_validate(executor.execute(bench.machine, "2026-0002"))
@@ -172,10 +144,7 @@ def test_a_killed_executor_whose_old_coven_cannot_come_back_holds_the_host(ready
 def test_a_reboot_between_two_executors_of_one_transaction_ends_it_as_nothing_happened(ready: Bench) -> None:
     bench = ready.copy()
     number = next(n for n, what in enumerate(every_change(ready)) if what.startswith("run systemctl start"))
-    bench.machine.hook = stopping_at(number, PowerCutError, [])
-    with pytest.raises(PowerCutError):
-        executor.execute(bench.machine, "2026-0002")
-    bench.machine.hook = None
+    bench.strike("2026-0002", ending_at(number, PowerCutError, []))
     bench.machine.reboot()
     bench.machine.clock.advance(90.0)
 

@@ -14,7 +14,7 @@ from reconciler.agent.record import read_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
-from tests.agent.bench import CONTEXT, VISION, Bench, a_coven, a_service
+from tests.agent.bench import CONTEXT, VISION, Bench, a_coven, a_service, ending_before
 
 REASONING = ["recon-reasoning-rerank", "recon-reasoning-vllm"]
 TXID = "2026-0002"
@@ -33,21 +33,11 @@ def bench() -> Bench:
 
 
 def stop_before(bench: Bench, what: str, how: type[StoppedError]) -> None:
-    """Let the executor run until right before its first change that begins with these words."""
-
-    def hook(when: str, change: str) -> None:
-        if when == "before" and change.startswith(what):
-            raise how
-
-    bench.machine.hook = hook
-    with pytest.raises(how):
-        executor.execute(bench.machine, TXID)
-    bench.machine.hook = None
-    if how is KilledError:
-        bench.machine.revive()
-        return
-    bench.machine.reboot()
-    bench.machine.clock.advance(90.0)
+    """End the executor right before its first change that begins with these words; after a power cut, boot."""
+    bench.strike(TXID, ending_before(what, how))
+    if how is not KilledError:
+        bench.machine.reboot()
+        bench.machine.clock.advance(90.0)
 
 
 def die(bench: Bench, unit: str, in_s: float = 0.0) -> None:
@@ -174,11 +164,7 @@ def test_a_coven_that_was_left_on_trial_is_judged_before_it_is_committed(bench: 
         if when == "after" and change == "run systemctl start --no-block --job-mode=fail recon-coven-vision.target":
             raise KilledError
 
-    bench.machine.hook = hook
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, TXID)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(TXID, hook)
     bench.machine.clock.advance(5.0)
 
     outcome = bench.run("vision")

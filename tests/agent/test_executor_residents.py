@@ -9,9 +9,9 @@ from reconciler.model.desired import Service
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import hold_memory
 from reconciler.sim.faults import set_fault
-from reconciler.sim.machine import KilledError, SimMachine
+from reconciler.sim.machine import SimMachine
 from reconciler.sim.state import GiB, Kind
-from tests.agent.bench import VISION, Bench, a_coven, a_service
+from tests.agent.bench import VISION, Bench, a_coven, a_service, ending_before
 
 SMALL = a_coven("reasoning", vllm=a_service("vllm", 8001, memory="20GiB"))
 EMBED = a_service("llamacpp", 8010, memory="10GiB")
@@ -184,15 +184,7 @@ def test_a_sealed_orphan_serves_again_when_its_executor_dies_before_it_is_stoppe
     bench.residents = {}
     txid = bench.submit(bench.intent("reasoning"))
 
-    def kill(when: str, what: str) -> None:
-        if when == "before" and what.startswith("run systemctl stop"):
-            raise KilledError
-
-    bench.machine.hook = kill
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(txid, ending_before("run systemctl stop"))
     (server,) = bench.machine.podman.servers.matching(":8010")
     assert server.paused
 

@@ -11,8 +11,7 @@ from reconciler.agent import executor, files, places
 from reconciler.agent.outcome import read_outcome
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
-from reconciler.sim.machine import KilledError
-from tests.agent.bench import Bench
+from tests.agent.bench import Bench, ending_before
 
 OLD = ["recon-reasoning-rerank", "recon-reasoning-vllm"]
 NEW = 2
@@ -137,15 +136,7 @@ def test_books_that_are_removed_in_the_middle_do_not_hide_the_end(bench: Bench) 
 def test_an_executor_that_dies_after_its_books_were_removed_does_not_leave_a_refusal(bench: Bench) -> None:
     txid = bench.submit(bench.intent("vision"))
 
-    def killed(when: str, what: str) -> None:
-        if when == "before" and what.startswith("run systemctl start"):
-            raise KilledError
-
-    bench.machine.hook = killed
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(txid, ending_before("run systemctl start"))
     bench.machine.remove_tree(places.TRANSACTIONS)
 
     outcome = executor.execute(bench.machine, txid, recover=True)

@@ -255,11 +255,7 @@ def test_a_restart_of_one_member_calls_the_hooks_of_its_coven_and_tells_it_once_
 def test_after_a_kill_in_the_drain_the_coven_is_told_that_it_serves_on() -> None:
     bench = a_bench({"before_drain": a_hook("close"), "on_rollback": a_hook("open", on_timeout="continue")})
     txid = bench.submit(bench.intent("vision"))
-    bench.machine.hook = stop_at("run systemctl stop", KilledError)
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(txid, stop_at("run systemctl stop", KilledError))
 
     outcome = executor.execute(bench.machine, txid)
 
@@ -271,10 +267,7 @@ def test_after_a_kill_in_the_drain_the_coven_is_told_that_it_serves_on() -> None
 def test_after_a_power_cut_the_next_transaction_tells_the_coven_that_was_on_its_way_out() -> None:
     bench = a_bench({"before_drain": a_hook("close"), "on_rollback": a_hook("open", on_timeout="continue")})
     txid = bench.submit(bench.intent("vision"))
-    bench.machine.hook = stop_at("run systemctl stop", PowerCutError)
-    with pytest.raises(PowerCutError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
+    bench.strike(txid, stop_at("run systemctl stop", PowerCutError))
     bench.machine.reboot()
     bench.machine.clock.advance(120.0)
 

@@ -13,9 +13,8 @@ from reconciler.agent.journal import read_events
 from reconciler.agent.record import FutureError, RecordError, read_record, seal, unseal, write_record
 from reconciler.model.observed import HostState
 from reconciler.model.outcome import Outcome
-from reconciler.sim.machine import KilledError
 from reconciler.sim.state import Node
-from tests.agent.bench import CONTEXT, Bench
+from tests.agent.bench import CONTEXT, Bench, ending_before
 
 TXID = "2026-0002"
 TXN = places.transaction(TXID)
@@ -219,15 +218,7 @@ def test_a_book_that_is_damaged_when_its_executor_dies_never_leads_to_a_wrong_en
     for how, change in DAMAGES.items():
         bench = ready.copy()
 
-        def kill(when: str, what: str) -> None:
-            if when == "before" and what.startswith("run systemctl start"):
-                raise KilledError
-
-        bench.machine.hook = kill
-        with pytest.raises(KilledError):
-            executor.execute(bench.machine, TXID)
-        bench.machine.hook = None
-        bench.machine.revive()
+        bench.strike(TXID, ending_before("run systemctl start"))
         path = f"{TXN}/{name}"
         before = bench.machine.read(path) if bench.machine.stat(path) else b"{}"
         bench.machine.write(path, change(before))
@@ -248,15 +239,7 @@ def test_a_journal_that_was_damaged_is_kept_and_said_to_be(serving: Bench) -> No
     txid = bench.submit(bench.intent("vision"))
     path = places.transaction(txid) + "/journal.jsonl"
 
-    def kill(when: str, what: str) -> None:
-        if when == "before" and what.startswith("run systemctl start"):
-            raise KilledError
-
-    bench.machine.hook = kill
-    with pytest.raises(KilledError):
-        executor.execute(bench.machine, txid)
-    bench.machine.hook = None
-    bench.machine.revive()
+    bench.strike(txid, ending_before("run systemctl start"))
     bad = bench.machine.read(path).replace(b'"claim"', b'"clean"', 1)
     bench.machine.write(path, bad)
 

@@ -23,7 +23,7 @@ from reconciler.sim.fleet import run_agent
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
-from tests.agent.bench import CONTEXT, Bench, a_coven, a_service
+from tests.agent.bench import CONTEXT, Bench, a_coven, a_service, ending_at
 
 VLLM = "recon-reasoning-vllm.service"
 RERANK = "recon-reasoning-rerank.service"
@@ -715,13 +715,7 @@ def test_a_watchdog_that_ends_before_any_of_its_changes_leaves_a_host_that_serve
         other = copy_of(host)
         seen: list[str] = []
 
-        def hook(when: str, what: str, seen: list[str] = seen, number: int = number) -> None:
-            if when == "before":
-                seen.append(what)
-                if len(seen) - 1 == number:
-                    raise how
-
-        other.machine.hook = hook
+        other.machine.hook = ending_at(number, how, seen)
         ill(other)
         with contextlib.suppress(PowerCutError):
             other.machine.clock.advance(UNTIL_RESET_S)
@@ -757,14 +751,7 @@ def test_a_claim_that_is_taken_by_force_stops_the_watchdog_before_its_next_chang
 def cut_at(host: Watched, intent: dict[str, Any], number: int) -> tuple[Watched, str]:
     """Return a host whose power was cut before one change of a transition, and which change that was."""
     other, seen = copy_of(host), list[str]()
-
-    def hook(when: str, what: str) -> None:
-        if when == "before":
-            seen.append(what)
-            if len(seen) - 1 == number:
-                raise PowerCutError
-
-    other.machine.hook = hook
+    other.machine.hook = ending_at(number, PowerCutError, seen)
     with contextlib.suppress(PowerCutError):
         executor.execute(other.machine, other.submit(intent))
     other.machine.hook = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def clean(machine: Machine) -> None:
         machine.run(["systemctl", "daemon-reload"])
         machine.run(["systemctl", "reset-failed"])
     machine.heal()
+
+
+def clean_all(lab: Lab) -> None:
+    """Take every host of a lab back to how it booted, all at once."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(clean, lab.machines))
 
 
 OURS = (

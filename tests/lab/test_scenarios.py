@@ -7,21 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.lab.labs import Lab
-from tests.lab.conftest import clean
+from tests.lab.conftest import clean_all
 from tests.scenarios.lab_world import LabWorld
 from tests.scenarios.scenarios import SCENARIOS, Scenario
 
 
 @pytest.fixture
 def world(lab: Lab) -> Iterator[LabWorld]:
-    for machine in lab.machines:
-        clean(machine)
+    clean_all(lab)
     made = LabWorld(lab)
     made.begin()
     yield made
     made.end()
-    for machine in lab.machines:
-        clean(machine)
+    clean_all(lab)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.__name__))

@@ -69,7 +69,9 @@ def test_a_stuck_server_is_restarted_by_its_host_and_the_plan_shows_no_drift(wor
 
 def test_restarts_that_do_not_help_end_in_one_reset_and_an_alert_that_can_be_cleared(world: LabWorld) -> None:
     impatient(world, attempts=1, reset="{command: [/usr/bin/touch, /run/was-reset]}")
-    world.rewrite(world.coven_file("reasoning"), r"stop: \{timeout: \w+\}", "stop: {timeout: 45s}")
+    # Longer than the grace of a reset, or the server would be gone before; what is not long is not waited for.
+    world.rewrite(world.coven_file("reasoning"), r"stop: \{timeout: \w+\}", "stop: {timeout: 20s}")
+    world.rewrite(world.coven_file("reasoning"), r"warm: \{timeout: \w+\}", "warm: {timeout: 40s}")
     settle(world)
     host = world.hosts[0]
     machine = world.lab.machine(host)

@@ -380,8 +380,7 @@ class Watch:
             text = self.machine.files.read(EPOCH)
         except OSError:
             return 0
-        found = re.search(rb'"epoch":(\d+)', text) or re.match(rb"(\d+)\s*\Z", text)
-        return int(found[1]) if found else -1
+        return _epoch_in(text)
 
     def _new_commit(self) -> None:
         number = committed(self.machine)
@@ -505,6 +504,12 @@ def unfinished(machine: SimMachine) -> list[str]:
         for name in names
         if files.stat(f"{TRANSACTIONS}/{name}/journal.jsonl") and not files.stat(f"{TRANSACTIONS}/{name}/outcome.json")
     ]
+
+
+@functools.lru_cache(1024)
+def _epoch_in(text: bytes) -> int:
+    found = re.search(rb'"epoch":(\d+)', text) or re.match(rb"(\d+)\s*\Z", text)
+    return int(found[1]) if found else -1
 
 
 def _sum(data: bytes) -> str:

@@ -22,8 +22,8 @@ _KEPT = 1 << 13
 
 
 def _unseal(really: Callable[..., Any]) -> Callable[..., Any]:
-    """Remember a body as bytes, from which each caller gets one of its own."""
-    known: dict[tuple[bytes, str], bytes] = {}
+    """Remember a body, as bytes where it is nested, from which each caller gets one of its own."""
+    known: dict[tuple[bytes, str], bytes | dict[str, Any]] = {}
 
     def unseal(data: bytes, name: str = "") -> Any:
         body = known.get((data, name))
@@ -31,8 +31,11 @@ def _unseal(really: Callable[..., Any]) -> Callable[..., Any]:
             found = really(data, name)
             if len(known) >= _KEPT:
                 known.clear()
-            known[data, name] = marshal.dumps(found)
+            is_flat = not any(isinstance(value, (dict, list)) for value in found.values())
+            known[data, name] = found.copy() if is_flat else marshal.dumps(found)
             return found
+        if isinstance(body, dict):
+            return body.copy()
         return marshal.loads(body)  # its own bytes, never anybody else's
 
     return unseal
