@@ -154,7 +154,9 @@ class Server(Part):
     started: float = 0.0
     ready_at: float = 0.0
     paused: bool = False
-    sleeping: bool = False
+    sleeping: str | None = None
+    """How vLLM sleeps, by the name its metric has for it; `gauge` is what its figure stood at then."""
+    gauge: int = 0
     requests: list[Request] = field(default_factory=list)
     served: int = 0
 
