@@ -173,7 +173,7 @@ class SlotMove(Wire):
 
     `switch`: old to another coven (either may be None: start or stop). Memory: every GPU of the slot must have
     `need_bytes_per_gpu` free before anything of `new` starts; on unified hosts MemAvailable must cover
-    `need_bytes + reserve_bytes`. `drop_caches`: the page cache is dropped first where MemFree does not and would.
+    `need_bytes + reserve_bytes`. `drop_caches`: the page cache is dropped first where only that makes the room.
     """
 
     slot: str
