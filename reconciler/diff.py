@@ -263,7 +263,8 @@ def _settings(subject: Subject, *, touched: set[str | None], changed_files: set[
     residents = {member.unit: member for member in subject.committed.residents}
     if residents and not any(name.startswith("recon-resident-") for name in changed_files):
         for member in subject.rendered.residents:
-            if member.unit in residents and residents[member.unit] != member:
+            known = residents.get(member.unit)
+            if known is not None and known.settings() != member.settings():
                 yield _changed_settings(f"resident-{member.service}")
 
 

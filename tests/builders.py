@@ -218,6 +218,7 @@ def a_state_running(rendered: RenderedHost, **over: Any) -> HostState:
         "live": rendered.live,
         "groups": [in_short(group) for group in rendered.groups.values()],
         "running": [group.model_dump(mode="json") for group in groups],
+        "residents": [member.model_dump(mode="json") for member in rendered.residents],
         "files": {file.name: file.body_sha256 for file in rendered.files},
     }
     files = tuple(

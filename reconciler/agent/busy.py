@@ -14,23 +14,36 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from .machine import Machine
 from .plain import clean
+from .samples import samples
 from .warm import said
 
 _TIMEOUT_S = 2.0
 
 
 class Busy(NamedTuple):
-    """Requests in flight and waiting; None with the reason when nobody can tell."""
+    """Requests in flight and waiting; None with the reason when nobody can tell. `sleeps`: how, if it is asleep."""
 
     figure: Optional[int]
     reason: str = ""
+    sleeps: str = ""
 
     def __str__(self) -> str:
-        return f"? ({self.reason})" if self.figure is None else str(self.figure)
+        if self.figure is None:
+            return f"? ({self.reason})"
+        return f"{self.figure} ({self.sleeps})" if self.sleeps else str(self.figure)
 
 
-def busy_of(machine: Machine, probes: List[Dict[str, Any]]) -> Busy:
-    """Return what the first probe that answers in its form says, or more where one marked `also` says more."""
+def busy_of(machine: Machine, probes: List[Dict[str, Any]], sleeps: str = "") -> Busy:
+    """Return what the first probe that answers in its form says, or more where one marked `also` says more.
+
+    Args:
+        machine: the host.
+        probes: `model.intent.BusyProbe`s.
+        sleeps: how the server sleeps, empty when it is awake: the gauges of an engine that makes no steps stand still,
+            so only what counts exactly is a figure then.
+    """
+    if sleeps:
+        return _exact(machine, probes, sleeps)
     figure, reasons = None, []
     for probe in probes:
         if _also(probe) or figure is not None:
@@ -42,6 +55,16 @@ def busy_of(machine: Machine, probes: List[Dict[str, Any]]) -> Busy:
         return Busy(None, "; ".join(reasons))
     more = [_ask(machine, probe).figure for probe in probes if _also(probe)]
     return Busy(max([figure, *(each for each in more if each is not None)]))
+
+
+def _exact(machine: Machine, probes: List[Dict[str, Any]], sleeps: str) -> Busy:
+    """Return what waits in a server that sleeps: it was let in and is not answered before somebody wakes it."""
+    asked = [_ask(machine, probe) for probe in probes if probe.get("exact")]
+    figures = [each.figure for each in asked if each.figure is not None]
+    if figures:
+        return Busy(max(figures), "", sleeps)
+    nobody = "; ".join(each.reason for each in asked) or "nothing else counts exactly"
+    return Busy(None, f"it is {sleeps}, so its gauges stand still; {nobody}", sleeps)
 
 
 def _also(probe: Dict[str, Any]) -> bool:
@@ -84,51 +107,13 @@ def figure_in(probe: Dict[str, Any], body: bytes) -> Optional[int]:
 def _prometheus(text: str, names: List[str]) -> Optional[int]:
     """Sum every sample of every name. One name without a sample makes the whole figure unknown."""
     sums: Dict[str, float] = {}
-    for line in text.splitlines():
-        if not line or line.startswith("#"):
-            continue
-        name, value = _sample(line)
-        if name in names:
-            if value is None:
-                return None
-            sums[name] = sums.get(name, 0.0) + value
+    for sample in samples(text, names):
+        if sample.value is None:
+            return None
+        sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     if not names or any(name not in sums for name in names):
         return None
     return math.ceil(sum(sums.values()))
-
-
-def _sample(line: str) -> "tuple[str, Optional[float]]":
-    """Split `name{label="va} lue"} 3 1700000000` into name and value; the value is None when it is no usable number."""
-    brace = line.find("{")
-    space = line.find(" ")
-    if brace >= 0 and (space < 0 or brace < space):
-        name, rest = line[:brace], line[_end_of_labels(line, brace) :]
-    else:
-        name, rest = (line[:space], line[space:]) if space >= 0 else (line, "")
-    fields = rest.split()
-    if not fields:
-        return name, None
-    try:
-        value = float(fields[0])
-    except ValueError:
-        return name, None
-    # NaN, infinity and negative gauges are what servers print when they do not know.
-    return name, value if math.isfinite(value) and value >= 0 else None
-
-
-def _end_of_labels(line: str, start: int) -> int:
-    quoted = escaped = False
-    for index in range(start, len(line)):
-        char = line[index]
-        if escaped:
-            escaped = False
-        elif char == "\\":
-            escaped = quoted
-        elif char == '"':
-            quoted = not quoted
-        elif char == "}" and not quoted:
-            return index + 1
-    return len(line)
 
 
 def _at(document: Any, path: str) -> Any:

@@ -16,7 +16,7 @@ from .machine import Machine
 from .record import RecordError, is_set_aside, read_record
 
 LINES = "REC5022"
-_SEALED = (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY_HEAD, places.LEASE, places.FACTS)
+_SEALED = (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY_HEAD, places.LEASE)
 _LIMIT = 40
 
 
@@ -31,7 +31,16 @@ def survey(machine: Machine) -> List[Dict[str, Any]]:
 
 
 def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
-    for path in (*_SEALED, places.RELEASE, places.KEPT, places.ALERTS, places.WATCHDOG, places.LOOKS):
+    for path in (
+        *_SEALED,
+        places.FACTS,
+        places.IDLE,
+        places.RELEASE,
+        places.KEPT,
+        places.ALERTS,
+        places.WATCHDOG,
+        places.LOOKS,
+    ):
         yield from _sealed(machine, path)
     yield from _history(machine)
     yield from _hold(machine)

@@ -45,12 +45,15 @@ def unlisted(slot: Sequence[Dict[str, Any]]) -> str:
     """Name what is used on GPUs and listed with no process, and what the driver itself asks for."""
     parts = []
     for each in slot:
-        used = each["memory"].get("value", {}).get("used")
+        figures = each["memory"].get("value", {})
+        used = figures.get("used")
         sizes = [process["bytes"].get("value") for process in each["processes"].get("value", [])]
         known = [size for size in sizes if size is not None]
-        if used is not None and len(known) == len(sizes) and used - sum(known) > TOLERANCE:
+        # Page cache on a GPU that is a NUMA node counts as used, is nobody's, and is told by itself.
+        nobodys = (used or 0) - sum(known) - figures.get("reclaimable", 0)
+        if used is not None and len(known) == len(sizes) and nobodys > TOLERANCE:
             parts.append(
-                f"{(used - sum(known)) // MIB} MiB on {each['uuid']} are used and listed with no process: the driver"
+                f"{nobodys // MIB} MiB on {each['uuid']} are used and listed with no process: the driver"
                 " still has it (its kernel thread nv_queue finishes a close that was interrupted), or a process of"
                 " another namespace; if it stays, reset the GPU (nvidia-smi --gpu-reset) or reboot the host"
             )

@@ -2,7 +2,8 @@
 
 Such a file is read by nobody, so it is harmless, and would lie there for ever. Only who holds the host's lock and its
 claim removes it, and only where nobody else writes meanwhile: in the generations, among the books that the claim
-covers, in the directories of this transaction and of those that have ended, and beside units and Quadlets of ours.
+covers, in the directories of this transaction and of those that have ended, and beside units and Quadlets of ours. Half
+an intent of a transaction that has none goes while nobody can be launching it.
 
 Must not: touch a name that is not exactly one of ours, or tell of it.
 """
@@ -14,7 +15,7 @@ import re
 from typing import Iterator, Tuple
 
 from . import files, lease, outcome, places
-from .machine import Machine
+from .machine import BusyError, Machine
 
 _NAME = re.compile(r"\A\.(.+)\.recon-[0-9a-f]{12}\Z")
 _ANY = re.compile(r"")
@@ -22,6 +23,7 @@ _HISTORY = (places.HISTORY, places.HISTORY_HEAD)
 _OURS = re.compile(r"\Arecon(-.*)?\Z")
 # A link is made in the directory above its own: beside the one that systemd or Quadlet reads.
 _SHARED = (places.NATIVE, "/etc/systemd", "/etc/containers", "/run/systemd", "/run/containers")
+_INTENT = re.compile(r"\Aintent\.json\Z")
 _BOOKS = re.compile(
     "|".join(
         rf"\A{re.escape(path.rpartition('/')[2])}\Z"
@@ -33,11 +35,25 @@ _BOOKS = re.compile(
 def collect(machine: Machine, txid: str) -> None:
     """Remove what is left, as far as the disk lets itself be read; `txid` is the transaction that holds the claim."""
     with contextlib.suppress(OSError):
-        for directory, of_ours in _directories(machine, txid):
-            for name in files.names_in(machine, directory):
-                found = _NAME.match(name)
-                if found and of_ours.match(found[1]) and _is_plain(machine, f"{directory}/{name}"):
-                    machine.remove(f"{directory}/{name}")
+        _remove(machine, _directories(machine, txid))
+    # Whoever is launched gets its intent under this lock: with it in hand nobody is writing one.
+    with contextlib.suppress(OSError, BusyError), machine.lock(places.LAUNCH_LOCK):
+        _remove(machine, _never_begun(machine))
+
+
+def _remove(machine: Machine, where: "Iterator[Tuple[str, re.Pattern[str]]]") -> None:
+    for directory, of_ours in where:
+        for name in files.names_in(machine, directory):
+            found = _NAME.match(name)
+            if found and of_ours.match(found[1]) and _is_plain(machine, f"{directory}/{name}"):
+                machine.remove(f"{directory}/{name}")
+
+
+def _never_begun(machine: Machine) -> "Iterator[Tuple[str, re.Pattern[str]]]":
+    for name in files.names_in(machine, places.TRANSACTIONS):
+        directory = places.transaction(name)
+        if not name.startswith(".") and machine.stat(f"{directory}/intent.json") is None:
+            yield directory, _INTENT
 
 
 def _directories(machine: Machine, txid: str) -> "Iterator[Tuple[str, re.Pattern[str]]]":

@@ -163,23 +163,23 @@ def _probes(
         "meminfo": lambda: fact.value(memory.meminfo(machine)),
         "images": lambda: fact.value(images.present(machine, refs)) if refs else fact.not_applicable("not asked"),
     }
-    for key, url in _addresses(shared, local["generation"]).items():
-        probes[key] = _health_probe(machine, url)
+    for key, asked in _asked(shared, local["generation"]).items():
+        probes[key] = _health_probe(machine, asked)
     return probes
 
 
-def _addresses(shared: List[Dict[str, Any]], generation: fact.Fact) -> Dict[str, Optional[str]]:
-    """Return the health addresses to ask: of shared services, and of what should run by the committed generation."""
-    wanted = {f"shared {service['unit']}": service.get("health") for service in shared}
+def _asked(shared: List[Dict[str, Any]], generation: fact.Fact) -> Dict[str, Dict[str, Any]]:
+    """Return whose health to ask: shared services, and members that should run by the committed generation."""
+    wanted = {f"shared {service['unit']}": {"health": service.get("health")} for service in shared}
     committed = generation.get("value")
     body = committed["manifest"].get("value") if committed else None
     for member in files.live_members(body) if body else []:
-        wanted[f"health {member['unit']}"] = member.get("health")
+        wanted[f"health {member['unit']}"] = member
     return wanted
 
 
-def _health_probe(machine: Machine, url: Optional[str]) -> Probe:
-    return lambda: health.probe(machine, url)
+def _health_probe(machine: Machine, asked: Dict[str, Any]) -> Probe:
+    return lambda: health.probe(machine, asked.get("health"), asked)
 
 
 def _gpu(machine: Machine, answer: Callable[[], Dict[str, Any]], configured: str, timeout_s: float) -> gpu.Gpus:

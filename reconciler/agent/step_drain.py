@@ -1,9 +1,10 @@
 """Drain: wait until the work in flight is done, seal the server where it can be sealed, and never guess.
 
 Idle means zero in flight and waiting on three polls in a row. A missing figure is work. At the deadline the plan
-decides: `abort` leaves the old coven serving, `force` cuts what is left and says so.
+decides: `abort` leaves the old coven serving, `force` cuts what is left and says so. What waits in a server that is
+asleep is work as well, and no pause is put on such a one: the resume after an abort would let it work without weights.
 
-Must not: stop anything.
+Must not: stop anything, or wake what sleeps.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import functools
 from typing import Any, Collection, Dict, List, Optional, Sequence
 
 from . import admission, hooks, systemd
+from .asleep import asleep
 from .busy import Busy, busy_of
+from .machine import Machine
+from .seal import is_paused
 from .txn import HaltError, Run, stopping
 from .warm import offered
 
@@ -35,8 +39,7 @@ class _Drain:
     def poll(self) -> bool:
         """Ask everybody once; say whether all are idle."""
         machine = self.run.machine
-        calls = [functools.partial(busy_of, machine, member["in_flight"]) for member in self.waiting]
-        answers = machine.parallel(calls)
+        answers = machine.parallel([functools.partial(_busy, machine, member) for member in self.waiting])
         # By unit: two slots may have services of one name.
         self.figures = {member["unit"]: figure for member, figure in zip(self.waiting, answers)}
         return all(busy.figure == 0 for busy in answers)
@@ -66,14 +69,16 @@ class _Drain:
         for member in late:
             text = _late(member, self.figures[member["unit"]])
             if member["on_timeout"] == "abort":
-                raise HaltError(
-                    "REC7101",
-                    f"{text}; the old coven goes on serving",
-                    fix=f"recon apply --host {self.run.intent['host']}",
-                    state="aborted",
-                )
+                raise self._aborted(member, text)
             self.run.note(f"{text}; the plan says force: what it does now is cut")
         self.waiting = [member for member in self.waiting if member not in late]
+
+    def _aborted(self, member: Dict[str, Any], text: str) -> HaltError:
+        fix = f"recon apply --host {self.run.intent['host']}"
+        if self.figures[member["unit"]].sleeps:
+            fix = f"wake {member['service']} (recon does not), or let git say on_timeout: force; then {fix}"
+            return HaltError("REC7101", f"{text}; the old coven stays as it is", fix=fix, state="aborted")
+        return HaltError("REC7101", f"{text}; the old coven goes on serving", fix=fix, state="aborted")
 
 
 def drain(run: Run, members: List[Dict[str, Any]], slot: Optional[str], waited_for: Collection[str] = ()) -> None:
@@ -127,11 +132,26 @@ def resume(run: Run, units: Optional[Sequence[str]] = None) -> None:
     names = ", ".join(sorted(run.paused[unit]["service"] for unit in paused))
     with run.step("resume", f"resuming {names}", guarded=False):
         for unit in paused:
-            member = run.paused[unit]
-            answer = offered(run.machine, member["resume"], _CALL_TIMEOUT_S)
-            if not answer.ok:
-                run.note(f"{member['service']} could not be resumed: {answer.reason}")
+            problem = _let_go(run, run.paused[unit])
+            if problem:
+                run.note(f"{run.paused[unit]['service']} could not be resumed: {problem}")
             del run.paused[unit]
+
+
+def _let_go(run: Run, member: Dict[str, Any]) -> str:
+    """Resume a server; return why it may not serve again, empty when it does."""
+    sleeps = asleep(run.machine, member)
+    if sleeps:
+        return f"it is {sleeps}, and would work without its weights"
+    answer = offered(run.machine, member["resume"], _CALL_TIMEOUT_S)
+    if not answer.ok or answer.reason:
+        return "" if answer.ok else answer.reason
+    said = is_paused(run.machine, member)
+    return f"it says that it resumed, and {said.text}" if said.paused is True else ""
+
+
+def _busy(machine: Machine, member: Dict[str, Any]) -> Busy:
+    return busy_of(machine, member["in_flight"], asleep(machine, member))
 
 
 def _wait(drain_: _Drain) -> None:
@@ -160,17 +180,25 @@ def _seal(drain_: _Drain) -> bool:
 
 
 def _pause(run: Run, member: Dict[str, Any]) -> bool:
+    sleeps = asleep(run.machine, member)
+    if sleeps:
+        run.note(f"{member['service']} is {sleeps}: nothing begins there, so it is not paused")
+        return True
     # Marked first: a pause whose answer got lost may still have happened, and is resumed all the same.
     run.paused[member["unit"]] = member
     answer = offered(run.machine, member["pause"], _CALL_TIMEOUT_S)
-    if member.get("must_pause") and (answer.reason or not answer.ok):
-        text = f"{member['service']} does not pause, and admission: pause asks for it: {answer.reason}"
+    problem = answer.reason
+    if answer.ok and not answer.reason and member.get("paused"):
+        said = is_paused(run.machine, member)
+        problem = "" if said.paused else f"it says that it paused, and {said.text}"
+    if member.get("must_pause") and (problem or not answer.ok):
+        text = f"{member['service']} does not pause, and admission: pause asks for it: {problem}"
         raise HaltError("REC7134", text)
     if answer.ok and answer.reason:
         del run.paused[member["unit"]]
         return False
-    if not answer.ok:
-        run.note(f"{member['service']} could not be sealed: {answer.reason}")
+    if problem:
+        run.note(f"{member['service']} could not be sealed: {problem}")
     return True
 
 
@@ -193,4 +221,6 @@ def _late(member: Dict[str, Any], busy: Busy) -> str:
     after = f"after {member['drain_timeout_s']:g} s"
     if busy.figure is None:
         return f"{member['service']} cannot be seen to be idle {after}: {busy.reason}"
+    if busy.sleeps:
+        return f"{member['service']} is {busy.sleeps} and {busy.figure} requests still wait there {after}"
     return f"{member['service']} is still busy ({busy.figure}) {after}"

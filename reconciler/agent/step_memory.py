@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from . import gpu, holders, memory, places
+from . import baseline, gpu, holders, memory, places
 from .machine import Machine
 from .txn import HaltError, Run, known, units_of
 
@@ -42,6 +42,7 @@ class Sample(NamedTuple):
     """One look: the free bytes by name, what is wrong with them (empty: enough), and who holds memory.
 
     `cache_would_do`: a program that takes the page cache for used would not find its room, and would without the cache.
+    `at_most`: the free bytes when the page cache counts as free.
     """
 
     free: Dict[str, int]
@@ -49,6 +50,7 @@ class Sample(NamedTuple):
     holders: List[str]
     unlisted: str = ""
     cache_would_do: bool = False
+    at_most: Optional[Dict[str, int]] = None
 
 
 def need_of(move: Dict[str, Any]) -> Need:
@@ -132,10 +134,13 @@ def wait_free(run: Run, need: Need, gone: Sequence[str]) -> None:
         if not sample.problem:
             steady.append(sample)
         if len(steady) >= _SAMPLES:
+            if need.gpus and not sample.holders:
+                baseline.note(machine, sample.at_most or {})
             run.note("free: " + ", ".join(f"{name} {size // _MIB} MiB" for name, size in sorted(sample.free.items())))
             return
         if machine.monotonic() >= ends:
-            raise HaltError("REC7103", _diagnosis(need, sample), fix=f"recon status --host {run.intent['host']}")
+            text = _diagnosis(need, sample, baseline.missing(machine, sample.at_most or {}))
+            raise HaltError("REC7103", text, fix=f"recon status --host {run.intent['host']}")
         run.progress(sample.problem or "free, and not steady yet")
         machine.sleep(pause_s)
         pause_s = min(_POLL_S[1], pause_s * 1.5)
@@ -163,7 +168,12 @@ def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
     free = _free_gpus(slot)
     if free is None:
         return Sample({}, problem or "the free memory is not known", held)
-    return Sample(free, problem or _room_problem(need, free, slot), held, holders.unlisted(slot))
+    cached = {each["uuid"]: each["memory"]["value"].get("reclaimable", 0) for each in slot}
+    at_most = {uuid: size + cached[uuid] for uuid, size in free.items()}
+    short = _room_problem(need, free, slot)
+    # Only a GPU that is a NUMA node of the host has any page cache; elsewhere the two figures are one.
+    cache_would_do = bool(short) and not problem and min(at_most.values()) >= need.per_gpu
+    return Sample(free, problem or short, held, holders.unlisted(slot), cache_would_do, at_most)
 
 
 def _host_sample(machine: Machine, need: Need) -> Sample:
@@ -179,11 +189,15 @@ def _host_sample(machine: Machine, need: Need) -> Sample:
         rest = f"{info['free'] // _MIB} MiB are not used at all, {info['cached'] // _MIB} MiB are page cache"
         problem = f"{problem} ({rest})"
     cache_would_do = info["free"] < wanted <= info["free"] + info["cached"]
-    return Sample(free, problem, [], cache_would_do=need.memory_class == "unified" and cache_would_do)
+    would_do = need.memory_class == "unified" and cache_would_do
+    return Sample(free, problem, [], cache_would_do=would_do, at_most=free)
 
 
 def _drop_caches(run: Run) -> None:
-    """Let the kernel forget what it read: CUDA takes page cache for used, and a server would not find its room."""
+    """Let the kernel forget what it read: CUDA takes page cache for used, and a server would not find its room.
+
+    On a GPU that is a NUMA node the driver does so too, and then nothing starts.
+    """
     with run.step("drop_caches", "dropping the page cache"):
         try:
             before = memory.meminfo(run.machine)["free"]
@@ -233,8 +247,11 @@ def _is_steady(earlier: List[Sample], sample: Sample) -> bool:
     )
 
 
-def _diagnosis(need: Need, sample: Sample) -> str:
+def _diagnosis(need: Need, sample: Sample, lost: str) -> str:
     text = f"the memory is not free after {need.timeout_s:g} s: {sample.problem or 'the free figure does not settle'}"
     if sample.holders:
         text = f"{text}; {'; '.join(sample.holders)}"
-    return f"{text}; {sample.unlisted}" if sample.unlisted else text
+    if sample.unlisted:
+        text = f"{text}; {sample.unlisted}"
+    # Whoever is there explains it better.
+    return f"{text}; {lost}" if lost and not sample.holders else text

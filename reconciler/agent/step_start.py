@@ -1,8 +1,9 @@
 """Start and warm: bring members up and judge every one of them, for a target's state says nothing about its members.
 
 A member is up when its unit is active, the process that runs carries the wanted config hash, its health address answers
-2xx on two polls in a row, and a real piece of work succeeded. A crash loop ends the wait at once. A failure says
-whether starting again may help: never when what runs is not what was reviewed, nor when the time is up.
+2xx on two polls in a row while its engine is awake, and a real piece of work succeeded. A crash loop ends the wait at
+once. A failure says whether starting again may help: never when what runs is not what was reviewed, nor when the time
+is up.
 
 Must not: restart anything a second time (`step_bring_up` does).
 """
@@ -13,6 +14,7 @@ import functools
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import gates, running, systemd
+from .asleep import asleep
 from .machine import Machine
 from .txn import HaltError, Run, units_of
 from .warm import said, warm_up
@@ -100,7 +102,16 @@ class _Judge:
         if not self.member["health"]:
             return ""
         answer = self.machine.http("GET", self.member["health"], _HEALTH_TIMEOUT_S)
-        return "" if 200 <= answer.status < 300 else f"health {said(answer)}"
+        if not 200 <= answer.status < 300:
+            return f"health {said(answer)}"
+        # Its health is good then too, and a request to one that sleeps waits, or is the end of it.
+        sleeps = asleep(self.machine, self.member)
+        if sleeps:
+            self.code = "REC7240"
+            return f"it is {sleeps}; whoever put it to sleep must wake it"
+        if self.code == "REC7240":
+            self.code = "REC7106"
+        return ""
 
     def _warm(self) -> None:
         warmth = warm_up(self.machine, self.member["warm"])

@@ -97,6 +97,7 @@ def _count(
             watch_judge.remember(past, verdict, now)
             pending = unit in book.pending
             past["stopped"] = past.get("stopped", 0) + 1 if verdict.word == "stopped" and not pending else 0
+            past["asleep"] = past.get("asleep", 0) + 1 if verdict.word == "asleep" else 0
             if pending and unit in shown and shown[unit].active in ("active", "activating"):
                 book.pending.remove(unit)
                 book.save()
@@ -136,6 +137,9 @@ def _raise_alerts(machine: Machine, site: Site, looks: Dict[str, Any], book: Boo
         stopped = "was stopped in order and is committed; the watchdog starts only what fails"
         _alert(machine, "REC7174", unit, past.get("over", 0), often, over, clear, past)
         _alert(machine, "REC7176", unit, past["stopped"], often, stopped, f"recon apply --host {site.host}", past)
+        sleeps = f"is {past['why']} and is committed: it serves nobody until whoever put it to sleep wakes it"
+        wake = f"wake it; or on the host: systemctl restart {unit}"
+        _alert(machine, "REC7241", unit, past.get("asleep", 0), often, sleeps, wake, past)
     text = "the host has less memory left than its reserve"
     _alert(machine, "REC7175", site.host, looks.get("low", 0), often, text, f"recon status --host {site.host}", looks)
     for name, why in sorted(book.held_off.items()):

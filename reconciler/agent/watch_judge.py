@@ -4,6 +4,7 @@
     loading   it came up not long ago and has not answered yet
     busy      its health address is late, and its own figures say that it works
     bad       failed, in a crash loop, not listening, answering an error, or late for twice as many looks
+    asleep    its engine sleeps, and its health is good all the same; that is told, and nobody wakes it
     stopped   stopped in order: by a person, or because the server ended well; that is told, and nobody starts it
     unknown   nothing can be said, or it is not what was committed; never a reason to do anything
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 from typing import Any, Dict, NamedTuple, Optional
 
 from . import running
+from .asleep import asleep
 from .busy import busy_of
 from .machine import Machine, Response
 from .systemd import UnitState
@@ -65,7 +67,8 @@ def _health(machine: Machine, member: Dict[str, Any], past: Dict[str, Any], wind
         return Verdict("good")
     answer = machine.http("GET", member["health"], _HEALTH_TIMEOUT_S)
     if 200 <= answer.status < 300:
-        return Verdict("good")
+        sleeps = asleep(machine, member)
+        return Verdict("asleep", sleeps) if sleeps else Verdict("good")
     now = machine.boottime()
     why = f"health {said(answer)}"
     if not past["was_good"] and now - past["since"] < member["warm_timeout_s"]:

@@ -81,7 +81,7 @@ SUMMARIES = {
     "REC2042": "stop timeout shorter than what the server promises",
     "REC2043": "admission that the service does not have",
     "REC2044": "bad hook",
-    "REC2045": "drop_caches is for unified hosts",
+    "REC2045": "drop_caches is for unified and gh200 hosts",
     "REC2060": "the watchdog would look too often or too seldom",
     "REC2061": "the watchdog would forget its restarts too soon",
     "REC2062": "the reset command is no absolute path",

@@ -107,8 +107,8 @@ def check_host(host: HostFile, known: Known, report: Report) -> None:
     _check_reach(host, known, report)
     _check_covens(host, known, report)
     check_watchdog(host.watchdog, ("watchdog",), report, known.watchdog)
-    if host.memory.drop_caches and host.memory.kind in ("discrete", "gh200"):
-        detail = f"a host with memory of kind {host.memory.kind} does not share it with the page cache"
+    if host.memory.drop_caches and host.memory.kind == "discrete":
+        detail = "there is no page cache in memory that the GPU has to itself"
         report.at_value(("memory", "drop_caches"), Finding("REC2045", detail, "remove it"))
     if host.slots is not None:
         _check_slots(host, known, report)

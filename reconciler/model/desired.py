@@ -197,7 +197,7 @@ class MemorySpec(Frozen):
     )
     drop_caches: bool = Field(
         default=False,
-        description="Unified hosts only: drop the page cache before a start when only that makes its room free.",
+        description="Unified and gh200 hosts only: drop the page cache before a start when only that makes its room.",
     )
 
 

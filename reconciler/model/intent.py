@@ -27,6 +27,7 @@ class BusyProbe(Wire):
     `json`: `field` is a dotted path to a number or a list (its length).
     `json_sum`: the sum of `names` (numbers or lists) over the object at `field`, or over all of a list there.
     `json_true`: the count of objects in the top-level list whose `field` is true.
+    `exact`: it counts requests where they come in, so what it says stands also while an engine is asleep.
     """
 
     url: str
@@ -34,6 +35,26 @@ class BusyProbe(Wire):
     names: tuple[str, ...] = ()
     field: str = ""
     also: bool = False
+    exact: bool = Field(default=False, exclude_if=operator.not_)
+
+
+class SleepProbe(Wire):
+    """A metric by which a server says whether it is awake, one sample for each state, told apart by a label.
+
+    Where a sample of the state `awake` is 0 it is asleep; the state whose sample is 1 says how.
+    """
+
+    url: str
+    metric: str
+    label: str
+    awake: str
+
+
+class PauseProbe(Wire):
+    """Where a server says whether it is paused: the field of a JSON object."""
+
+    url: str
+    field: str
 
 
 class Call(Wire):
@@ -75,6 +96,7 @@ class Member(Wire):
 
     `in_flight` empty means that the work of this service cannot be seen and is cut when it stops (the plan said so).
     `firewall`: new connections to its port are refused while it drains. `must_pause`: no stop without its own pause.
+    `paused` is asked after a pause, `asleep` wherever it would else be taken for serving.
     """
 
     service: str
@@ -95,12 +117,22 @@ class Member(Wire):
     on_timeout: Literal["abort", "force"]
     firewall: bool = Field(default=False, exclude_if=operator.not_)
     must_pause: bool = Field(default=False, exclude_if=operator.not_)
+    paused: PauseProbe | None = Field(default=None, exclude_if=operator.not_)
+    asleep: SleepProbe | None = Field(default=None, exclude_if=operator.not_)
     image: str
     mounts: tuple[str, ...]
     argv: tuple[str, ...]
     """The words `podman run` must get after the image, and `image` before them; compared with the host's generator."""
     attempts: int = 3
     """How often this service may fail to come up before its coven is given up; records of before did not say."""
+
+    def settings(self) -> Member:
+        """Return what git decides: without the questions that a newer recon asks the same server.
+
+        A host's record from before there were such gets them with its next generation, which needs no change for it.
+        """
+        asked = tuple(probe.model_copy(update={"exact": False}) for probe in self.in_flight)
+        return self.model_copy(update={"paused": None, "asleep": None, "in_flight": asked})
 
 
 _LATER = ("attempts",)
@@ -127,11 +159,12 @@ class Group(Wire):
     ) -> Group:
         """Make a group with its digest."""
         bare = cls(coven=coven, gate=gate, target=target, members=members, hooks=hooks)
+        said = bare.model_copy(update={"members": tuple(member.settings() for member in members)})
         unsaid = {
             number: {name for name in _LATER if getattr(member, name) == Member.model_fields[name].default}
             for number, member in enumerate(members)
         }
-        text = bare.model_dump_json(exclude={"members": unsaid} if unsaid else None)
+        text = said.model_dump_json(exclude={"members": unsaid} if unsaid else None)
         return bare.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
 
 
@@ -140,7 +173,7 @@ class SlotMove(Wire):
 
     `switch`: old to another coven (either may be None: start or stop). Memory: every GPU of the slot must have
     `need_bytes_per_gpu` free before anything of `new` starts; on unified hosts MemAvailable must cover
-    `need_bytes + reserve_bytes`. `drop_caches`: the page cache is dropped first where MemFree does not and would.
+    `need_bytes + reserve_bytes`. `drop_caches`: the page cache is dropped first where only that makes the room.
     """
 
     slot: str

@@ -9,6 +9,7 @@ Must not: decide anything, compare with the desired state, or reach a host.
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -147,11 +148,12 @@ class Unit(Wire):
 
 
 class Health(Wire):
-    """The answer of a health address: `ok` is 2xx."""
+    """The answer of a health address: `ok` is 2xx, of an engine that is awake."""
 
     ok: bool
     status: int
     detail: str
+    asleep: bool = Field(default=False, exclude_if=operator.not_)
 
 
 class SharedState(Wire):

@@ -15,13 +15,34 @@ from reconciler.model.desired import HttpCall, RuntimeName
 
 
 class InFlightProbe(Frozen):
-    """Where a server says how busy it is; `form`, `names`, `field` and `also` as in `model.intent.BusyProbe`."""
+    """Where a server says how busy it is; `form`, `names`, `field` and `also` as in `model.intent.BusyProbe`.
+
+    It is exact with the flag `exact_with` and without any of `exact_unless`; never when there is no such flag.
+    """
 
     path: str
     form: Literal["prometheus", "json", "json_true", "json_sum"]
     names: tuple[str, ...] = ()
     field: str = ""
     also: bool = False
+    exact_with: str | None = None
+    exact_unless: tuple[str, ...] = ()
+
+
+class AwakeMetric(Frozen):
+    """The metric by which a server says whether it is awake, as in `model.intent.SleepProbe`."""
+
+    path: str
+    metric: str
+    label: str
+    awake: str
+
+
+class PausedField(Frozen):
+    """Where a server says whether it is paused, as in `model.intent.PauseProbe`."""
+
+    path: str
+    field: str
 
 
 class WarmRequest(Frozen):
@@ -67,6 +88,8 @@ class Runtime(Frozen):
         name_flag: the word that changes the name a model is served under; else it is the model as it was given.
         blinding: words that make it stop counting its requests, so that a drain would wait for a frozen figure.
         stop: what it promises to requests in flight on SIGTERM; None when it promises nothing.
+        paused: where it says whether a pause happened.
+        asleep: where it says whether it is awake.
     """
 
     name: RuntimeName
@@ -87,6 +110,8 @@ class Runtime(Frozen):
     in_flight: tuple[InFlightProbe, ...] = ()
     pause: HttpCall | None = None
     resume: HttpCall | None = None
+    paused: PausedField | None = None
+    asleep: AwakeMetric | None = None
     warm: WarmRequest | None = None
 
 
@@ -117,12 +142,25 @@ VLLM = Runtime(
             path="/metrics", form="prometheus", names=("vllm:num_requests_running", "vllm:num_requests_waiting")
         ),
         # The gauges move when the engine ends a step: seconds after a long prompt came in, and not at all while paused.
-        InFlightProbe(path="/load", form="json", field="server_load", also=True),
+        InFlightProbe(
+            path="/load",
+            form="json",
+            field="server_load",
+            also=True,
+            exact_with="--enable-server-load-tracking",
+            # Each of several API servers counts its own requests, and a file of settings may ask for several.
+            exact_unless=("--api-server-count", "-asc", "--data-parallel-size", "-dp", "--config"),
+        ),
     ),
     # Only offered with VLLM_SERVER_DEV_MODE=1; `abort` (its default) would cut clients. What arrives after `wait` is
     # queued, and from 0.33 on refused with 503.
     pause=HttpCall(path="/pause?mode=wait"),
     resume=HttpCall(path="/resume"),
+    # A 200 says that the call was taken. Offered wherever /pause is.
+    paused=PausedField(path="/is_paused", field="is_paused"),
+    # There without development mode too. /is_sleeping needs it, and is true while it is only paused as well.
+    # Never put to sleep or woken: decision 0024.
+    asleep=AwakeMetric(path="/metrics", metric="vllm:engine_sleep_state", label="sleep_state", awake="awake"),
     warm=WarmRequest(
         call=HttpCall(path="/v1/completions", body='{"model":"{model}","prompt":"Hi","max_tokens":1}'),
         model_path="/v1/models",

@@ -100,6 +100,9 @@ def _warnings(subject: Subject) -> Iterable[str]:
     for name, fact in sorted(state.health.items()):
         if isinstance(fact, Known) and not fact.value.ok and subject.is_up(name):
             unit = subject.units[name]
+            if fact.value.asleep:
+                yield f"{name} runs and is {fact.value.detail}: it serves nobody, and recon does not wake it"
+                continue
             how = f"{live.crashes(unit)} and" if unit.restarts >= live.CRASHES else "runs but"
             yield f"{name} {how} is not healthy: {fact.value.detail}"
     for shared in state.shared:

@@ -51,7 +51,8 @@ def admission_steps(stopping: tuple[Member, ...]) -> Iterator[PlanStep]:
 def cache_steps(move: SlotMove) -> Iterator[PlanStep]:
     """Yield the line about the page cache, where it may be dropped."""
     if move.drop_caches:
-        wanted = format_size(move.need_bytes + move.reserve_bytes)
+        unified = move.memory_class == "unified"
+        wanted = format_size(move.need_bytes + move.reserve_bytes if unified else move.need_bytes_per_gpu)
         yield PlanStep(
             step="drop_caches",
             text=f"drop the page cache, if less than {wanted} is free without it and enough would be",

@@ -65,7 +65,7 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         reserve_bytes=reserve_of(host, state),
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
-        drop_caches=host.memory.drop_caches and memory_class == "unified",
+        drop_caches=host.memory.drop_caches and memory_class != "discrete",
     )
 
 

@@ -188,6 +188,8 @@ def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFi
         on_timeout=drain.on_timeout,
         firewall=drain.admission == "firewall" and service.port is not None,
         must_pause=drain.admission == "pause" and probes.pause is not None,
+        paused=probes.paused if seals else None,
+        asleep=probes.asleep,
         image=service.image,
         mounts=tuple(mount.split(":", 1)[0] for mount in units.mounts_of(service)),
         argv=launch_argv(service),

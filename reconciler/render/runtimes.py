@@ -9,8 +9,8 @@ import json
 from typing import NamedTuple
 
 from reconciler.model.desired import HttpCall, Service
-from reconciler.model.intent import BusyProbe, Call, WarmUp
-from reconciler.model.runtimes import RUNTIMES, Runtime, flag_value, sets_flag
+from reconciler.model.intent import BusyProbe, Call, PauseProbe, SleepProbe, WarmUp
+from reconciler.model.runtimes import RUNTIMES, InFlightProbe, Runtime, flag_value, sets_flag
 
 LOOPBACK = "http://127.0.0.1"
 LONGEST_WARM_REQUEST_S = 300.0
@@ -24,6 +24,8 @@ class Probes(NamedTuple):
     pause: Call | None = None
     resume: Call | None = None
     warm: WarmUp | None = None
+    paused: PauseProbe | None = None
+    asleep: SleepProbe | None = None
 
 
 def launch_argv(service: Service) -> tuple[str, ...]:
@@ -64,14 +66,35 @@ def probes_of(service: Service) -> Probes:
     runtime = RUNTIMES[service.runtime]
     return Probes(
         health=base + runtime.health if runtime.health else None,
-        in_flight=tuple(
-            BusyProbe(url=base + probe.path, form=probe.form, names=probe.names, field=probe.field, also=probe.also)
-            for probe in runtime.in_flight
-        ),
+        in_flight=tuple(_busy(probe, base, launch_argv(service)) for probe in runtime.in_flight),
         pause=_call(runtime.pause, base, optional=True),
         resume=_call(runtime.resume, base, optional=True),
         warm=_warm(service, runtime, base),
+        paused=PauseProbe(url=base + runtime.paused.path, field=runtime.paused.field) if runtime.paused else None,
+        asleep=_asleep(runtime, base),
     )
+
+
+def _busy(probe: InFlightProbe, base: str, words: tuple[str, ...]) -> BusyProbe:
+    def said(flag: str) -> bool:
+        return any(sets_flag(word, flag) for word in words)
+
+    counts = probe.exact_with is not None and said(probe.exact_with)
+    return BusyProbe(
+        url=base + probe.path,
+        form=probe.form,
+        names=probe.names,
+        field=probe.field,
+        also=probe.also,
+        exact=counts and not any(said(flag) for flag in probe.exact_unless),
+    )
+
+
+def _asleep(runtime: Runtime, base: str) -> SleepProbe | None:
+    metric = runtime.asleep
+    if metric is None:
+        return None
+    return SleepProbe(url=base + metric.path, metric=metric.metric, label=metric.label, awake=metric.awake)
 
 
 def _generic(service: Service, base: str) -> Probes:

@@ -107,6 +107,18 @@ def requests(machine: SimMachine, word: str, duration: float, count: int = 1, st
     return f"{machine.state.host}: {count} requests of {duration:g} s to {word}"
 
 
+def post(machine: SimMachine, word: str, path: str) -> str:
+    """Call a server by hand, on a path with its query: `/sleep?level=1&mode=wait`."""
+    servers = machine.podman.servers.matching(unit_pattern(word))
+    if not servers:
+        raise DeedError(f"nothing of {word} runs on {machine.state.host}")
+    for server in servers:
+        answer = machine.http("POST", f"http://127.0.0.1:{server.port}{path}", 60.0)
+        if not 200 <= answer.status < 300:
+            raise DeedError(f"POST {path} answered {answer.status}: {answer.body.decode('utf-8', 'replace')}")
+    return f"{machine.state.host}: POST {path} to {word}"
+
+
 def switch_off(machine: SimMachine) -> str:
     """Take the host's power away."""
     set_fault(machine.state, "down")
@@ -171,6 +183,7 @@ DEEDS: dict[str, Deed] = {
         "put requests in flight",
         lambda m, w: requests(m, w[0], float(w[1]), *[int(count) for count in w[2:3]]),
     ),
+    "post": Deed("COVEN/SERVICE|:PORT PATH", "call a server by hand", lambda m, w: post(m, w[0], w[1])),
     "missing": Deed("image|unpullable|path NAME", "take an image or path away", lambda m, w: missing(m, w[0], w[1])),
     "down": Deed("", "switch the host off", lambda m, _: switch_off(m)),
     "up": Deed("", "switch the host on again", lambda m, _: switch_on(m)),

@@ -13,6 +13,7 @@ Kinds, with what `match` and `value` mean (`match` is a pattern of unit names, o
     slow-release        unit     its GPU memory comes back after so many seconds
     wrong-model         unit     it serves another model, `text`
     no-metrics          unit     its metrics address answers 500
+    pause-lies          unit     it answers 200 to a pause and goes on
     nft                 -        nft is not there, or fails with exit status value
     nvml                -        NVML answers this error code
     gpu-lost            GPU uuid the GPU fell off the bus
@@ -41,6 +42,7 @@ KINDS = (
     "slow-release",
     "wrong-model",
     "no-metrics",
+    "pause-lies",
     "nft",
     "nvml",
     "gpu-lost",

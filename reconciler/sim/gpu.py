@@ -157,7 +157,7 @@ class GpuMemory:
 
     def _free(self, gpu: Gpu) -> int:
         used = sum(holding.bytes for holding in self._state.holdings if holding.gpu == gpu.uuid)
-        return gpu.total - gpu.reserved - used
+        return gpu.total - gpu.reserved - used - (self._state.hbm_cache if self._state.kind == "gh200" else 0)
 
     def _released(self, uuid: str, size: int, owner: str) -> None:
         for holding in self._state.holdings:

@@ -178,7 +178,7 @@ class SimMachine(DurableMachine):
         with self._changing(f"poke {path}"):
             if path != DROP_CACHES or data.strip() not in (b"1", b"2", b"3"):
                 raise error(errno.ENOENT, path)
-            self.state.page_cache = 0
+            self.state.page_cache = self.state.hbm_cache = 0
 
     def append(self, path: str, data: bytes) -> None:
         with self._changing(f"append {path}"):

@@ -145,7 +145,8 @@ class Kernel:
     def _node(self, path: str) -> bytes:
         if self._state.kind != "gh200" or not path.endswith("/node1/meminfo"):
             raise error(errno.ENOENT, path)
-        figures = {"MemTotal": 97_871 * 1024, "MemFree": 90_000 * 1024, "Active(file)": 0, "Inactive(file)": 0}
+        figures = {"MemTotal": 97_871 * 1024, "MemFree": 90_000 * 1024, "Active(file)": 0}
+        figures["Inactive(file)"] = self._state.hbm_cache // 1024
         return "".join(f"Node 1 {key}: {value} kB\n" for key, value in figures.items()).encode()
 
 

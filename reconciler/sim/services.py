@@ -19,6 +19,7 @@ from reconciler.sim.faults import fault_of
 from reconciler.sim.gpu import GpuMemory
 from reconciler.sim.runtimes import ANSWERS, Asked, grace_s, option
 from reconciler.sim.state import Container, GiB, Request, Server, ServiceFacts, SimState
+from reconciler.sim.vllm import Vllm
 
 BYTES_PER_S = 2.2 * GiB
 """How fast weights get into GPU memory: 88 GiB in 40 s."""
@@ -28,7 +29,6 @@ FAILS_AFTER_S = 1.0
 TOKEN_S = 0.2
 FIRST_STEP_S = 5.0
 _REFUSED = Response(0, b"connection refused")
-_DEV_MODE = "VLLM_SERVER_DEV_MODE"
 
 Exit = Callable[[str, int], None]
 
@@ -144,7 +144,7 @@ class Servers:
         if path == "/metrics" and fault_of(self._state, "no-metrics", container.unit, port) is not None:
             return Response(500, b"Internal Server Error")
         if server.runtime == "vllm":
-            return self._vllm(container, server, method, path, query, timeout_s)
+            return self._vllm(container, server).answer(method, path, query, timeout_s)
         return self._answer(container, server, method, path, query, body)
 
     def _answer(
@@ -176,42 +176,23 @@ class Servers:
         """Answer as a server that is stuck, or one whose event loop has no time: its figures may still come."""
         busy = self.in_flight(server)
         if path == "/metrics" and server.runtime == "vllm" and busy:
-            return Response(200, _vllm_metrics(self._model(container, server), busy))
+            return Response(200, replace(self._vllm(container, server), stepped=busy).metrics())
         return Response(0, f"no answer within {timeout_s:g} s".encode())
 
-    def _vllm(
-        self, container: Container, server: Server, method: str, path: str, query: str, timeout_s: float
-    ) -> Response:
-        busy = self.in_flight(server)
-        if (method, path) in (("GET", "/health"), ("GET", "/ping")):
-            return Response(200, b"")
-        if (method, path) == ("GET", "/v1/models"):
-            return _json({"object": "list", "data": [{"id": self._model(container, server), "object": "model"}]})
-        if (method, path) == ("GET", "/metrics"):
-            return Response(200, _vllm_metrics(self._model(container, server), self._stepped(server)))
-        if (method, path) == ("GET", "/load"):
-            return _json({"server_load": busy if "--enable-server-load-tracking" in container.command else 0})
-        if (method, path) in (("POST", "/v1/completions"), ("POST", "/v1/chat/completions")):
-            return self._generate(server, {"object": "text_completion", "choices": [{"index": 0, "text": "!"}]})
-        if container.env.get(_DEV_MODE) == "1":
-            return self._vllm_dev(server, method, path, query, timeout_s)
-        return _json({"detail": "Not Found"}, 404)
-
-    def _vllm_dev(self, server: Server, method: str, path: str, query: str, timeout_s: float) -> Response:
-        if (method, path) == ("POST", "/pause"):
-            longest = max((request.end - self._clock.now for request in server.requests), default=0.0)
-            wait = max(0.0, longest) if "mode=wait" in query else 0.0
-            self._clock.advance(min(wait, timeout_s))
-            if wait > timeout_s:
-                return Response(0, b"timed out")
-            server.paused = True
-            return _json({"status": "paused"})
-        if (method, path) == ("POST", "/resume"):
-            server.paused = False
-            return _json({"status": "resumed"})
-        if (method, path) == ("GET", "/is_paused"):
-            return _json({"is_paused": server.paused})
-        return _json({"detail": "Not Found"}, 404)
+    def _vllm(self, container: Container, server: Server) -> Vllm:
+        return Vllm(
+            clock=self._clock,
+            server=server,
+            command=container.command,
+            env=container.env,
+            model=self._model(container, server),
+            busy=self.in_flight(server),
+            stepped=self._stepped(server),
+            lies=fault_of(self._state, "pause-lies", container.unit, server.port) is not None,
+            generate=lambda reply: self._generate(server, reply),
+            cut=server.requests.clear,
+            dies=lambda why: self._die_later(container, 0.1, 1, why),
+        )
 
     def _llamacpp(self, container: Container, server: Server, method: str, path: str) -> Response:
         if server.phase != "ready":
@@ -324,16 +305,6 @@ def server_of(container: Container, facts: ServiceFacts | None) -> Server:
 
 def _json(body: object, status: int = 200) -> Response:
     return Response(status, json.dumps(body).encode())
-
-
-def _vllm_metrics(model: str, running: int) -> bytes:
-    labels = f'{{engine="0",model_name="{model}"}}'
-    return (
-        "# HELP vllm:num_requests_running Number of requests in model execution batches.\n"
-        "# TYPE vllm:num_requests_running gauge\n"
-        f"vllm:num_requests_running{labels} {float(running)}\n"
-        f"vllm:num_requests_waiting{labels} 0.0\n"
-    ).encode()
 
 
 def _figure(probe: dict[str, str | list[str]], busy: int) -> Response:

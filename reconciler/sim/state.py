@@ -154,7 +154,9 @@ class Server(Part):
     started: float = 0.0
     ready_at: float = 0.0
     paused: bool = False
-    sleeping: bool = False
+    sleeping: str | None = None
+    """How vLLM sleeps, by the name its metric has for it; `gauge` is what its figure stood at then."""
+    gauge: int = 0
     requests: list[Request] = field(default_factory=list)
     served: int = 0
 
@@ -249,6 +251,8 @@ class SimState(BaseModel):
     disk_free: int = 800 * GiB
     host_memory_used: int = 0
     page_cache: int | None = None
+    hbm_cache: int = 0
+    """Page cache on the GPU's own NUMA node: only a gh200 has any, and counts it as used."""
     podman: str = "5.4.2"
     systemd: int = 257
     driver: str = "580.95.05"

@@ -106,7 +106,8 @@ def _unit_word(unit: Unit | None, state: HostState, paint: Paint) -> str:
     if unit.active != "active":
         return paint(unit.active, "red")
     if isinstance(health, Known):
-        return paint("ok", "green") if health.value.ok else paint(f"unhealthy ({health.value.status})", "yellow")
+        ill_word = one_line(health.value.detail) if health.value.asleep else f"unhealthy ({health.value.status})"
+        return paint("ok", "green") if health.value.ok else paint(ill_word, "yellow")
     return paint("up, health unknown", "yellow") if isinstance(health, Unknown) else paint("up", "green")
 
 

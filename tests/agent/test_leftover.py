@@ -72,6 +72,7 @@ def test_only_our_own_pattern_in_our_own_places_is_removed() -> None:
         f"{places.STATE}/.epoch.recon-{MINE}",
         f"{places.STATE}/.history.head.recon-{MINE}",
         f"{places.transaction('2026-0001')}/.outcome.json.recon-{MINE}",
+        f"{places.transaction('2026-0009')}/.intent.json.recon-{MINE}",
     ]
     others = [
         f"{places.NATIVE}/.ssh.service.recon-{MINE}",
@@ -81,7 +82,7 @@ def test_only_our_own_pattern_in_our_own_places_is_removed() -> None:
         f"/etc/containers/.registries.conf.recon-{MINE}",
         f"{places.STATE}/.mine.recon-{MINE}",
         f"{places.STATE}/.alerts.json.recon-{MINE}",
-        f"{places.transaction('2026-0009')}/.intent.json.recon-{MINE}",
+        f"{places.transaction('2026-0009')}/.journal.jsonl.recon-{MINE}",
         f"{places.RUN}/.watchdog.json.recon-{MINE}",
         f"/root/.recon.recon-{MINE}",
     ]
@@ -96,3 +97,19 @@ def test_only_our_own_pattern_in_our_own_places_is_removed() -> None:
     assert [path for path in ours if path in files] == []
     assert [path for path in others if path not in files] == []
     assert f"{GENERATION}/.dir.recon-{MINE}" in files
+
+
+def test_half_an_intent_stays_while_somebody_is_launched() -> None:
+    """Nobody but a launch writes into a transaction that has not begun, and it may be writing just now."""
+    bench = Bench()
+    assert bench.run("reasoning").state == "applied"
+    half = f"{places.transaction('2026-0009')}/.intent.json.recon-{MINE}"
+    bench.machine.files.make_dirs(half.rpartition("/")[0])
+    bench.machine.files.put(half, Node.of(b"half", 0o600))
+
+    with bench.machine.lock(places.LAUNCH_LOCK):
+        leftover.collect(bench.machine, "2026-0002")
+    stayed = half in bench.machine.state.files
+    leftover.collect(bench.machine, "2026-0002")
+
+    assert (stayed, half in bench.machine.state.files) == (True, False)

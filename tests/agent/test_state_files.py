@@ -50,6 +50,7 @@ FILES = (
     places.LEASE,
     places.RELEASE,
     places.FACTS,
+    places.IDLE,
     places.KEPT,
     places.HOLD,
     places.AGENTS + "/simulated/.ok",
@@ -63,7 +64,8 @@ FILES = (
 
 def test_every_file_that_recon_keeps_is_in_the_list(whole: Bench) -> None:
     ours = ("/var/lib/recon/", "/run/recon/", "/etc/recon/")
-    other = ("/recon_agent/", "/pynvml", "__main__.py", ".container", "/units/", "/boot.wants/", "/lock", "2026-0001")
+    locks = ("/lock", "/launch.lock")
+    other = ("/recon_agent/", "/pynvml", "__main__.py", ".container", "/units/", "/boot.wants/", *locks, "2026-0001")
     kept = {path for path, node in whole.machine.state.files.items() if path.startswith(ours) and node.kind == "file"}
 
     assert {path for path in kept if not any(word in path for word in other)} - set(FILES) == {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.agent import places
+from reconciler.agent.record import read_record
 from reconciler.model.desired import MemorySpec
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import hold_memory
@@ -68,6 +70,49 @@ def test_memory_that_is_listed_with_nobody_is_named_as_the_drivers_with_the_way_
     assert f"{size} MiB on GPU-" in outcome.reason
     assert "nv_queue" in outcome.reason
     assert "nvidia-smi --gpu-reset" in outcome.reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_did_not_come_back_is_told_against_what_was_free_with_nobody_there(kind: Kind) -> None:
+    bench = a_bench(kind)
+    set_fault(bench.machine.state, "slow-release", OLD, 1e9)
+
+    outcome = bench.run("vision")
+
+    lost = int(SIZE[kind].removesuffix("GiB")) * 1024
+    name = "host" if kind == "gb10" else bench.machine.state.gpus[0].uuid
+    best = read_record(bench.machine, places.IDLE)["free"]
+    assert outcome.state == "held"
+    assert list(best) == [name]
+    text = f"since the boot {name} had up to {best[name] >> 20} MiB free with nobody on it, {lost} MiB more than now"
+    assert text in outcome.reason
+
+
+def test_what_was_free_before_is_forgotten_with_a_boot_and_not_believed_when_it_is_torn() -> None:
+    bench = a_bench("gh200")
+    torn = bench.copy()
+    torn.machine.write(places.IDLE, b"torn")
+    bench.machine.reboot()
+
+    for each in (bench, torn):
+        set_fault(each.machine.state, "slow-release", OLD, 1e9)
+        outcome = each.run("vision")
+        assert (outcome.state, "since the boot" in outcome.reason) == ("held", False)
+
+
+def test_page_cache_in_a_gh200s_own_memory_is_neither_free_nor_the_drivers_nor_lost() -> None:
+    bench = a_bench("gh200")
+    bench.machine.state.hbm_cache = 60 * GiB
+    bench.machine.state.holdings[0].bytes = 20 * GiB
+
+    outcome = bench.run("vision")
+
+    uuid = bench.machine.state.gpus[0].uuid
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert outcome.reason == (
+        f"the memory is not free after 60 s: {uuid} has 35881 MiB free, 61440 MiB are needed"
+        " (61440 MiB of what is used is page cache); then going back failed for the same reason"
+    )
 
 
 def test_on_a_unified_host_what_is_free_and_what_is_page_cache_are_told_apart() -> None:
@@ -163,14 +208,36 @@ def bench_execute(bench: Bench, txid: str) -> None:
     executor.execute(bench.machine, txid)
 
 
-@pytest.mark.parametrize("kind", ["h200", "gh200"])
-def test_the_page_cache_of_a_host_with_memory_of_its_own_gpu_is_left_alone(kind: Kind) -> None:
+@pytest.mark.parametrize(("kind", "may"), [("h200", False), ("gh200", True)])
+def test_page_cache_that_is_not_in_the_gpus_memory_is_left_alone(kind: Kind, may: bool) -> None:
     bench = a_bench(kind, DROPS)
     bench.machine.state.page_cache = 400 * GiB
 
-    assert "drop_caches" not in bench.intent("vision")["moves"][0]
+    assert ("drop_caches" in bench.intent("vision")["moves"][0]) is may
     assert bench.run("vision").state == "applied"
     assert bench.machine.state.page_cache == 400 * GiB
+
+
+def test_page_cache_in_a_gh200s_own_memory_is_dropped_when_git_says_so() -> None:
+    bench = a_bench("gh200", DROPS)
+    bench.machine.state.hbm_cache = 60 * GiB
+    bench.machine.state.holdings[0].bytes = 20 * GiB
+
+    outcome = bench.run("vision")
+
+    assert outcome.state == "applied"
+    assert "drop_caches" in bench.steps(outcome.txid)
+    assert bench.machine.state.hbm_cache == 0
+
+
+def test_page_cache_in_a_gh200s_own_memory_is_left_alone_where_dropping_it_would_not_do() -> None:
+    bench = a_bench("gh200", DROPS)
+    bench.machine.state.hbm_cache = 20 * GiB
+    set_fault(bench.machine.state, "slow-release", OLD, 1e9)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, "drop_caches" in bench.steps(outcome.txid)) == ("held", False)
 
 
 def test_a_cache_that_cannot_be_dropped_is_told_and_does_not_end_the_transition() -> None:

@@ -222,6 +222,36 @@ def test_what_was_stopped_in_order_is_told_and_not_started(host: Watched) -> Non
     assert host.active(VLLM) == "inactive"
 
 
+def test_an_engine_that_sleeps_is_told_and_neither_woken_nor_restarted(host: Watched) -> None:
+    """Its health address says 200 all the time; and a request would be the end of it."""
+    server = host.machine.podman.servers.matching(":8001")[0]
+    server.sleeping = "weights_offloaded"
+    ran, alerts = host.looks(8), host.alerts()
+    text = next(alert.text for alert in host.told().alerts)
+    server.sleeping = None
+
+    assert (ran, alerts) == ([], [("REC7241", VLLM)])
+    sleeps = "is asleep (weights_offloaded) and is committed: it serves nobody until whoever put it to sleep wakes it"
+    assert text == sleeps
+    assert host.looks(2) == []
+    assert host.alerts() == []
+
+
+def test_status_and_plan_say_of_an_engine_that_sleeps_that_it_does(host: Watched) -> None:
+    host.machine.podman.servers.matching(":8001")[0].sleeping = "weights_offloaded"
+    rendered, declared = host.rendered("reasoning")
+    state = host.state()
+    subject = look_at(rendered, declared, state)
+
+    planned = plan_host(subject, diff_host(subject), fleet="studio", ignored=ignored_facts(state))
+    shown = "\n".join(status_lines((declared,), {"h-1": state}, Paint(on=False), details=False))
+
+    sleeps = "asleep (weights_offloaded)"
+    assert planned.transitions == ()
+    assert f"{VLLM} runs and is {sleeps}: it serves nobody, and recon does not wake it" in planned.warnings
+    assert f"vllm {sleeps}, rerank ok" in shown
+
+
 def test_an_alert_goes_when_its_matter_is_settled(host: Watched) -> None:
     stop_unit(host.machine, VLLM)
     host.looks(5)

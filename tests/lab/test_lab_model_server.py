@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from reconciler.agent.asleep import sleep_in
 from reconciler.agent.busy import figure_in
 from reconciler.lab.labs import Lab
 from reconciler.lab.machines import Machine
@@ -66,6 +67,13 @@ class Server:
         self.threads.append(threading.Thread(target=send))
         self.threads[-1].start()
         return answers
+
+    def sleep_state(self) -> str:
+        """Return what recon would say of it."""
+        service = Service.model_validate({"runtime": "vllm", "image": "x", "port": PORT, "memory": "1GiB"})
+        probe = probes_of(service).asleep
+        assert probe is not None
+        return sleep_in(probe.model_dump(), self.ask("GET", "/metrics")[1].encode())
 
     def finish(self) -> None:
         for thread in self.threads:
@@ -160,6 +168,30 @@ def test_vllm_pause_waits_for_what_runs_and_queues_what_comes(server: Server) ->
     assert shown == {"vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
     answers = [json.loads(answer[1]) for answer in (*running, *queued) if isinstance(answer, tuple)]
     assert [item["usage"]["completion_tokens"] for item in answers] == [30, 1]
+
+
+def test_vllm_sleeps_as_its_query_says_and_its_gauges_stand_still(server: Server) -> None:
+    server.start("--enable-server-load-tracking", "--enable-sleep-mode", VLLM_SERVER_DEV_MODE="1")
+    server.until("GET", "/health", 200)
+    awake = server.sleep_state()
+    cut = server.in_background("/v1/completions", {"prompt": "x", "max_tokens": 5000})
+    server.busy(1)
+    slept = server.ask("POST", "/sleep?level=2", {"level": 1, "mode": "wait"})
+    waits = server.in_background("/v1/completions", {"prompt": "x", "max_tokens": 1})
+    server.loaded(1)
+    seen = server.sleep_state(), server.ask("GET", "/health")[0], server.samples()
+    woken = server.ask("POST", "/wake_up")
+    server.finish()
+
+    assert awake == ""
+    assert (slept[0], woken[0]) == (200, 200)
+    gauges = {"vllm:num_requests_running": 1.0, "vllm:num_requests_waiting": 0.0}
+    assert seen == ("asleep (discard_all)", 200, gauges)
+    assert server.sleep_state() == ""
+    ends = [
+        json.loads(answer[1])["choices"][0]["finish_reason"] for answer in (*cut, *waits) if isinstance(answer, tuple)
+    ]
+    assert ends == ["abort", "length"]
 
 
 def test_vllm_cuts_what_runs_on_sigterm_unless_it_was_given_time(server: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import Fleet, Host, MemorySpec, Policy, Service, Slot, Source
 from reconciler.model.digest import target_digest
-from reconciler.model.intent import Call, HookCall
+from reconciler.model.intent import Call, HookCall, PauseProbe, SleepProbe
 from reconciler.model.observed import (
     Executor,
     Gpu,
@@ -185,6 +185,27 @@ def test_a_changed_drain_is_recorded_on_the_host_without_touching_anything() -> 
     assert addresses(planned) == [("spark-1/setting/reasoning", ("write",), "settings_changed", "desired")]
     assert planned.order is not None
     assert (planned.order.moves, planned.order.stop_units) == ((), ())
+
+
+def test_what_a_newer_recon_asks_a_server_is_no_change_of_git() -> None:
+    old = a_member("reasoning", "vllm")
+    asked = old.model_copy(
+        update={
+            "paused": PauseProbe(url="http://127.0.0.1:8000/is_paused", field="is_paused"),
+            "asleep": SleepProbe(url="http://127.0.0.1:8000/metrics", metric="m", label="l", awake="awake"),
+            "in_flight": tuple(probe.model_copy(update={"exact": True}) for probe in old.in_flight),
+        }
+    )
+    resident = old.model_copy(update={"unit": "recon-resident-vllm.service"})
+    before = a_rendered(a_group("reasoning", old), live={"all": "reasoning"}, residents=(resident,))
+    after = a_rendered(
+        a_group("reasoning", asked),
+        live={"all": "reasoning"},
+        residents=(asked.model_copy(update={"unit": "recon-resident-vllm.service"}),),
+    )
+
+    assert addresses(plan(after, a_state_running(before))) == addresses(plan(before, a_state_running(before)))
+    assert after.groups["reasoning"].members[0].asleep is not None
 
 
 def test_a_coven_that_leaves_is_drained_as_git_says_now_and_asked_as_it_was_started() -> None:
@@ -604,8 +625,8 @@ def test_the_plan_shows_every_hook_and_the_firewall_where_they_stand() -> None:
     ]
 
 
-@pytest.mark.parametrize(("kind", "shown"), [("unified", 1), ("discrete", 0)])
-def test_dropping_the_page_cache_is_a_line_of_the_plan_on_unified_hosts(kind: Any, shown: int) -> None:
+@pytest.mark.parametrize(("kind", "wanted"), [("unified", "41GiB"), ("gh200", "40GiB"), ("discrete", None)])
+def test_dropping_the_page_cache_is_a_line_of_the_plan_where_there_is_any(kind: Any, wanted: str | None) -> None:
     state = a_state_running(a_rendered(REASONING, VISION, live={"all": "reasoning"})).model_copy(
         update={"memory_class": Known(value=kind)}
     )
@@ -613,5 +634,5 @@ def test_dropping_the_page_cache_is_a_line_of_the_plan_on_unified_hosts(kind: An
     planned = plan(WANTS_VISION, state, memory=MemorySpec(drop_caches=True), reserve=GIB)
 
     steps = [step for step in planned.transitions[0].steps if step.step == "drop_caches"]
-    text = "drop the page cache, if less than 41GiB is free without it and enough would be"
-    assert [(step.text, step.on_failure) for step in steps] == [(text, "go on")] * shown
+    text = f"drop the page cache, if less than {wanted} is free without it and enough would be"
+    assert [(step.text, step.on_failure) for step in steps] == ([(text, "go on")] if wanted else [])

@@ -1,9 +1,11 @@
 """Every server is launched, watched, paused and warmed up as its own documentation says."""
 
+from typing import Any
+
 import pytest
 
 from reconciler.model.desired import RuntimeName, Service
-from reconciler.model.intent import BusyProbe, Call, WarmUp
+from reconciler.model.intent import BusyProbe, Call, PauseProbe, SleepProbe, WarmUp
 from reconciler.model.runtimes import RUNTIMES, clashing_args, launch_flags, shortest_stop_s
 from reconciler.render.runtimes import Probes, launch_argv, launch_env, probes_of
 from tests.render.fleets import a_service
@@ -70,7 +72,7 @@ def test_vllm_is_watched_over_its_own_endpoints() -> None:
                 form="prometheus",
                 names=("vllm:num_requests_running", "vllm:num_requests_waiting"),
             ),
-            BusyProbe(url=f"{BASE}/load", form="json", field="server_load", also=True),
+            BusyProbe(url=f"{BASE}/load", form="json", field="server_load", also=True, exact=True),
         ),
         pause=Call(method="POST", url=f"{BASE}/pause?mode=wait", optional=True),
         resume=Call(method="POST", url=f"{BASE}/resume", optional=True),
@@ -84,7 +86,29 @@ def test_vllm_is_watched_over_its_own_endpoints() -> None:
             expect_model="/srv/m",
             timeout_s=300.0,
         ),
+        paused=PauseProbe(url=f"{BASE}/is_paused", field="is_paused"),
+        asleep=SleepProbe(url=f"{BASE}/metrics", metric="vllm:engine_sleep_state", label="sleep_state", awake="awake"),
     )
+
+
+@pytest.mark.parametrize(
+    ("over", "exact"),
+    [
+        ({}, True),
+        ({"command": ("vllm", "serve", "/srv/m")}, False),
+        ({"command": ("vllm", "serve", "/srv/m"), "args": ("--enable_server_load_tracking",)}, True),
+        ({"args": ("--api-server-count=4",)}, False),
+        ({"args": ("-dp", "2")}, False),
+        ({"args": ("--config", "/srv/m.yaml")}, False),
+    ],
+)
+def test_vllms_count_of_requests_is_exact_where_one_process_keeps_it(over: dict[str, Any], exact: bool) -> None:
+    service = a_service(runtime="vllm", model={"path": "/srv/m"}, port=8000, **over)
+
+    assert [(probe.url, probe.exact) for probe in probes_of(service).in_flight] == [
+        (f"{BASE}/metrics", False),
+        (f"{BASE}/load", exact),
+    ]
 
 
 def test_llamacpp_is_asked_for_its_metrics_first_and_for_its_slots_when_it_has_none() -> None:

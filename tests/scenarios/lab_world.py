@@ -111,6 +111,12 @@ class LabWorld(World):
     def request(self, host: str, coven: str, seconds: float) -> Request:
         return HttpRequest(self.lab.machine(host).record.address, PORTS[coven], seconds)
 
+    def post(self, host: str, coven: str, path: str) -> None:
+        connection = http.client.HTTPConnection(self.lab.machine(host).record.address, PORTS[coven], timeout=10)
+        connection.request("POST", path)
+        assert connection.getresponse().status == 200
+        connection.close()
+
     def late_request(self, host: str, coven: str, after: float) -> LateRequest:
         return LateConnection(self.lab.machine(host).record.address, PORTS[coven], after)
 

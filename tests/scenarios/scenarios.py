@@ -82,6 +82,39 @@ def a_drain_that_takes_too_long_is_given_up_and_the_old_coven_serves_on(world: W
     assert request.answer_is_whole()
 
 
+def a_server_that_pauses_is_paused_and_a_pause_that_is_asked_for_is_seen(world: World) -> None:
+    world.lets_sleep("reasoning")
+    asked = "drain: {timeout: 30s, on_timeout: abort, admission: pause}\nservices:"
+    world.rewrite(world.coven_file("reasoning"), r"(?m)^services:", asked)
+    settle(world)
+    host = world.hosts[0]
+    world.set_coven(host, "vision")
+
+    settle(world)
+
+    assert world.serves(host, "vision")
+
+
+def an_engine_that_sleeps_is_called_so_and_goes_when_git_says_so(world: World) -> None:
+    world.lets_sleep("reasoning")
+    settle(world)
+    host = world.hosts[0]
+    world.post(host, "reasoning", "/sleep?level=1&mode=wait")
+
+    ran = world.recon("status", "--host", host)
+    planned = next(plan for plan in world.plan(host)["hosts"] if plan["host"] == host)
+    assert "vllm asleep (weights_offloaded)" in ran.out, explain(ran)
+    assert world.serves(host, "reasoning")
+    assert planned["transitions"] == []
+    unit = world.member_unit("reasoning")
+    text = f"{unit} runs and is asleep (weights_offloaded): it serves nobody, and recon does not wake it"
+    assert text in planned["warnings"]
+
+    world.set_coven(host, "vision")
+    settle(world)
+    assert (world.serves(host, "vision"), world.serves(host, "reasoning")) == (True, False)
+
+
 _CLOSED = "drain: {timeout: %s, on_timeout: abort, admission: firewall}\nservices:"
 _HOOKS = """hooks:
   before_drain: {argv: [/usr/local/lib/gateway, close], timeout: 2s, on_timeout: abort}
@@ -271,6 +304,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     one_changed_line_is_one_switch_and_a_second_apply_does_nothing,
     a_switch_waits_for_the_request_in_flight,
     a_drain_that_takes_too_long_is_given_up_and_the_old_coven_serves_on,
+    a_server_that_pauses_is_paused_and_a_pause_that_is_asked_for_is_seen,
+    an_engine_that_sleeps_is_called_so_and_goes_when_git_says_so,
     a_firewall_lets_the_request_in_flight_finish_and_refuses_a_new_one,
     after_a_drain_that_is_given_up_new_connections_are_let_in_again,
     a_hook_that_hangs_ends_the_transition_and_the_old_coven_serves_on,

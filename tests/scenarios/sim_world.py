@@ -102,6 +102,9 @@ class SimWorld(World):
         perform(self.fleet, host, "requests", [coven, str(seconds)])
         return SimRequest(self.fleet, host)
 
+    def post(self, host: str, coven: str, path: str) -> None:
+        perform(self.fleet, host, "post", [f":{COVENS[coven][2]}", path])
+
     def late_request(self, host: str, coven: str, after: float) -> LateRequest:
         with self.fleet.open(host) as machine:
             requests(machine, coven, 5.0, 1, after)

@@ -86,6 +86,18 @@ class World(ABC):
         assert after != before, f"nothing to change in {file}"
         file.write_text(after, encoding="utf-8")
 
+    def lets_sleep(self, coven: str) -> None:
+        """Let the coven's vLLM offer what it offers in development mode: a pause, and a sleep."""
+        file = self.coven_file(coven)
+        text = file.read_text(encoding="utf-8")
+        for key, old, new in (
+            ("args", "args: [", "args: [--enable-sleep-mode, "),
+            ("env", "env: {", 'env: {VLLM_SERVER_DEV_MODE: "1", '),
+        ):
+            whole = new.rstrip(", ") + ("]" if key == "args" else "}")
+            text = text.replace(old, new) if old in text else f"{text.rstrip()}\n    {whole}\n"
+        file.write_text(text, encoding="utf-8")
+
     def status(self, host: str) -> Any:
         return self.recon("status", "--host", host, "--output", "json").json["hosts"][host]
 
@@ -111,6 +123,10 @@ class World(ABC):
     @abstractmethod
     def request(self, host: str, coven: str, seconds: float) -> Request:
         """Start a request that takes that long."""
+
+    @abstractmethod
+    def post(self, host: str, coven: str, path: str) -> None:
+        """Call the service as another program would, on a path with its query."""
 
     @abstractmethod
     def late_request(self, host: str, coven: str, after: float) -> LateRequest:

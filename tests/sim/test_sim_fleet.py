@@ -214,6 +214,7 @@ def test_every_deed_says_in_one_line_what_was_done(tmp_path: Path) -> None:
         "edit": ["nvidia-persistenced.service", "Daemon", "Demon"],
         "stray": ["1"],
         "requests": [":9999", "5"],
+        "post": [":9999", "/anything"],
         "missing": ["path", "/srv/models/x"],
         "wait": ["3"],
     }

@@ -76,6 +76,11 @@ def test_what_a_host_calls_damaged_is_shown_harmless() -> None:
         ({"restarts": 3}, Health(ok=False, status=503, detail="503"), "crashes again and again (3 times)"),
         ({"restarts": 3}, Health(ok=True, status=200, detail=""), "ok"),
         ({"restarts": 0}, Health(ok=False, status=503, detail="503"), "unhealthy (503)"),
+        (
+            {"restarts": 0},
+            Health(ok=False, status=200, detail="asleep (discard_all)", asleep=True),
+            "asleep (discard_all)",
+        ),
         ({"active": "activating", "sub": "auto-restart", "restarts": 0}, None, "activating"),
     ],
 )

@@ -14,7 +14,8 @@ when absent: a request for 500 tokens is 10 s in flight), LAB_FAULT (`name` or `
 /run/lab-gpu/faults/PORT.json, `{"name": seconds-or-true}`, is read on every request and adds faults to a live server.
 
 faults: crash-at-start, crash-after:S, crash-after-ready:S, never-healthy, health-503, hang-metrics, metrics-missing,
-wrong-model, stuck-busy (one request that never ends), fail-completions, sigterm-ignore, sigterm-slow:S.
+wrong-model, stuck-busy (one request that never ends), fail-completions, pause-lies (200, and it goes on),
+sigterm-ignore, sigterm-slow:S.
 
 Must not: import anything but the standard library, invent an endpoint that the runtime it plays does not have.
 """

@@ -31,6 +31,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--shutdown-timeout", type=float, default=0)
     parser.add_argument("--graceful-termination-timeout", type=float, default=90)
     parser.add_argument("--enable-server-load-tracking", action="store_true")
+    parser.add_argument("--enable-sleep-mode", action="store_true")
     parser.add_argument("--enable-metrics", action="store_true")
     options, _ignored = parser.parse_known_args(argv)
     told = os.environ.get("OLLAMA_HOST", "").rpartition(":")[2]

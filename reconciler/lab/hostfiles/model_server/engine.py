@@ -48,6 +48,8 @@ class Engine:
         self.waiting = 0
         self.paused = False
         self.frozen = False
+        self.sleeping: str | None = None
+        self.gauges = (0, 0)
         self.epoch = 0
         self.closing = False
         self.answering = 0
@@ -57,7 +59,7 @@ class Engine:
         with self.changed:
             self.waiting += 1
             try:
-                self.changed.wait_for(lambda: not self.paused and self.running < self.width)
+                self.changed.wait_for(self.may_begin)
             finally:
                 self.waiting -= 1
             self.running += 1
@@ -74,6 +76,26 @@ class Engine:
             with self.changed:
                 self.running -= 1
                 self.changed.notify_all()
+
+    def may_begin(self) -> bool:
+        return not self.paused and self.sleeping is None and self.running < self.width
+
+    def sleep(self, state: str, mode: str) -> None:
+        """Hold new requests and keep what the gauges say; `abort` ends those that run, `wait` waits for them."""
+        with self.changed:
+            self.gauges = (self.running, self.waiting)
+            if mode == "abort":
+                self.epoch += 1
+            else:
+                self.changed.wait_for(lambda: self.running == 0)
+                self.gauges = (0, 0)
+            self.sleeping = state
+            self.changed.notify_all()
+
+    def wake(self) -> None:
+        with self.changed:
+            self.sleeping = None
+            self.changed.notify_all()
 
     def pause(self, mode: str) -> None:
         """Hold new requests; `abort` ends those that run, `wait` waits for them, `keep` freezes them."""

@@ -174,9 +174,16 @@ class Vllm(Handler):
             ("POST", "/v1/chat/completions"): lambda: self.openai(chat=True),
         }
         if os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            engine = self.lab.engine
             table["POST", "/pause"] = self.pause
             table["POST", "/resume"] = self.resume
-            table["GET", "/is_paused"] = lambda: self.reply(200, {"is_paused": self.lab.engine.paused})
+            table["GET", "/is_paused"] = lambda: self.reply(200, {"is_paused": engine.paused})
+            if self.lab.options.enable_sleep_mode:
+                table["POST", "/sleep"] = self.sleep
+                table["POST", "/wake_up"] = self.wake
+                # True while it is only paused as well.
+                sleeps = engine.paused or engine.sleeping is not None
+                table["GET", "/is_sleeping"] = lambda: self.reply(200, {"is_sleeping": sleeps})
         return table
 
     def health(self) -> None:
@@ -184,8 +191,11 @@ class Vllm(Handler):
 
     def show_metrics(self) -> None:
         running, waiting = self.lab.figures()
+        sleeps = self.lab.engine.sleeping
         if self.lab.engine.paused:
             waiting = 0  # the gauges move when the engine steps: what comes in while it is paused is not seen
+        if sleeps is not None:
+            running, waiting = self.lab.engine.gauges
         label = '{engine="0",model_name="%s"}' % self.lab.model_id()
         self.metrics(
             [
@@ -196,7 +206,11 @@ class Vllm(Handler):
                 "# TYPE vllm:num_requests_waiting gauge",
                 "vllm:num_requests_waiting%s %.1f" % (label, waiting),
                 "# TYPE vllm:engine_sleep_state gauge",
-                'vllm:engine_sleep_state{engine="0",model_name="%s",sleep_state="awake"} 1.0' % self.lab.model_id(),
+                *(
+                    'vllm:engine_sleep_state{engine="0",model_name="%s",sleep_state="%s"} %.1f'
+                    % (self.lab.model_id(), state, sleeps is None if state == "awake" else sleeps == state)
+                    for state in ("awake", "weights_offloaded", "discard_all")
+                ),
             ]
         )
 
@@ -210,12 +224,23 @@ class Vllm(Handler):
         if mode not in ("abort", "wait", "keep"):
             self.reply(400, {"error": "Invalid mode: %s" % mode})
             return
-        self.lab.engine.pause(mode)
+        if not self.lab.faults.get("pause-lies"):
+            self.lab.engine.pause(mode)
         self.reply(200, {"status": "paused"})
 
     def resume(self) -> None:
         self.lab.engine.resume()
         self.reply(200, {"status": "resumed"})
+
+    def sleep(self) -> None:
+        """Read level and mode from the query, as the real one does; what a body says is not looked at."""
+        states = {"0": "", "1": "weights_offloaded", "2": "discard_all"}
+        self.lab.engine.sleep(states[self.query.get("level", ["1"])[0]], self.query.get("mode", ["abort"])[0])
+        self.reply(200, b"")
+
+    def wake(self) -> None:
+        self.lab.engine.wake()
+        self.reply(200, b"")
 
 
 class LlamaCpp(Handler):
