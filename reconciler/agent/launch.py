@@ -207,6 +207,8 @@ def _launching(machine: Machine, intent: Dict[str, Any]) -> Optional[Dict[str, A
         told = {"owner": clean(str(note["owner"])), "txid": checked(note["txid"]), "step": "launch", "age_s": age_s}
     except (OSError, KeyError, TypeError, ValueError, RequestError):
         return None
+    if machine.stat(places.transaction(told["txid"]) + "/journal.jsonl") is not None:
+        return None  # it began long since: the next one has its turn, and did not come to say so yet
     is_same = note.get("target") is not None and note["target"] == _target(intent)
     return told if age_s < _TURN_S and not is_same else None
 

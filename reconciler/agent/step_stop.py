@@ -38,15 +38,18 @@ def stop_move(run: Run, move: Dict[str, Any]) -> None:
 
 
 def stop_group(run: Run, group: Dict[str, Any]) -> None:
-    """Queue the stop of a whole coven by its gate; members whose gate is down already are stopped by name."""
-    gate = group["gate"]
+    """Queue the stop of a whole coven by its gate; members that do not go with it are stopped by name.
+
+    Their gate may be down already; or their files are gone, and with them all that systemd knew of the gate.
+    """
+    gate, units = group["gate"], units_of(group["members"])
     shown = systemd.show_units(run.machine, [gate])
     if gate in shown and shown[gate].active not in _GONE:
         systemd.stop_gate(run.machine, gate)
-        return
-    loaded = [unit for unit, state in systemd.show_units(run.machine, units_of(group["members"])).items() if _up(state)]
-    if loaded:
-        systemd.stop(run.machine, loaded)
+    shown = systemd.show_units(run.machine, units) if units else {}
+    left = [unit for unit in units if unit in shown and _up(shown[unit]) and not shown[unit].job]
+    if left:
+        systemd.stop(run.machine, left)
 
 
 def stop_up(run: Run, units: Sequence[str]) -> None:

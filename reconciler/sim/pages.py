@@ -118,9 +118,18 @@ class Pages:
             for earlier in self._entries[:position]:
                 for path in entry.made:
                     earlier.made.pop(path, None)
+            self._forget_below([path for path, node in entry.made.items() if node is None], position)
             self._entries.remove(entry)
             self._before.update(entry.made)
         self._tidy()
+
+    def _forget_below(self, gone: list[str], position: int) -> None:
+        """Forget what was changed in directories before they were gone for good: another one of that name has none."""
+        for path in gone:
+            for earlier in self._entries[:position]:
+                for below in [name for name in earlier.made if name.startswith(path + "/")]:
+                    del earlier.made[below]
+                    self._before[below] = None
 
     def cut(self, luck: Luck) -> None:
         """Lose power: let luck say what the disk has of all that was not synced."""

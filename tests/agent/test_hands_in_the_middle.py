@@ -143,3 +143,22 @@ def test_an_executor_that_dies_after_its_books_were_removed_does_not_leave_a_ref
 
     assert (outcome["state"], outcome["code"]) == ("held", "REC7115")
     assert bench.run("vision").state == "applied"
+
+
+def test_members_whose_files_are_gone_are_stopped_by_name_when_their_gate_is_stopped() -> None:
+    """Another coven was started by hand on trial files that the way back took away: systemd forgot its gate."""
+    bench = Bench()
+    txid = bench.submit(bench.intent("vision"))
+
+    def by_hand(when: str, what: str) -> None:
+        if when == "after" and what.startswith("run systemctl start --no-block --job-mode=fail recon-coven-vision"):
+            bench.machine.hook = None
+            bench.machine.run(["systemctl", "start", "--no-block", "recon-coven-reasoning.target"], 5.0)
+
+    bench.machine.hook = by_hand
+    first = Outcome.model_validate(executor.execute(bench.machine, txid))
+    assert (first.state, bench.serving()) == ("held", OLD)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.live, bench.serving()) == ("applied", {"all": "vision"}, ["recon-vision-llama"])

@@ -165,7 +165,7 @@ def test_of_a_launch_that_takes_long_it_is_told_soon_whose_it_is(target: str | N
     assert bench.machine.state.launched == []
 
 
-@pytest.mark.parametrize("what", ["the same", "old", "none", "rubbish", "no id"])
+@pytest.mark.parametrize("what", ["the same", "old", "begun", "none", "rubbish", "no id"])
 def test_a_launch_that_never_ends_keeps_nobody_out(what: str) -> None:
     bench = Bench()
     intent, now = bench.intent("reasoning"), bench.machine.boottime()
@@ -173,10 +173,13 @@ def test_a_launch_that_never_ends_keeps_nobody_out(what: str) -> None:
     notes = {
         "the same": seal({**note, "target": target_of(intent)}),
         "old": seal({**note, "since": now - 10}),
+        "begun": seal({**note, "txid": "t-before", "target": "of somebody else"}),
         "none": None,
         "rubbish": b"rubbish",
         "no id": seal({**note, "txid": "../x"}),
     }
+    bench.machine.mkdir(places.transaction("t-before"))
+    bench.machine.write(places.transaction("t-before") + "/journal.jsonl", b"")
     held_up(bench, notes[what])
     before = bench.machine.monotonic()
 

@@ -123,3 +123,23 @@ def test_what_lay_in_a_tree_that_was_removed_does_not_come_back_without_it() -> 
     machine.reboot(luck=lambda: 0.9)
 
     assert [path for path in machine.state.files if path.startswith("/etc/recon/")] == []
+
+
+def test_what_was_made_in_a_directory_that_is_gone_does_not_come_back_in_another_of_that_name() -> None:
+    machine = SimMachine.new("h-1")
+
+    def fail(call: str) -> None:
+        if call == "fsync /srv/a/b":
+            raise OSError(errno.EIO, "Input/output error")
+
+    machine.mkdir("/srv/a/b")
+    machine.on_call = fail
+    with pytest.raises(OSError, match="Input/output error"):
+        machine.symlink("/etc", "/srv/a/b/link")
+    machine.on_call = None
+    machine.remove_tree("/srv/a")
+    machine.mkdir("/srv/a/b")
+
+    machine.reboot(luck=lambda: 0.9)
+
+    assert machine.listdir("/srv/a/b") == []

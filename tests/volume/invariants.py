@@ -54,7 +54,7 @@ _OURS = re.compile(
     r"|/etc/systemd/system/multi-user\.target\.wants/recon-boot\.target|/run/containers/systemd(/recon-trial)?"
     r"|/run/recon(/.*)?|/run/recon-gate-[a-z0-9-]+|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
     # Links of ours are made in the directory above their own; what a cut left there is taken away.
-    r"|/(etc|run)/(containers|systemd)/\.recon[^/]*\.recon-[0-9a-f]{12}"
+    r"|/(etc|run)/(containers|systemd|systemd/system)/\.recon[^/]*\.recon-[0-9a-f]{12}"
 )
 _TEMPORARY = re.compile(r"/\.[^/]+\.recon-[0-9a-f]{12}\Z")
 _UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target)\Z")
