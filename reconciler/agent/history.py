@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from . import history_parts, lines, places
 from .lines import Lines
 from .machine import Machine
-from .record import RecordError, make_way, read_record, set_aside, write_record
+from .record import RecordError, is_no_file, make_way, read_record, set_aside, write_record
 
 _LIMIT = 256 << 20
 _RECENT = 50
@@ -30,6 +30,8 @@ def append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]] = N
         body: the line.
         over: the transactions that have ended by now, in that order; as before when None.
     """
+    if is_no_file(machine, places.HISTORY):
+        set_aside(machine, places.HISTORY)
     found, problem = examine(machine)
     if not problem and not found.torn:
         found = history_parts.turned_over(machine, found)
@@ -59,6 +61,8 @@ def examine(machine: Machine) -> Tuple[Lines, Optional[str]]:
 
 def has(machine: Machine, txid: str) -> bool:
     """Say whether a transaction has its line."""
+    if is_no_file(machine, places.HISTORY):
+        return False  # it will be put aside, and a new one begun
     wanted = f'"txid":{json.dumps(txid)}'.encode()
     return any(wanted in raw for raw in examine(machine)[0].good) or wanted in history_parts.newest_before(machine)
 
