@@ -9,6 +9,7 @@ from typing import Any, Dict, Optional
 
 from . import fact, mark, places, transactions
 from .executor_unit import running_txid
+from .journal import is_of_an_earlier_boot
 from .machine import Machine
 from .plain import clean
 from .record import RecordError, read_record, unseal
@@ -16,6 +17,7 @@ from .systemd import SystemdError
 from .target import target_of
 
 INTERRUPTED = "interrupted by a power cut or reboot; the committed generation booted"
+_SILENT = "ended and could not write how; the watchdog, or the next transaction, does"
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 
 
@@ -111,9 +113,9 @@ def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) ->
         with contextlib.suppress(OSError, SystemdError):
             txid = running_txid(machine) or txid
     if newest and not active and "unknown" in last and _is_interrupted(machine, newest):
-        last = fact.unknown(
-            f"transaction {newest} was {INTERRUPTED}; the next apply tidies up: {_plan(machine, newest)}"
-        )
+        booted = is_of_an_earlier_boot(machine, f"{places.transaction(newest)}/journal.jsonl")
+        what = f"was {INTERRUPTED}; the next apply tidies up: {_plan(machine, newest)}" if booted else _SILENT
+        last = fact.unknown(f"transaction {newest} {what}")
     target = _target(machine, txid) if active and txid else None
     return {"active": active, "txid": clean(txid) if txid else None, "last": last, "target": target}
 
@@ -127,7 +129,7 @@ def _target(machine: Machine, txid: str) -> Optional[str]:
 
 
 def _is_interrupted(machine: Machine, txid: str) -> bool:
-    """Say whether a transaction began, has no outcome, and left nothing on trial: the host has booted since."""
+    """Say whether a transaction began, has no outcome, and left nothing on trial: nobody goes on with it."""
     directory = places.transaction(txid)
     began, ended = (machine.stat(f"{directory}/{name}") is not None for name in ("journal.jsonl", "outcome.json"))
     return began and not ended and machine.stat(places.TRIAL) is None

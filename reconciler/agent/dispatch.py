@@ -24,8 +24,9 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
         return observe.observe(machine, args, ctx)
     if verb in ("execute", "recover"):
-        from . import executor
+        from . import ahead, executor
 
+        ahead.import_all()
         return executor.execute(machine, args["txid"], recover=verb == "recover")
     if verb == "watch":
         from . import watch

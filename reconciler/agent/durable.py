@@ -8,7 +8,7 @@ Must not: hold any decision, or sync again what failed to sync: the pages count 
 
 import contextlib
 import os
-from typing import Optional, Set
+from typing import Iterator, Optional, Set
 
 from .machine import Machine
 
@@ -91,9 +91,10 @@ class DurableMachine(Machine):
         fd = self.system.open(temporary, _NEW)
         try:
             try:
-                self._write_all(fd, data)
-                self.system.fchmod(fd, mode)
-                self.system.fsync(fd)
+                with _named(path):
+                    self._write_all(fd, data)
+                    self.system.fchmod(fd, mode)
+                    self.system.fsync(fd)
             finally:
                 self.system.close(fd)
             self.system.rename(temporary, path)
@@ -107,8 +108,9 @@ class DurableMachine(Machine):
         is_first = path not in self._appended or not self.system.lexists(path)
         fd = self.system.open(path, _MORE, 0o644)
         try:
-            self._write_all(fd, data)
-            self.system.fsync(fd)
+            with _named(path):
+                self._write_all(fd, data)
+                self.system.fsync(fd)
         finally:
             self.system.close(fd)
         if is_first:
@@ -128,6 +130,10 @@ class DurableMachine(Machine):
                 self.system.unlink(temporary)
             raise
         self._sync_directory(directory)
+
+    def rename(self, old: str, new: str) -> None:
+        self.system.rename(old, new)
+        self._sync_directory(os.path.dirname(new))
 
     def remove(self, path: str) -> None:
         try:
@@ -163,3 +169,14 @@ class DurableMachine(Machine):
     def _temporary(self, directory: str, name: str) -> str:
         """Name a file that neither systemd nor Quadlet reads should a power cut leave it there."""
         return os.path.join(directory, f".{name}.recon-{self.system.token()}")
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Say of which file an error is: what fails with an open file (a full disk) does not name it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error

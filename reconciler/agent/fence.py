@@ -158,6 +158,11 @@ class Fenced(Machine):
         self._prove_for(path)
         self._inner.symlink(target, path)
 
+    def rename(self, old: str, new: str) -> None:
+        self._prove_for(old)
+        self._prove_for(new)
+        self._inner.rename(old, new)
+
     def remove(self, path: str) -> None:
         self._prove_for(path)
         self._inner.remove(path)

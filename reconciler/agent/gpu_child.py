@@ -126,6 +126,6 @@ def failed(code: Optional[int], text: str) -> Raw:
 
 
 def _ask_nvml() -> Raw:
-    from . import nvml  # only the child may load the library
+    from . import nvml  # only the child may load the library; a look that needs no GPU does not import it
 
     return nvml.ask()

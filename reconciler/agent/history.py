@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from . import history_parts, lines, places
 from .lines import Lines
 from .machine import Machine
-from .record import RecordError, make_way, read_record, set_aside, write_record
+from .record import RecordError, is_no_file, make_way, read_record, set_aside, write_record
 
 _LIMIT = 256 << 20
 _RECENT = 50
@@ -70,6 +70,8 @@ def append(
 
 def examine(machine: Machine) -> Live:
     """Return the live part, and what is wrong with it; a head that does not verify is told by itself."""
+    if is_no_file(machine, places.HISTORY):
+        return Live(Lines([], [], False, ""), "it is no file", [])
     try:
         found = lines.read_lines(machine.read(places.HISTORY, _LIMIT))
     except FileNotFoundError:

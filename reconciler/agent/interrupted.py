@@ -20,6 +20,7 @@ from .record import RecordError, read_record
 from .txn import Run, stopping
 
 _LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
+_DIED = "its executor ended before it did, without a reboot"
 REPLACED = "its executor ended before it did, and another transaction took its place"
 _UNTOLD = "its executor ended after the commit of generation {} and before it could say so"
 
@@ -54,7 +55,27 @@ def of_an_earlier_boot(machine: Machine) -> List[str]:
     return found if all(is_of_an_earlier_boot(machine, path) for path in journals) else []
 
 
+def only_untold(machine: Machine) -> List[str]:
+    """Return the transactions without an end when there is one, it made what is committed, and no trial is open.
+
+    Nothing of it is left to be decided: a disk that took no more kept its executor, and who came after, from saying so.
+    Whether those are gone is for the caller to know.
+    """
+    found = transactions.unfinished(machine)
+    if len(found) != 1 or step_trial.is_open(machine):
+        return []
+    try:
+        undo = step_undo.read_undo(machine, found[0])
+    except (OSError, RecordError):
+        return []
+    return found if undo is not None and undo["generation"] == files.committed_if_told(machine) else []
+
+
 def _end_of(run: Run, txid: str, reason: str) -> End:
+    # A trial that is gone is no proof: it may have been taken away, by its executor or by hand.
+    booted = is_of_an_earlier_boot(run.machine, places.transaction(txid) + "/journal.jsonl")
+    if reason == INTERRUPTED and not booted:
+        reason = _DIED
     try:
         undo = step_undo.read_undo(run.machine, txid)
     except RecordError as error:
@@ -65,8 +86,6 @@ def _end_of(run: Run, txid: str, reason: str) -> End:
         return End("aborted", reason, "REC7116")
     number = int(undo["generation"])
     if number == committed:
-        # What is on trial does not outlive a boot.
-        booted = run.machine.stat(places.TRIAL) is None
         return End("applied", (_LATE if booted else _UNTOLD).format(number))
     # Natives of a later commit are newer than what this one would put back.
     if undo["from"] == committed and step_undo.put_back(run.machine, undo):

@@ -153,7 +153,11 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
         # In this order: an executor that ends between two looks has written its outcome before it went.
         active = is_active(machine)
         outcome = read_outcome(machine, txid)
-        events = read_events(machine, path, after)
+        try:
+            events = read_events(machine, path, after)
+        except OSError:
+            # The end is told all the same when somebody has put something else in the place of the journal.
+            events = []
         reply = {"events": events, "outcome": outcome, "active": active}
         now = machine.monotonic()
         if outcome is not None or (events and (now >= began + _GATHER_S or now >= ends)):
@@ -207,7 +211,7 @@ def _launching(machine: Machine, intent: Dict[str, Any]) -> Optional[Dict[str, A
         told = {"owner": clean(str(note["owner"])), "txid": checked(note["txid"]), "step": "launch", "age_s": age_s}
     except (OSError, KeyError, TypeError, ValueError, RequestError):
         return None
-    if machine.stat(places.transaction(told["txid"]) + "/journal.jsonl") is not None:
+    if machine.stat(places.transaction(note["txid"]) + "/journal.jsonl") is not None:
         return None  # it began long since: the next one has its turn, and did not come to say so yet
     is_same = note.get("target") is not None and note["target"] == _target(intent)
     return told if age_s < _TURN_S and not is_same else None

@@ -82,6 +82,10 @@ class Machine:
         """Make or atomically replace a symlink: temporary link, rename, fsync of the directory."""
         raise NotImplementedError
 
+    def rename(self, old: str, new: str) -> None:
+        """Durably move whatever is there to a name beside it that nobody has."""
+        raise NotImplementedError
+
     def remove(self, path: str) -> None:
         """Remove a file or link durably; no error when absent."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 Each value is asked for on its own and says what NVML said: a GPU that is lost, or a figure that a chip does not have,
 takes nothing else with it. The shape of the answer is in `gpu_child`.
 
-Must not: be imported outside the child, decide what a missing figure means.
+Must not: be used outside the child, load the library when it is imported, decide what a missing figure means.
 """
 
 import contextlib

@@ -95,6 +95,10 @@ def read_record(machine: Machine, path: str) -> Dict[str, Any]:
         return unseal(machine.read(path, LIMIT), _name(path))
     except RecordError as error:
         raise type(error)(f"{path}: {error}") from error
+    except OSError as error:
+        if not is_no_file(machine, path):
+            raise
+        raise RecordError(f"{path}: it is no file") from error
 
 
 def write_record(machine: Machine, path: str, body: Dict[str, Any], mode: int = 0o644) -> None:
@@ -113,6 +117,12 @@ def set_aside(machine: Machine, path: str) -> str:
     """
     names = [f"{path}{_ASIDE}{number}" for number in range(1, _KEPT_ASIDE + 1)]
     free = next((name for name in names if machine.stat(name) is None), names[-1])
+    if is_no_file(machine, path):
+        # A directory, a link, a FIFO: nothing to be copied, and nothing of it is removed.
+        if machine.stat(free) is not None:
+            raise RecordError(f"{path} is no file, and {free} is taken: remove what was put aside")
+        machine.rename(path, free)
+        return free
     machine.write(free, machine.read(path, LIMIT), 0o600)
     machine.remove(path)
     return free
@@ -126,11 +136,17 @@ def make_way(machine: Machine, path: str) -> Optional[str]:
     try:
         read_record(machine, path)
     except RecordError:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RecordError):
             return set_aside(machine, path)
     except OSError:
         pass
     return None
+
+
+def is_no_file(machine: Machine, path: str) -> bool:
+    """Say whether something is there that is not a file, and so can be neither read nor written as one."""
+    found = machine.stat(path)
+    return found is not None and found.kind != "file"
 
 
 def is_set_aside(name: str) -> bool:

@@ -127,7 +127,8 @@ def _left(run: Run, groups: Dict[str, str]) -> List[str]:
     for unit, before in groups.items():
         state = shown.get(unit)
         if state is None or _up(state) or state.job:
-            left.append(f"{unit} is {state.active if state else 'unknown'}")
+            queued = f", with job {state.job} queued (systemctl list-jobs)" if state and not _up(state) else ""
+            left.append(f"{unit} is {state.active if state else 'unknown'}{queued}")
             continue
         populated = [_populated(run, path) for path in {before, state.cgroup} if path]
         if any(answer is not False for answer in populated):

@@ -2,14 +2,15 @@
 
 An executor is followed by two others, and systemd starts it again a few times in ten seconds. All of them may die all
 the same: out of memory again and again, or no interpreter for a moment while the host is being updated. Then nobody
-would come before the next apply, and the host would be half-way until a person looked.
+would come before the next apply, and the host would be half-way until a person looked. After some a person is called,
+and from then on one is started every hour: what keeps them from an end (a full disk) may be repaired by then.
 
 Must not: begin an order, do a step of a transition, or start a second executor: systemd has one unit of that name.
 """
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from . import alerts, claims, places, systemd, transactions
 from .journal import has_begun, is_of_an_earlier_boot
@@ -21,6 +22,7 @@ from .record import RecordError, read_record, write_record
 from .watch_site import ApartError, Site, is_down
 
 _STARTS = 3
+_AGAIN_S = 3600.0
 _NOBODY = "transaction {} has no executor, and none could be started"
 
 
@@ -29,14 +31,15 @@ def follow(machine: Machine, site: Site) -> str:
     txid = _left(machine)
     if txid is None:
         return ""
-    starts = _starts(machine, txid)
+    starts, since_s = _starts(machine, txid)
     if starts >= _STARTS:
         text = f"transaction {txid} has no end: its executors all died, and {starts} more that the watchdog started"
         alerts.raise_alert(machine, by="watchdog", code="REC7177", about=txid, text=text, fix=proceed(site.host))
-        return ""
+        if since_s < _AGAIN_S:
+            return ""
     try:
         place = machine.read_link(places.CURRENT_AGENT)
-        write_record(machine, places.FOLLOWED, {"txid": txid, "starts": starts + 1})
+        write_record(machine, places.FOLLOWED, {"txid": txid, "starts": starts + 1, "at": machine.boottime()})
         done = machine.run(launch_argv(place, txid), LAUNCH_TIMEOUT_S)
     except OSError as error:
         raise ApartError(f"{_NOBODY.format(txid)}: {error}") from error
@@ -69,12 +72,15 @@ def _is_of_this_boot(machine: Machine, txid: str) -> bool:
     return has_begun(machine, journal) and not is_of_an_earlier_boot(machine, journal)
 
 
-def _starts(machine: Machine, txid: str) -> int:
+def _starts(machine: Machine, txid: str) -> Tuple[int, float]:
+    """Return how often one was started for a transaction, and how long ago the last one was."""
     try:
         found = read_record(machine, places.FOLLOWED)
-        return int(found["starts"]) if found["txid"] == txid else 0
+        if found["txid"] == txid:
+            return int(found["starts"]), machine.boottime() - float(found["at"])
     except FileNotFoundError:
-        return 0
+        pass
     except (OSError, RecordError, KeyError, TypeError, ValueError):
         # It may have said that it was tried often enough: to count from zero again would be a guess.
-        return _STARTS
+        return _STARTS, 0.0
+    return 0, 0.0

@@ -5,7 +5,7 @@ Must not: change anything, or take what cannot be read for "nobody's".
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from . import claims, files, places, systemd, transactions, watch_deeds
 from .journal import boot_id
@@ -55,12 +55,13 @@ def site_of(machine: Machine) -> Site:
     return Site(str(body["host"]), number, this_boot, spec, charges)
 
 
-def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
+def stay_away(machine: Machine, *, must_have_ended: bool = True, untold: Sequence[str] = ()) -> None:
     """Raise why the host is somebody else's now; what cannot be read may be such a reason.
 
     Args:
         machine: the host.
         must_have_ended: whether the newest transaction must have an end.
+        untold: transactions whose claim is void when no executor runs, for nothing of them is left to be done.
     """
     try:
         hold = claims.hold(machine)
@@ -70,7 +71,7 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
         raise ApartError(f"whose it is cannot be told: {error}") from error
     if hold is not None:
         raise ApartError(f"held by {hold['owner']}: {hold['reason']}")
-    if claimed is not None and claimed["txid"] != watch_deeds.TXID:
+    if claimed is not None and claimed["txid"] not in (watch_deeds.TXID, *untold):
         raise ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
     executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
     if not is_down(executor):

@@ -93,7 +93,8 @@ class Machine:
         argv += ["systemd-nspawn", "--quiet", "--boot", f"--directory={disk / 'root'}"]
         argv += [f"--machine={veth}", f"--hostname={self.record.name}", f"--network-veth-extra={veth}:host0"]
         argv += ["--register=no", "--keep-unit", "--settings=no", "--resolv-conf=off", "--timezone=off"]
-        argv += ["--link-journal=no", "--console=read-only", "--capability=all"]
+        # There is one clock for all: `date --set` on a lab host must not set that of the computer it runs on.
+        argv += ["--link-journal=no", "--console=read-only", "--capability=all", "--drop-capability=CAP_SYS_TIME"]
         argv += ["--system-call-filter=add_key keyctl bpf"]
         # podman's overlays cannot lie on the host's own: its store is a plain directory, and the shared one too.
         argv += [f"--bind={disk / 'containers'}:/var/lib/containers"]
@@ -169,6 +170,8 @@ class Machine:
         if leader is None:
             raise self._failed("it is not running")
         inside = [
+            "setpriv",
+            "--bounding-set=-sys_time",
             "nsenter",
             "--target",
             str(leader),

@@ -274,7 +274,7 @@ def _slots_keep_their_name(case: Case) -> Iterator[Refusal]:
             yield Refusal(
                 code="REC8005",
                 summary=f"{', '.join(up)} runs although its gate {group.gate} is down",
-                detail="somebody started it past the gate",
+                detail="somebody started it past the gate, or it did not stop with it",
                 fix=f"on the host: systemctl stop {' '.join(up)}",
             )
 

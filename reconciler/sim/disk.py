@@ -97,7 +97,12 @@ class SimSystem(System):
         if there is not None and there.kind == "dir":
             raise error(errno.EISDIR, new)
         self._check_parent(target, new)
-        self.pages.change({source: None, target: node})
+        if node.kind != "dir":
+            self.pages.change({source: None, target: node})
+            return
+        tree = self._files.tree(source)
+        there_now = {target + below[len(source) :]: self._files.at(below) for below in reversed(tree)}
+        self.pages.change({**there_now, **dict.fromkeys(tree)})
 
     def unlink(self, path: str) -> None:
         self._announce(f"unlink {path}")

@@ -188,6 +188,10 @@ class SimMachine(DurableMachine):
         with self._changing(f"symlink {path}"):
             super().symlink(target, path)
 
+    def rename(self, old: str, new: str) -> None:
+        with self._changing(f"rename {old} {new}"):
+            super().rename(old, new)
+
     def remove(self, path: str) -> None:
         with self._changing(f"remove {path}"):
             super().remove(path)

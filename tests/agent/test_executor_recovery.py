@@ -347,6 +347,16 @@ def test_a_transaction_that_lost_power_after_its_commit_counts_as_applied(bench:
     assert GATE.rpartition("/")[2] in natives(bench)
 
 
+def test_a_transaction_that_lost_its_executor_and_its_trial_is_not_called_a_power_cut(bench: Bench) -> None:
+    stop_before(bench, "run systemctl start", KilledError)
+    bench.machine.remove(places.TRIAL)
+
+    assert bench.run("reasoning").state == "applied"
+
+    ended = Outcome.model_validate(read_record(bench.machine, places.transaction(TXID) + "/outcome.json"))
+    assert (ended.state, ended.reason) == ("aborted", "its executor ended before it did, without a reboot")
+
+
 def test_what_was_interrupted_is_not_ended_before_the_host_is_seen_to_be_as_planned(bench: Bench) -> None:
     stop_before(bench, "run systemctl start", PowerCutError)
     intent = bench.intent("vision")

@@ -292,6 +292,18 @@ def test_following_gives_news_and_then_the_outcome() -> None:
     assert rest == {"events": [], "outcome": outcome, "active": True}
 
 
+def test_the_end_is_told_when_something_else_is_in_the_place_of_the_journal() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+    outcome = executor.execute(bench.machine, intent["txid"])
+    path = places.transaction(intent["txid"]) + "/journal.jsonl"
+    bench.machine.remove(path)
+    bench.machine.mkdir(path)
+
+    assert follow(bench, intent["txid"]) == {"events": [], "outcome": outcome, "active": True}
+
+
 class Working(FakeHost):
     """A host whose executor has written an event and writes another one at the second wait for it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import os
 import select
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.agent import durable
 from reconciler.agent.machine import BusyError, Completed, Response, Stat
 from reconciler.agent.real import RealMachine
 
@@ -413,3 +415,32 @@ def test_clocks_run(machine: RealMachine) -> None:
     assert machine.boottime() > 0
     assert machine.wall() > 1_600_000_000
     assert machine.free_bytes("/") > 0
+
+
+class Full(durable.System):
+    """A disk that takes a name and no more bytes."""
+
+    def write(self, fd: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("change", ["write", "append"])
+def test_a_disk_that_is_full_says_for_which_file(tmp_path: Path, change: str) -> None:
+    machine = RealMachine(Full())
+    path = str(tmp_path / "epoch")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        getattr(machine, change)(path, b"1")
+
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, path)
+
+
+def test_whatever_is_there_is_moved_to_another_name(tmp_path: Path) -> None:
+    place = tmp_path / "epoch"
+    place.mkdir()
+    (place / "notes").write_text("somebody's", encoding="utf-8")
+
+    RealMachine().rename(str(place), str(tmp_path / "epoch.corrupt-1"))
+
+    assert not place.exists()
+    assert (tmp_path / "epoch.corrupt-1" / "notes").read_text(encoding="utf-8") == "somebody's"

@@ -190,6 +190,29 @@ def test_no_damaged_file_keeps_the_next_transition_from_being_right(serving: Ben
         assert left <= {f"{path}.corrupt-1", places.FACTS, places.RELEASE}, (how, left)
 
 
+@pytest.mark.parametrize("path", [path for path in RESTING if path != places.RELEASE])
+@pytest.mark.parametrize("what", ["a directory", "a link to nothing"])
+def test_what_is_no_file_in_the_place_of_one_is_put_aside_whole(serving: Bench, path: str, what: str) -> None:
+    bench = serving.copy()
+    bench.machine.remove(path)
+    if what == "a directory":
+        bench.machine.mkdir(path)
+        bench.machine.write(f"{path}/notes", b"somebody's")
+    else:
+        bench.machine.symlink("/nowhere", path)
+
+    for coven in ("vision", "reasoning"):
+        outcome = bench.run(coven)
+        assert (outcome.state, outcome.live) == ("applied", {"all": coven}), outcome
+
+    assert lease.read_epoch(bench.machine) >= 3
+    assert history.examine(bench.machine)[1] is None
+    assert bench.machine.stat(places.LEASE) is None
+    if what == "a directory":
+        kept = [each for each in (path, f"{path}.corrupt-1") if bench.machine.stat(f"{each}/notes") is not None]
+        assert [bench.machine.read(f"{each}/notes") for each in kept] == [b"somebody's"]
+
+
 @pytest.mark.parametrize("path", [places.LEASE, places.HOLD])
 def test_a_claim_or_a_hold_that_cannot_be_read_is_held_whatever_is_wrong_with_it(whole: Bench, path: str) -> None:
     for how, change in DAMAGES.items():

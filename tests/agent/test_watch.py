@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import Service, Watchdog
-from reconciler.model.observed import HostState, Known, WatchdogState
+from reconciler.model.observed import HostState, Known, Unknown, WatchdogState
 from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
 from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
@@ -826,6 +827,56 @@ def test_what_a_power_cut_interrupted_is_brought_to_its_end_by_the_watchdog_wher
             assert extra == set(), where
         assert other.serving() == (SERVING if expected == "aborted" else ["recon-vision-llama"]), where
     assert ends == {"applied", "aborted"}
+
+
+def unwritable(host: Watched, txid: str) -> None:
+    """Run a transaction, and all who follow its executor, on a host that takes no outcome."""
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == f"write {places.transaction(txid)}/outcome.json":
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    host.machine.hook = hook
+    for recover in (False, True, True):
+        with pytest.raises(OSError, match="Read-only"):
+            executor.execute(host.machine, txid, recover=recover)
+    host.attend()
+
+
+def test_a_commit_that_nobody_could_tell_of_is_told_by_the_watchdog(host: Watched) -> None:
+    """It would stay away for ever without its outcome, and an apply finds nothing to do."""
+    txid = host.submit(host.intent("vision"))
+    unwritable(host, txid)
+    last = host.state().executor.last
+    assert last == Unknown(
+        unknown=f"transaction {txid} ended and could not write how; the watchdog, or the next transaction, does"
+    )
+
+    assert watch.watch(host.machine) == {"said": f"brought {txid} to its end in the place of its executor"}
+    host.looks(2)
+
+    last = host.state().executor.last
+    assert isinstance(last, Known)
+    assert (last.value["state"], last.value["reason"], last.value["committed"]) == (
+        "applied",
+        "its executor ended after the commit of generation 2 and before it could say so",
+        2,
+    )
+    lines = [json.loads(line) for line in host.machine.read(places.HISTORY).splitlines()]
+    assert [line["state"] for line in lines if line.get("txid") == txid] == ["applied"]
+    assert host.told().said == "all is well"
+    assert host.machine.stat(places.LEASE) is None
+    assert host.serving() == ["recon-vision-llama"]
+
+
+def test_a_commit_that_nobody_told_of_is_left_alone_while_its_executor_runs(host: Watched) -> None:
+    txid = host.submit(host.intent("vision"))
+    unwritable(host, txid)
+    executor_runs(host)
+
+    host.looks(2)
+
+    assert host.told().said == "left alone: a transition runs"
 
 
 def test_what_a_power_cut_interrupted_waits_while_a_person_holds_the_host(host: Watched) -> None:

@@ -118,6 +118,8 @@ def test_after_three_more_that_died_a_person_is_called(host: Watched) -> None:
         f"transaction {TXID} has no end: its executors all died, and 3 more that the watchdog started"
     )
     assert alert.fix == "recon apply --host h-1"
+    assert len(launches(host.looks(120))) == 1
+    die(host)
 
     outcome = host.run("vision")
 

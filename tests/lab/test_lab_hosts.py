@@ -33,6 +33,8 @@ print(json.dumps({
 }))
 """
 
+CAP_SYS_TIME = 25
+
 
 def read_nvml(machine: Machine) -> dict[str, object]:
     """Run the real pynvml on the host, against the library the loader finds there."""
@@ -76,6 +78,13 @@ def test_a_lab_host_is_a_real_machine_with_systemd_and_podman(machine: Machine) 
 
     assert (state, comm) == (b"running\n", b"systemd\n")
     assert (int(version[0]), int(version[1])) >= (5, 4)
+
+
+def test_nobody_on_a_lab_host_can_set_the_clock_of_the_computer_it_runs_on(machine: Machine) -> None:
+    status = machine.run(["cat", "/proc/1/status", "/proc/self/status"]).stdout.decode()
+    sets = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("CapBnd", "CapEff", "CapPrm"))]
+    assert len(sets) == 6
+    assert [found >> CAP_SYS_TIME & 1 for found in sets] == [0] * 6
 
 
 def test_the_operators_user_gets_in_by_ssh_with_the_pinned_key_and_may_become_root(lab: Lab) -> None:

@@ -28,7 +28,7 @@ import subprocess
 import sys
 
 PLACE = "/run/lab"
-CHANGES = ("mkdir", "write", "append", "symlink", "remove", "remove_tree")
+CHANGES = ("mkdir", "write", "append", "symlink", "rename", "remove", "remove_tree")
 ONLY_LOOKS = ("show", "is-active", "exists", "--dryrun", "-dryrun", "verify", "--version", "version")
 
 
