@@ -146,6 +146,8 @@ class _History:
                 self.watch.reached["cell T1-C13"] += 1
         if kind == "stale" and self.stale is not None:
             self._transact(self.stale, Striker(self.world, self.watch, []))
+            # An order ends once: who hands it over again is told how it ended, whatever became of the host since.
+            self.stale = None
 
     def _operate(self, plagues: list[Fault]) -> None:
         striker = Striker(self.world, self.watch, plagues)
