@@ -24,9 +24,8 @@ def handle(machine: Machine, verb: str, args: Dict[str, Any], ctx: Dict[str, Any
 
         return observe.observe(machine, args, ctx)
     if verb in ("execute", "recover"):
-        from . import ahead, executor
+        from . import executor
 
-        ahead.import_all()
         return executor.execute(machine, args["txid"], recover=verb == "recover")
     if verb == "watch":
         from . import watch

@@ -18,6 +18,7 @@ from typing import Any, Dict, Optional
 
 from . import (
     admission,
+    ahead,
     alerts,
     claims,
     files,
@@ -68,6 +69,8 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
     if earlier is not None:
         settle(machine, earlier)
         return earlier
+    # Not before: who only comes after an executor that ended would make the next order wait for its unit.
+    ahead.import_all()
     try:
         intent = read_record(machine, directory + "/intent.json")
         if intent.get("txid") != txid:

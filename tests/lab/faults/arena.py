@@ -82,6 +82,8 @@ class Arena:
         """Return the coven that a host at rest serves; what the cell before left is put in order first."""
         coven = self._at_rest or self.settle()
         self._at_rest = None
+        # Who comes after an executor that ended well is an executor too, and must not meet what is armed for the next.
+        self.wait_idle()
         return coven
 
     def settle(self) -> str:
