@@ -126,6 +126,9 @@ class Run(Part):
     main_code: int = 0
     main_status: int = 0
     restarts: int = 0
+    argv: list[str] = field(default_factory=list)
+    """Of the program that was started and has made no container yet, with its environment."""
+    env: dict[str, str] = field(default_factory=dict)
     is_restart: bool = False
     starts: list[float] = field(default_factory=list)
     turn: int = 0

@@ -241,6 +241,8 @@ class Manager:
             self._files.make_dirs(f"{_RUNTIME}/{directory}")
         self._become(name, "activating", "start")
         if argv[:1] and argv[0].endswith("/podman"):
+            # Its program runs from now on: what becomes of its file meanwhile does not change it.
+            run.argv, run.env = argv, self._environment(unit)
             self._clock.schedule(_SPAWN_S, "unit.spawn", unit=name, turn=run.turn)
             limit = seconds(last(unit.sections, "Service", "TimeoutStartSec"), 90.0)
             if limit not in (0.0, float("inf")):
@@ -257,9 +259,9 @@ class Manager:
         run = self._state.runs.get(name)
         if run is None or run.turn != turn:
             return
-        unit = self.units.get(name)
-        argv = self._argv(unit)
-        made = self._podman.start(name, argv, self._environment(unit), self._cgroup(name))
+        argv, env = run.argv, run.env
+        run.argv, run.env = [], {}
+        made = self._podman.start(name, argv, env, self._cgroup(name))
         if isinstance(made, int):
             self.main_exited(name, made)
             return

@@ -397,6 +397,20 @@ def test_with_a_broken_generator_no_unit_comes_of_a_quadlet(machine: SimMachine)
     assert shown(machine, "a.service", "LoadState") == {"LoadState": "loaded"}
 
 
+def test_a_program_that_was_started_goes_on_when_its_unit_is_gone_the_moment_after(machine: SimMachine) -> None:
+    put(machine, "/etc/containers/systemd/a.container", "[Container]\nImage=x\n")
+    machine.state.images.append("x")
+    machine.run(["systemctl", "daemon-reload"], 5.0)
+    machine.run(["systemctl", "start", "--no-block", "a.service"], 5.0)
+    set_fault(machine.state, "generator")
+
+    machine.run(["systemctl", "daemon-reload"], 5.0)
+    machine.clock.advance(5.0)
+
+    assert [container.unit for container in machine.state.containers.values()] == ["a.service"]
+    assert shown(machine, "a.service", "ActiveState") == {"ActiveState": "active"}
+
+
 def boot_links(machine: SimMachine, *covens: str) -> None:
     put(machine, "/etc/systemd/system/recon-boot.target", "[Unit]\nDefaultDependencies=no\n")
     machine.symlink(
