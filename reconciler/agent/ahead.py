@@ -16,5 +16,5 @@ _LATE_OF_OURS = ("nvml", "smi", "web")
 def import_all() -> None:
     """Import them. The library of the driver is not loaded by it: that is for the child alone."""
     for name in (*_LATE, *(f"{__package__}.{each}" for each in _LATE_OF_OURS)):
-        with contextlib.suppress(ImportError, OSError):
+        with contextlib.suppress(Exception):
             importlib.import_module(name)

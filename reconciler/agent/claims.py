@@ -17,7 +17,7 @@ from .systemd import SystemdError
 from .target import target_of
 
 INTERRUPTED = "interrupted by a power cut or reboot; the committed generation booted"
-_SILENT = "ended and could not write how; the watchdog, or the next transaction, does"
+_SILENT = "has no executor and no outcome; the watchdog, or the next apply, brings it to its end"
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 
 

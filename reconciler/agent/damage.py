@@ -36,6 +36,7 @@ def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
         places.FACTS,
         places.IDLE,
         places.RELEASE,
+        places.FOLLOWED,
         places.KEPT,
         places.ALERTS,
         places.WATCHDOG,

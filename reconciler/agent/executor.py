@@ -83,9 +83,11 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
         return _conclude_blind(machine, txid, reason)
     run = Run(machine, intent, Journal(machine, directory + "/journal.jsonl"))
     machine.mkdir(places.RUN)
+    # Whoever finds a journal comes after somebody, whatever it was started as.
+    recover = recover or run.journal.resumed
     try:
         with patience.locked(machine, places.LOCK, _WAY_BACK_PATIENCE_S if recover else _PATIENCE_S):
-            return conclude(run, _resume(run) if recover or run.journal.resumed else _transact(run))
+            return conclude(run, _resume(run) if recover else _transact(run))
     except BusyError:
         return conclude(run, _stuck(run) if recover else _locked_out(run))
 

@@ -53,18 +53,26 @@ def append(
         found = history_parts.turned_over(machine, found)
     make_way(machine, places.HISTORY_HEAD)
     over = ended(machine) if over is None else over
-    count, last = len(found.good), found.last
+    count, last, is_there = len(found.good), found.last, False
     if must_write:
         kept = [lines.body_of(raw) for raw in found.good if raw not in doubtful or not _is_same(raw, body)]
-        count = len(kept)
-        data, last = lines.again(kept)
         if problem and machine.stat(places.HISTORY) is not None:
             set_aside(machine, places.HISTORY)
-        machine.write(places.HISTORY, data)
-    data, last = lines.line(body, last)
-    machine.append(places.HISTORY, data)
+        data, again = lines.again(kept)
+        try:
+            machine.write(places.HISTORY, data)
+            count, last = len(kept), again
+        except OSError:
+            if problem or found.torn:
+                raise
+            # A full disk takes a line where it does not take the whole; and what is there need not be told twice.
+            is_there = len(kept) < count
+    if not is_there:
+        data, last = lines.line(body, last)
+        machine.append(places.HISTORY, data)
+        count += 1
     # After the line: a power cut in between leaves one line more than is written here, which is no fault.
-    head = {"lines": count + 1, "sum": last, "ended": over[-_ENDED:]}
+    head = {"lines": count, "sum": last, "ended": over[-_ENDED:]}
     write_record(machine, places.HISTORY_HEAD, head)
 
 
@@ -113,5 +121,5 @@ def recent(machine: Machine) -> List[Dict[str, Any]]:
 
 def _is_same(raw: bytes, body: Dict[str, Any]) -> bool:
     """Say whether a line tells what a body is about to tell again."""
-    written = lines.body_of(raw)
-    return all(written.get(key) == body.get(key) for key in ("txid", "state"))
+    written, txid = lines.body_of(raw), body.get("txid")
+    return txid is not None and (written.get("txid"), written.get("state")) == (txid, body.get("state"))

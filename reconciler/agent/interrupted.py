@@ -13,15 +13,16 @@ from typing import List, Optional
 
 from . import files, hooks, outcome, places, step_trial, step_undo, systemd, transactions
 from .claims import INTERRUPTED
-from .journal import is_of_an_earlier_boot
+from .journal import is_of_an_earlier_boot, is_of_this_boot
 from .machine import Machine
 from .outcome import End
 from .record import RecordError, read_record
 from .txn import Run, stopping
 
 _LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
-_DIED = "its executor ended before it did, without a reboot"
-REPLACED = "its executor ended before it did, and another transaction took its place"
+_DIED = "its executor ended before it did"
+_NO_BOOT = ", without a reboot"
+REPLACED = f"{_DIED}, and another transaction took its place"
 _UNTOLD = "its executor ended after the commit of generation {} and before it could say so"
 
 
@@ -55,27 +56,12 @@ def of_an_earlier_boot(machine: Machine) -> List[str]:
     return found if all(is_of_an_earlier_boot(machine, path) for path in journals) else []
 
 
-def only_untold(machine: Machine) -> List[str]:
-    """Return the transactions without an end when there is one, it made what is committed, and no trial is open.
-
-    Nothing of it is left to be decided: a disk that took no more kept its executor, and who came after, from saying so.
-    Whether those are gone is for the caller to know.
-    """
-    found = transactions.unfinished(machine)
-    if len(found) != 1 or step_trial.is_open(machine):
-        return []
-    try:
-        undo = step_undo.read_undo(machine, found[0])
-    except (OSError, RecordError):
-        return []
-    return found if undo is not None and undo["generation"] == files.committed_if_told(machine) else []
-
-
 def _end_of(run: Run, txid: str, reason: str) -> End:
     # A trial that is gone is no proof: it may have been taken away, by its executor or by hand.
-    booted = is_of_an_earlier_boot(run.machine, places.transaction(txid) + "/journal.jsonl")
+    journal = places.transaction(txid) + "/journal.jsonl"
+    booted = is_of_an_earlier_boot(run.machine, journal)
     if reason == INTERRUPTED and not booted:
-        reason = _DIED
+        reason = _DIED + (_NO_BOOT if is_of_this_boot(run.machine, journal) else "")
     try:
         undo = step_undo.read_undo(run.machine, txid)
     except RecordError as error:

@@ -118,14 +118,6 @@ def read_events(machine: Machine, path: str, after_seq: int) -> List[Dict[str, A
     return [{key: value for key, value in event.items() if key not in _OF_THE_HOST} for event in news]
 
 
-def has_begun(machine: Machine, path: str) -> bool:
-    """Say whether anybody has written in a journal; one that cannot be read may have been begun."""
-    try:
-        return _is_begun(read_journal(machine, path))
-    except OSError:
-        return True
-
-
 def is_of_an_earlier_boot(machine: Machine, path: str) -> bool:
     """Say whether whoever wrote a journal last is surely gone with an earlier boot, or never came to do anything.
 
@@ -137,8 +129,17 @@ def is_of_an_earlier_boot(machine: Machine, path: str) -> bool:
         return False
     if found is None or found.bad:
         return False
-    boots = [event[_BOOT] for event in _events(found) if event.get(_BOOT)]
+    boots = _boots(found)
     return boots[-1] != boot_id(machine) if boots else not found.good
+
+
+def is_of_this_boot(machine: Machine, path: str) -> bool:
+    """Say whether somebody surely wrote in a journal since the host booted."""
+    try:
+        found = read_journal(machine, path)
+    except OSError:
+        return False
+    return found is not None and bool(boot_id(machine)) and boot_id(machine) in _boots(found)
 
 
 def boot_id(machine: Machine) -> str:
@@ -152,6 +153,10 @@ def boot_id(machine: Machine) -> str:
 def _events(found: Lines) -> List[Dict[str, Any]]:
     bodies = [lines.body_of(raw) for raw in found.good]
     return [body for body in bodies if isinstance(body.get("seq"), int)]
+
+
+def _boots(found: Lines) -> List[str]:
+    return [event[_BOOT] for event in _events(found) if event.get(_BOOT)]
 
 
 def _is_begun(found: Optional[Lines]) -> bool:

@@ -36,7 +36,8 @@ def collect(machine: Machine, txid: str) -> None:
     """Remove what is left, as far as the disk lets itself be read; `txid` is the transaction that holds the claim."""
     with contextlib.suppress(OSError):
         _remove(machine, _directories(machine, txid))
-    # Whoever is launched gets its intent under this lock: with it in hand nobody is writing one.
+    # Whoever is launched gets its intent under this lock. One that waited too long for it goes on without, and fails
+    # when its half is taken away: it hands the order over again.
     with contextlib.suppress(OSError, BusyError), machine.lock(places.LAUNCH_LOCK):
         _remove(machine, _never_begun(machine))
 

@@ -102,6 +102,8 @@ class _Judge:
         if not self.member["health"]:
             return ""
         answer = self.machine.http("GET", self.member["health"], _HEALTH_TIMEOUT_S)
+        if self.code == "REC7240":
+            self.code = "REC7106"
         if not 200 <= answer.status < 300:
             return f"health {said(answer)}"
         # Its health is good then too, and a request to one that sleeps waits, or is the end of it.
@@ -109,8 +111,6 @@ class _Judge:
         if sleeps:
             self.code = "REC7240"
             return f"it is {sleeps}; whoever put it to sleep must wake it"
-        if self.code == "REC7240":
-            self.code = "REC7106"
         return ""
 
     def _warm(self) -> None:

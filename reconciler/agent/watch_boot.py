@@ -1,11 +1,8 @@
-"""Brings what a reboot cut off to its end, at the first look of the watchdog after it; tells what nobody could tell.
+"""Brings what a reboot cut off to its end, at the first look of the watchdog after it.
 
 The host booted what is committed without anybody's help. But while a transaction has no end the watchdog may not look
 after that, and people wait for an outcome. So it ends what can be told to be of an earlier boot, under the host's lock
 and a claim of its own, the way the next executor would.
-
-A disk that took no more may have kept a transaction from writing that it was applied, and all who came after its
-executor as well. Without its outcome the watchdog would stay away for ever, and an apply finds nothing to do.
 
 Must not: end what may still be under way, or go on with it.
 """
@@ -21,30 +18,25 @@ from .systemd import SystemdError
 from .txn import HaltError
 from .watch_site import ApartError, Site, stay_away
 
-_CUT_OFF = "was cut off by a reboot"
-
 
 def end_interrupted(machine: Machine, site: Site) -> str:
     """Do it and say so; return nothing when there is nothing to end, ApartError when it cannot be done now."""
     found = interrupted.of_an_earlier_boot(machine)
-    silent = [] if found else interrupted.only_untold(machine)
     # Asked once after a boot: it means reading the history.
     untold = outcome.untold(machine) if machine.stat(places.LOOKS) is None else None
-    names = ", ".join(found or silent or ([untold["txid"]] if untold else []))
+    names = ", ".join(found or ([untold["txid"]] if untold else []))
     if not names:
         return ""
-    why = "after a reboot" if not silent else "in the place of its executor"
     try:
         with machine.lock(places.LOCK):
             if untold is not None:
                 outcome.settle(machine, untold)
-            if not (found or silent):
+            if not found:
                 return ""
-            # An executor that is about to come to its end has the lock or its unit; with neither there is none.
-            stay_away(machine, must_have_ended=False, untold=silent)
-            run = watch_deeds.open_run(machine, site.host, site.boot_id, f"bringing {names} to its end {why}")
+            stay_away(machine, must_have_ended=False)
+            run = watch_deeds.open_run(machine, site.host, site.boot_id, f"bringing {names} to its end after a reboot")
             try:
-                with run.step("settle", f"{names} " + ("could not say how it ended" if silent else _CUT_OFF)):
+                with run.step("settle", f"{names} was cut off by a reboot"):
                     interrupted.settle(run)
             finally:
                 watch_deeds.close_run(run)
@@ -52,4 +44,4 @@ def end_interrupted(machine: Machine, site: Site) -> str:
         raise ApartError("somebody has the host's lock") from error
     except (HaltError, LeaseError, OSError, RecordError, SystemdError) as error:
         raise ApartError(f"{names} could not be brought to its end: {clean(str(error), 600)}") from error
-    return f"brought {names} to its end {why}"
+    return f"brought {names} to its end after a reboot"

@@ -3,7 +3,7 @@
 An executor is followed by two others, and systemd starts it again a few times in ten seconds. All of them may die all
 the same: out of memory again and again, or no interpreter for a moment while the host is being updated. Then nobody
 would come before the next apply, and the host would be half-way until a person looked. After some a person is called,
-and from then on one is started every hour: what keeps them from an end (a full disk) may be repaired by then.
+and from then on one is started every ten minutes: what keeps them from an end (a full disk) may be repaired by then.
 
 Must not: begin an order, do a step of a transition, or start a second executor: systemd has one unit of that name.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from . import alerts, claims, places, systemd, transactions
-from .journal import has_begun, is_of_an_earlier_boot
+from . import alerts, claims, history, places, systemd, transactions
+from .journal import is_of_this_boot
 from .launch import LAUNCH_TIMEOUT_S, launch_argv
 from .machine import BusyError, Machine
 from .outcome import proceed
@@ -22,7 +22,7 @@ from .record import RecordError, read_record, write_record
 from .watch_site import ApartError, Site, is_down
 
 _STARTS = 3
-_AGAIN_S = 3600.0
+_AGAIN_S = 600.0
 _NOBODY = "transaction {} has no executor, and none could be started"
 
 
@@ -33,13 +33,13 @@ def follow(machine: Machine, site: Site) -> str:
         return ""
     starts, since_s = _starts(machine, txid)
     if starts >= _STARTS:
-        text = f"transaction {txid} has no end: its executors all died, and {starts} more that the watchdog started"
+        text = f"transaction {txid} has no end: its executors all died, and so did those that the watchdog started"
         alerts.raise_alert(machine, by="watchdog", code="REC7177", about=txid, text=text, fix=proceed(site.host))
         if since_s < _AGAIN_S:
             return ""
     try:
         place = machine.read_link(places.CURRENT_AGENT)
-        write_record(machine, places.FOLLOWED, {"txid": txid, "starts": starts + 1, "at": machine.boottime()})
+        _remember(machine, txid, starts + 1)
         done = machine.run(launch_argv(place, txid), LAUNCH_TIMEOUT_S)
     except OSError as error:
         raise ApartError(f"{_NOBODY.format(txid)}: {error}") from error
@@ -51,7 +51,11 @@ def follow(machine: Machine, site: Site) -> str:
 
 
 def _left(machine: Machine) -> Optional[str]:
-    """Return the transaction of this boot that began, has no end and surely no executor, None when there is none."""
+    """Return the transaction of this boot that began, has no end and surely no executor, None when there is none.
+
+    Of several it is the one with the claim, for it came last; what nobody claims is left alone unless it is the only
+    one, and so is what a person took the claim from.
+    """
     found = [txid for txid in transactions.unfinished(machine) if _is_of_this_boot(machine, txid)]
     if not found:
         return None
@@ -61,15 +65,22 @@ def _left(machine: Machine) -> Optional[str]:
             return None
         if not is_down(systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)):
             return None
+        last = claimed["txid"] if claimed is not None else found[0]
+        if claimed is None and (len(found) > 1 or _was_released(machine, last)):
+            return None
         with machine.lock(places.LOCK):
-            return found[0]
+            return str(last)
     except (BusyError, OSError, RecordError):
         return None
 
 
 def _is_of_this_boot(machine: Machine, txid: str) -> bool:
-    journal = places.transaction(txid) + "/journal.jsonl"
-    return has_begun(machine, journal) and not is_of_an_earlier_boot(machine, journal)
+    return is_of_this_boot(machine, places.transaction(txid) + "/journal.jsonl")
+
+
+def _was_released(machine: Machine, txid: str) -> bool:
+    """Say whether a person took the claim of a transaction away: whoever did repairs the host by hand."""
+    return any(line.get("txid") == txid and line.get("state") == "released" for line in history.recent(machine))
 
 
 def _starts(machine: Machine, txid: str) -> Tuple[int, float]:
@@ -82,5 +93,10 @@ def _starts(machine: Machine, txid: str) -> Tuple[int, float]:
         pass
     except (OSError, RecordError, KeyError, TypeError, ValueError):
         # It may have said that it was tried often enough: to count from zero again would be a guess.
+        _remember(machine, txid, _STARTS)
         return _STARTS, 0.0
     return 0, 0.0
+
+
+def _remember(machine: Machine, txid: str, starts: int) -> None:
+    write_record(machine, places.FOLLOWED, {"txid": txid, "starts": starts, "at": machine.boottime()})

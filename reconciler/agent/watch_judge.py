@@ -106,6 +106,9 @@ def remember(past: Dict[str, Any], verdict: Verdict, now: float) -> None:
         past.update(bad=0, was_good=True, good_at=now)
         past.setdefault("good_since", now)
         return
+    if verdict.word == "asleep":
+        # It answers, so it is up; what it was before it slept says nothing about it.
+        past.update(bad=0, was_good=True)
     if verdict.word == "bad":
         past["bad"] += 1
     if verdict.word != "busy":

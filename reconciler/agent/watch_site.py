@@ -5,7 +5,7 @@ Must not: change anything, or take what cannot be read for "nobody's".
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import claims, files, places, systemd, transactions, watch_deeds
 from .journal import boot_id
@@ -55,13 +55,12 @@ def site_of(machine: Machine) -> Site:
     return Site(str(body["host"]), number, this_boot, spec, charges)
 
 
-def stay_away(machine: Machine, *, must_have_ended: bool = True, untold: Sequence[str] = ()) -> None:
+def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
     """Raise why the host is somebody else's now; what cannot be read may be such a reason.
 
     Args:
         machine: the host.
-        must_have_ended: whether the newest transaction must have an end.
-        untold: transactions whose claim is void when no executor runs, for nothing of them is left to be done.
+        must_have_ended: whether the newest transaction must have an end, and not have left the host to a person.
     """
     try:
         hold = claims.hold(machine)
@@ -71,14 +70,16 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True, untold: Sequenc
         raise ApartError(f"whose it is cannot be told: {error}") from error
     if hold is not None:
         raise ApartError(f"held by {hold['owner']}: {hold['reason']}")
-    if claimed is not None and claimed["txid"] not in (watch_deeds.TXID, *untold):
+    if claimed is not None and claimed["txid"] != watch_deeds.TXID:
         raise ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
     executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
     if not is_down(executor):
         raise ApartError("a transition runs")
     if machine.stat(places.TRIAL) is not None:
         raise ApartError("a generation is on trial")
-    if txid is not None and "unknown" in last and must_have_ended:
+    if not must_have_ended:
+        return
+    if txid is not None and "unknown" in last:
         raise ApartError(f"transaction {txid} has no end that can be read")
     held = transactions.left_to_a_person(machine)
     if held is not None:

@@ -128,6 +128,35 @@ def test_a_line_that_nobody_counted_is_written_again_and_stands_once() -> None:
     assert history.has(machine, "t9")
 
 
+def test_a_line_of_the_watchdog_that_nobody_counted_is_not_taken_for_the_next_one() -> None:
+    machine = a_host()
+    head = machine.read(places.HISTORY_HEAD)
+    history.append(machine, {"kind": "watchdog", "deed": "restarted a"})
+    machine.write(places.HISTORY_HEAD, head)
+
+    history.append(machine, {"kind": "watchdog", "deed": "restarted b"})
+
+    assert [line.get("deed") for line in history.recent(machine)][3:] == ["restarted a", "restarted b"]
+
+
+@pytest.mark.parametrize("txid", ["t9", "t10"])
+def test_a_disk_without_room_for_the_whole_takes_a_line_and_none_twice(txid: str) -> None:
+    machine = a_host()
+    head = machine.read(places.HISTORY_HEAD)
+    history.append(machine, {"txid": "t9", "epoch": 9, "state": "applied"})
+    machine.write(places.HISTORY_HEAD, head)
+
+    def full(when: str, what: str) -> None:
+        if what == f"write {places.HISTORY}":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    machine.hook = full
+    history.append(machine, {"txid": txid, "epoch": 9, "state": "applied"})
+
+    assert history.examine(machine) == (history.examine(machine).lines, None, [])
+    assert [line["txid"] for line in history.recent(machine)] == ["t0", "t1", "t2", *dict.fromkeys(("t9", txid))]
+
+
 def test_half_a_line_at_the_end_is_cut_off_by_the_next() -> None:
     machine = a_host()
     machine.append(places.HISTORY, b'{"v":1,"txid":"t')

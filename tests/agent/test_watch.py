@@ -20,7 +20,7 @@ from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
 from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
-from reconciler.sim.fleet import run_agent
+from reconciler.sim.fleet import run_agent, run_launched
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
@@ -843,23 +843,29 @@ def unwritable(host: Watched, txid: str) -> None:
     host.attend()
 
 
-def test_a_commit_that_nobody_could_tell_of_is_told_by_the_watchdog(host: Watched) -> None:
+def test_a_commit_that_nobody_could_tell_of_is_told_by_an_executor_that_the_watchdog_starts(host: Watched) -> None:
     """It would stay away for ever without its outcome, and an apply finds nothing to do."""
+    host.machine.mkdir(places.AGENTS)
+    host.machine.symlink(f"{places.AGENTS}/simulated", places.CURRENT_AGENT)
     txid = host.submit(host.intent("vision"))
     unwritable(host, txid)
     last = host.state().executor.last
     assert last == Unknown(
-        unknown=f"transaction {txid} ended and could not write how; the watchdog, or the next transaction, does"
+        unknown=f"transaction {txid} has no executor and no outcome; "
+        "the watchdog, or the next apply, brings it to its end"
     )
 
-    assert watch.watch(host.machine) == {"said": f"brought {txid} to its end in the place of its executor"}
+    assert watch.watch(host.machine) == {
+        "said": f"started an executor again for transaction {txid}, whose own had all died"
+    }
+    run_launched(host.machine)
     host.looks(2)
 
     last = host.state().executor.last
     assert isinstance(last, Known)
     assert (last.value["state"], last.value["reason"], last.value["committed"]) == (
         "applied",
-        "its executor ended after the commit of generation 2 and before it could say so",
+        "generation 2 is committed",
         2,
     )
     lines = [json.loads(line) for line in host.machine.read(places.HISTORY).splitlines()]
@@ -876,7 +882,7 @@ def test_a_commit_that_nobody_told_of_is_left_alone_while_its_executor_runs(host
 
     host.looks(2)
 
-    assert host.told().said == "left alone: a transition runs"
+    assert host.told().said == f"left alone: claimed by ci@example.net, transaction {txid}"
 
 
 def test_what_a_power_cut_interrupted_waits_while_a_person_holds_the_host(host: Watched) -> None:

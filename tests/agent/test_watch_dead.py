@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, lease, places
+from reconciler.agent import executor, history, lease, lines, places
 from reconciler.agent.launch import launch_argv
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record, write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.fleet import run_launched
 from reconciler.sim.machine import KilledError
+from tests.agent.bench import a_coven, a_service
 from tests.agent.test_watch import SERVING, Watched
 
 TXID = "2026-0002"
@@ -37,14 +38,14 @@ def host() -> Watched:
     return host
 
 
-def kill_at(host: Watched, what: str) -> None:
+def kill_at(host: Watched, what: str, txid: str = TXID) -> None:
     def hook(when: str, change: str) -> None:
         if when == "after" and change == what:
             raise KilledError
 
     host.machine.hook = hook
     with pytest.raises(KilledError):
-        executor.execute(host.machine, TXID)
+        executor.execute(host.machine, txid)
     host.machine.revive()
     host.attend()
 
@@ -98,6 +99,83 @@ def test_a_host_that_is_somebodys_is_left_alone(host: Watched, whose: str) -> No
     assert launches(host.looks(2)) == []
 
 
+def another(host: Watched, txid: str) -> None:
+    """Let another order be carried out under a name of its own, until its executors are dead too."""
+    intent = {**host.intent_anyway("third"), "txid": txid}
+    host.submit(intent)
+    kill_at(host, "run systemctl start --no-block --job-mode=fail recon-coven-third.target", txid)
+
+
+@pytest.mark.parametrize("name", ["2026-0001-slower", "2026-0009"])
+def test_of_two_the_one_that_came_last_goes_back_first_whatever_it_is_called(name: str) -> None:
+    host = Watched()
+    host.covens["third"] = a_coven("third", one=a_service("llamacpp", 8009, memory="8GiB"))
+    host.machine.mkdir(places.AGENTS)
+    host.machine.symlink(f"{places.AGENTS}/simulated", places.CURRENT_AGENT)
+    host.submit(host.intent("vision"))
+    kill_at(host, START)
+    another(host, name)
+
+    host.looks(1)
+
+    assert host.machine.state.launched == [f"{places.EXECUTOR} {name}"]
+
+
+def test_of_two_that_nobody_claims_none_is_chosen(host: Watched) -> None:
+    host.machine.mkdir(places.transaction("2026-0001-more"))
+    journal = host.machine.read(places.transaction(TXID) + "/journal.jsonl")
+    host.machine.write(places.transaction("2026-0001-more") + "/journal.jsonl", journal)
+    host.machine.remove(places.LEASE)
+
+    assert launches(host.looks(2)) == []
+
+
+def test_one_that_died_between_its_commit_and_the_end_of_its_trial_is_followed_and_finished() -> None:
+    host = ordered()
+    kill_at(host, "symlink /etc/containers/systemd/recon")
+
+    assert len(launches(host.looks(1))) == 1
+    run_launched(host.machine)
+
+    assert (end_of(host).state, end_of(host).committed) == ("applied", 2)
+    host.looks(2)
+    assert host.told().said == "all is well"
+
+
+def test_one_whose_journal_does_not_say_its_boot_is_not_followed(host: Watched) -> None:
+    path = places.transaction(TXID) + "/journal.jsonl"
+    bodies = [lines.body_of(raw) for raw in lines.read_lines(host.machine.read(path)).good]
+    without = [{key: value for key, value in body.items() if key != "boot_id"} for body in bodies]
+    host.machine.write(path, lines.again(without)[0])
+
+    assert launches(host.looks(2)) == []
+
+
+def test_what_a_person_took_the_claim_from_is_left_to_that_person(host: Watched) -> None:
+    host.machine.remove(places.LEASE)
+    history.append(host.machine, {"txid": TXID, "state": "released", "epoch": 3})
+
+    assert launches(host.looks(2)) == []
+
+
+def test_one_after_another_that_held_the_host_is_followed_all_the_same(host: Watched) -> None:
+    path = places.transaction("2026-0001") + "/outcome.json"
+    write_record(host.machine, path, {**read_record(host.machine, path), "state": "held"})
+
+    assert len(launches(host.looks(1))) == 1
+
+
+def test_one_that_finds_the_lock_taken_waits_for_it_and_never_says_that_nothing_was_done(host: Watched) -> None:
+    assert len(launches(host.looks(1))) == 1
+    host.machine.state.locked.append(places.LOCK)
+    host.machine.clock.on("given back", lambda _args: host.machine.state.locked.clear())
+    host.machine.clock.schedule(30.0, "given back")
+
+    run_launched(host.machine)
+
+    assert (end_of(host).state, end_of(host).code, host.serving()) == ("rolled_back", "REC7116", SERVING)
+
+
 def test_an_order_that_nobody_began_is_not_begun() -> None:
     host = ordered()
     journal = places.transaction(TXID) + "/journal.jsonl"
@@ -115,10 +193,10 @@ def test_after_three_more_that_died_a_person_is_called(host: Watched) -> None:
     assert host.alerts() == [("REC7177", TXID)]
     (alert,) = host.told().alerts
     assert alert.text == (
-        f"transaction {TXID} has no end: its executors all died, and 3 more that the watchdog started"
+        f"transaction {TXID} has no end: its executors all died, and so did those that the watchdog started"
     )
     assert alert.fix == "recon apply --host h-1"
-    assert len(launches(host.looks(120))) == 1
+    assert len(launches(host.looks(20))) == 1
     die(host)
 
     outcome = host.run("vision")
