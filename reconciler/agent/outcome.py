@@ -117,8 +117,11 @@ def untold(machine: Machine) -> Optional[Dict[str, Any]]:
     return read_outcome(machine, txid)
 
 
-def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
-    """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it."""
+def settle(machine: Machine, outcome: Dict[str, Any], *, is_on_disk: bool = False) -> None:
+    """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it.
+
+    One that was found is written again before its line: whoever wrote it may have died before it was on the disk.
+    """
     txid = outcome["txid"]
     undo: Optional[Dict[str, Any]] = None
     with contextlib.suppress(OSError, RecordError):
@@ -127,6 +130,8 @@ def settle(machine: Machine, outcome: Dict[str, Any]) -> None:
     line["from_generation"] = undo["from"] if undo else outcome["committed"]
     found = history.examine(machine)
     if not history.has(machine, txid, found):
+        if not is_on_disk:
+            write_record(machine, path_of(txid), outcome)
         over = [*(each for each in transactions.ended(machine) if each != txid), txid]
         history.append(machine, line, over, found)
     try:
@@ -144,7 +149,7 @@ def _write(machine: Machine, outcome: Dict[str, Any]) -> None:
         machine.mkdir(directory, 0o700)
     make_way(machine, path_of(outcome["txid"]))
     write_record(machine, path_of(outcome["txid"]), outcome)
-    settle(machine, outcome)
+    settle(machine, outcome, is_on_disk=True)
 
 
 def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, Any]:

@@ -77,6 +77,26 @@ def history(bench: Bench) -> list[dict[str, Any]]:
     return [json.loads(line) for line in bench.machine.read(places.HISTORY).splitlines()]
 
 
+def test_an_outcome_that_nobody_knows_to_be_on_the_disk_is_written_again_before_its_line(bench: Bench) -> None:
+    path = places.transaction(TXID) + "/outcome.json"
+
+    def strike(call: str) -> None:
+        if call == f"fsync {places.transaction(TXID)}" and bench.machine.stat(path) is not None:
+            bench.machine.on_call = None
+            raise KilledError
+
+    bench.machine.on_call = strike
+    with pytest.raises(KilledError):
+        executor.execute(bench.machine, TXID)
+    bench.machine.revive()
+    assert again(bench).state == "applied"
+
+    bench.machine.reboot(luck=lambda: 0.9)
+
+    assert bench.machine.stat(path) is not None
+    assert [line["state"] for line in history(bench) if line["txid"] == TXID] == ["applied"]
+
+
 def test_a_recovery_that_fails_with_something_changed_holds_the_host(bench: Bench) -> None:
     stop_before(bench, "run systemctl start", KilledError)
     bench.machine.hook = failing(places.EPOCH)
