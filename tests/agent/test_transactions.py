@@ -23,8 +23,9 @@ def a_host(*ended: str) -> SimMachine:
 
 def end(machine: SimMachine, txid: str, **more: Any) -> None:
     begin(machine, txid)
-    write_record(machine, f"{places.transaction(txid)}/outcome.json", {"state": "applied", "txid": txid, **more})
-    outcome.settle(machine, {"txid": txid, "state": "applied", "committed": 1})
+    body = {"state": "applied", "txid": txid, **more}
+    write_record(machine, f"{places.transaction(txid)}/outcome.json", body)
+    outcome.settle(machine, {"committed": 1, **body}, is_on_disk=True)
 
 
 def begin(machine: SimMachine, txid: str) -> None:
