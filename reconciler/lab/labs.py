@@ -171,7 +171,9 @@ def gc(progress: Progress) -> int:
 
 
 def _remove_abandoned(progress: Progress) -> int:
-    abandoned = [record for record in registry.everything() if record.is_abandoned]
+    if not any(record.is_abandoned for record in registry.everything()):
+        return 0
+    abandoned = registry.take_over()
     for record in abandoned:
         progress(f"removing lab {record.id}, left behind for {record.directory}")
         _remove(record)

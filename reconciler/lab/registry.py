@@ -10,10 +10,10 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from reconciler.errors import Problem
 from reconciler.lab.base import Base
@@ -21,6 +21,7 @@ from reconciler.lab.gpus import GpuKind
 from reconciler.lab.tools import LabError, cache_dir, run_tool
 
 REGISTRY = Path("/run/recon-lab")
+_LOCK = REGISTRY / "lock"
 COPY = ".recon/lab.json"
 MAX_HOSTS = 60
 _NETWORK = "10.211"
@@ -130,9 +131,13 @@ def save(record: LabRecord) -> None:
     """Write a lab's record, whole or not at all: for this computer, and a copy in its directory for its owner."""
     REGISTRY.mkdir(mode=0o755, exist_ok=True)
     for final in (Path(record.directory) / COPY, REGISTRY / f"{record.id}.json"):
-        staging = final.with_suffix(".new")
-        staging.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-        staging.rename(final)
+        _write(record, final)
+
+
+def _write(record: LabRecord, final: Path) -> None:
+    staging = final.with_suffix(".new")
+    staging.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    staging.rename(final)
 
 
 def release(record: LabRecord) -> LabRecord:
@@ -140,6 +145,15 @@ def release(record: LabRecord) -> LabRecord:
     kept = replace(record, owner=None)
     save(kept)
     return kept
+
+
+def take_over() -> list[LabRecord]:
+    """Return the labs nobody can want any more; they belong to this process now, so that no other removes them too."""
+    with _locked():
+        mine = [replace(one, owner=Owner.me(), machine_boot=boot_id()) for one in everything() if one.is_abandoned]
+        for record in mine:
+            _write(record, REGISTRY / f"{record.id}.json")
+    return mine
 
 
 def forget(record: LabRecord) -> None:
@@ -151,7 +165,8 @@ def forget(record: LabRecord) -> None:
 
 def everything() -> list[LabRecord]:
     """Return the record of every lab on this computer, oldest id first."""
-    return [_read(path) for path in sorted(REGISTRY.glob("*.json"))]
+    records = (_read(path) for path in sorted(REGISTRY.glob("*.json")))
+    return [record for record in records if record is not None]
 
 
 def of_directory(directory: Path) -> LabRecord | None:
@@ -160,9 +175,12 @@ def of_directory(directory: Path) -> LabRecord | None:
     return next((record for record in everything() if record.directory == wanted), None)
 
 
-def _read(path: Path) -> LabRecord:
+def _read(path: Path) -> LabRecord | None:
+    """Return a record; None when its lab was removed since the directory was listed."""
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as problem:
         detail = f"{path}: {problem!r}; another version of recon may have written it"
         fix = f"take that lab down with the recon that made it, or: rm {path}"
@@ -179,13 +197,27 @@ def _parse(data: dict[str, Any]) -> LabRecord:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    REGISTRY.mkdir(mode=0o755, exist_ok=True)
-    with (REGISTRY / "lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    """Be the only one who writes the registry; the last record that goes takes the lock and the directory with it."""
+    with _take_lock():
         yield
         if not any(REGISTRY.glob("*.json")):
-            (REGISTRY / "lock").unlink(missing_ok=True)
-            REGISTRY.rmdir()
+            _LOCK.unlink()
+            # From here on the next one may be at work with a lock of its own, and has the directory or removed it.
+            with suppress(OSError):
+                REGISTRY.rmdir()
+
+
+def _take_lock() -> TextIO:
+    """Return the lock's file, locked: the one that lies there now, for whoever had it before may have removed it."""
+    while True:
+        REGISTRY.mkdir(mode=0o755, exist_ok=True)
+        with suppress(FileNotFoundError):
+            stream = _LOCK.open("w")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), _LOCK.stat()):
+                    return stream
+            stream.close()
 
 
 def _blocks_in_use() -> set[int]:
