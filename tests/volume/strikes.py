@@ -74,9 +74,10 @@ def heal(machine: SimMachine) -> None:
     machine.clock.drop("gpu.released")
     state.holdings[:] = [holding for holding in state.holdings if holding.pid]
     machine.clock.drop("server.dies")
-    loading = {str(event.args["container"]) for event in state.events if event.name == "server.loaded"}
+    # What loads slowly, or never, loads from now on as everything does.
+    machine.clock.drop("server.loaded")
     for container in state.containers.values():
-        if container.server is not None and container.server.phase != "ready" and container.id not in loading:
+        if container.server is not None and container.server.phase != "ready":
             container.server.phase = "loading"
             machine.clock.schedule(LOAD_S, "server.loaded", container=container.id)
     if lost_units:

@@ -9,13 +9,16 @@ from collections import Counter
 
 import pytest
 
+from reconciler.sim.faults import set_fault
 from tests.faults.matrix import CELLS
+from tests.volume import strikes
 from tests.volume.cells import NOT_PLAYED, PLAYED, cell_of, ways
 from tests.volume.faults import KINDS
 from tests.volume.history import play
 from tests.volume.invariants import INVARIANTS
 from tests.volume.planted import PLANTED, plant
 from tests.volume.run import Result, check, main, run, tell
+from tests.volume.world import LOAD_S, Wish, World
 
 PIECES, SEEDS = 4, 50
 """How many seeds are played here, in pieces that can run side by side; `make test` plays ten thousand."""
@@ -82,6 +85,21 @@ def test_a_fault_at_a_step_hits_a_cell() -> None:
     assert cell_of("hang", "hook", hook="after_warm") == "T12-C7"
     assert cell_of("slow-load", "start") is None
     assert cell_of("hang", "hook", hook="before_start") is None
+
+
+def test_a_server_that_a_fault_made_slow_loads_as_all_do_when_the_host_is_healed() -> None:
+    world = World.prepared(Wish("reasoning"))
+    machine = world.machine
+    set_fault(machine.state, "slow-load", value=80.0)
+    machine.reboot()
+    machine.clock.advance(LOAD_S)
+    servers = [one.server for one in machine.state.containers.values() if one.server is not None]
+    before = {server.phase for server in servers}
+
+    strikes.heal(machine)
+    machine.clock.advance(LOAD_S)
+
+    assert (before, {server.phase for server in servers}) == ({"loading"}, {"ready"})
 
 
 def test_with_enough_seeds_a_cell_that_was_never_hit_is_a_failure() -> None:
