@@ -36,6 +36,7 @@ from reconciler.agent.step_memory import Sample
 from reconciler.sim.disk import SimSystem
 from reconciler.sim.machine import SimMachine
 from tests.volume.faults import KINDS
+from tests.volume.world import prepare
 
 
 class Planted(NamedTuple):
@@ -165,7 +166,12 @@ PLANTED: dict[str, Planted] = {
 
 @contextlib.contextmanager
 def plant(name: str) -> Iterator[Planted]:
-    """Put a fault into the code of the agent for the length of a block."""
+    """Put a fault into the code of the agent for the length of a block.
+
+    The hosts on which histories begin are prepared before it: the process keeps them, and every history would begin
+    with what the first fault of the process made of them.
+    """
     planted = PLANTED[name]
+    prepare()
     with mock.patch.object(planted.where, planted.name, planted.instead):
         yield planted

@@ -47,6 +47,23 @@ def test_a_seed_plays_the_same_history_in_another_process() -> None:
     assert told[0].stdout.count(b"ended: ") > 5
 
 
+def test_a_planted_fault_changes_no_history_after_it() -> None:
+    words = "import tests.volume.history as h; [print(*h.play(seed).trace, sep='\\n') for seed in range(12)]"
+    planted = (
+        "from tests.volume.planted import plant\n"
+        "from tests.volume.history import play\n"
+        "with plant('the memory is not waited for'):\n"
+        "    [play(seed) for seed in range(12)]\n"
+    )
+    told = [
+        subprocess.run([sys.executable, "-c", before + words], capture_output=True, check=True).stdout
+        for before in ("", planted)
+    ]
+
+    assert told[0].count(b"ended: ") > 12
+    assert told[1] == told[0]
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found(name: str) -> None:
     with plant(name) as planted:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import pickle
 from typing import Any, Literal, NamedTuple
 
@@ -203,6 +204,12 @@ def limit_s(plan: HostPlan) -> float:
 
 _BESIDE_S = 120.0
 """For what is no move: residents that are started again, units that are stopped, a transaction before this one."""
+
+
+def prepare() -> None:
+    """Prepare every host that a history can begin with, so that the code of this moment is what prepared it."""
+    for coven, resident, has_hooks in itertools.product((None, *COVENS), (False, True), (False, True)):
+        _prepared(Wish(coven, 0, resident, has_hooks))
 
 
 @functools.cache
