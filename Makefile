@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# recon is started thousands of times here: its byte code is kept, whatever the shell that calls says.
+export PYTHONDONTWRITEBYTECODE :=
+
 SEEDS ?= 1000
 FIRST ?= 0
 
@@ -27,7 +30,7 @@ sim: setup        ## random histories of a simulated host: SEEDS=N FIRST=S; from
 test: lab-deps    ## check, ten thousand random histories, then the tests on real hosts
 	$(MAKE) check
 	$(MAKE) sim SEEDS=10000
-	$(BIN)/pytest -q -n 3 --dist worksteal -m lab
+	$(BIN)/pytest -q -n 4 --dist load --maxschedchunk 1 -m lab
 
 faults: lab-deps  ## every cell of the fault matrix on real hosts; writes docs/reference/faults.md
 	RECON_FAULTS=all RECON_FAULTS_RECORD=docs/reference/faults.json $(BIN)/pytest -q -n 2 -m lab tests/lab/faults

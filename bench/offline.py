@@ -16,7 +16,8 @@ from pathlib import Path
 from reconciler.load.fleet import collection_paused
 from reconciler.model.observed import HostState
 from reconciler.planner import assemble
-from reconciler.workflow import open_repository, plan_one, render_hosts, select_hosts
+from reconciler.workflow.planning import plan_one, render_hosts
+from reconciler.workflow.repository import open_repository, select_hosts
 
 OWNER = "studio/spark-1"
 """Whose units the recorded observation shows; each host gets its own name there."""

@@ -24,7 +24,7 @@ def raw_exec_of(host: Host, root: Path, known_hosts: Path) -> tuple[list[str], b
     words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={known_hosts}", "-p", str(place.port)]
     words += ["-i", str(target.key), "-o", "IdentitiesOnly=yes"] if target.key else []
     words += [f"{place.user}@{place.address}", loader.command(sudo=place.user != "root")]
-    request = request_frame("observe", observe_request(host, (), {}, 20.0), agent_bundle().digest)
+    request = request_frame("observe", observe_request(host), agent_bundle().digest)
     return words, loader.program() + request
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.offline import make_fleet
 from bench.plan_vs_ssh import raw_probe
 from reconciler.lab.labs import open_lab
-from reconciler.workflow import open_repository
+from reconciler.workflow.repository import open_repository
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator, List
 
-from . import files, patience, places
+from . import files, patience, places, transactions
 from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError, make_way, read_record, write_record
@@ -82,7 +82,7 @@ def withdraw(machine: Machine, code: str, about: str) -> None:
 
 
 def clear(machine: Machine, host: str = "HOST") -> Dict[str, Any]:
-    """Forget all alerts, and what the watchdog counted: it begins anew. Returns how many there were."""
+    """Forget all alerts, and what watchdog and schedule counted: they begin anew. Returns how many there were."""
     try:
         with alone(machine):
             return _clear(machine)
@@ -97,6 +97,18 @@ def _clear(machine: Machine) -> Dict[str, Any]:
         count = len(standing(machine))
     except (OSError, RecordError):
         count = 1
-    for path in (places.ALERTS, places.WATCHDOG, places.LOOKS):
+    for path in (places.ALERTS, places.WATCHDOG, places.LOOKS, places.SCHEDULE):
         machine.remove(path)
+    with contextlib.suppress(OSError, RecordError):
+        _see(machine)
     return {"cleared": count}
+
+
+def _see(machine: Machine) -> None:
+    """Let watchdog and schedule go on after a transition that was left held, or whose end cannot be read.
+
+    A reboot may have put it right; then no apply finds anything to do, and only a person can say that all is well.
+    """
+    for txid in (transactions.left_to_a_person(machine), transactions.unreadable(machine)):
+        if txid is not None:
+            machine.write(f"{places.transaction(txid)}/{transactions.SEEN}", b"")

@@ -69,7 +69,10 @@ def unreadable(reason: str, host: str, epoch: int) -> "tuple[str, str, str, str]
 
 
 def hold(machine: Machine) -> Optional[Dict[str, Any]]:
-    """Return `model.observed.Hold`, None when there is none. People may write the file by hand, so it needs no sum."""
+    """Return `model.observed.Hold`, None when there is none or it has ended.
+
+    People may write the file by hand, so it needs no sum. `until` is theirs too: the host's wall clock tells.
+    """
     try:
         data = machine.read(places.HOLD)
     except FileNotFoundError:
@@ -79,15 +82,17 @@ def hold(machine: Machine) -> Optional[Dict[str, Any]]:
         if not isinstance(document, dict):
             raise RecordError("it is no object")
         body = unseal(data) if "sha256" in document else document
-        until = body.get("until")
-        return {
+        until = None if body.get("until") is None else float(body["until"])
+        held = {
             "owner": clean(_key(body, "owner", str)),
             "reason": clean(_key(body, "reason", str)),
             "since": float(_key(body, "since", (int, float))),
-            "until": None if until is None else float(until),
+            "until": until,
         }
     except (ValueError, TypeError) as error:
         raise RecordError(f"{places.HOLD} is there and not understood: {error}") from error
+    # Not a number is never past.
+    return None if until is not None and until <= machine.wall() else held
 
 
 def _key(body: Dict[str, Any], key: str, kind: Any) -> Any:
@@ -104,8 +109,15 @@ def executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact) ->
         unit_active: the state of the executor's unit, None when systemd could not be asked.
         leased: the lease as observed: the second-best sign of a running executor.
     """
-    claimed = leased.get("value")
     active = unit_active in _RUNNING if unit_active is not None else leased.get("value", "unknown") is not None
+    try:
+        return _executor(machine, unit_active, leased, active=active)
+    except PermissionError as error:  # transactions are root's alone, and others may look too
+        return {"active": active, "txid": None, "last": fact.unknown(fact.why(error)), "target": None}
+
+
+def _executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact, *, active: bool) -> Dict[str, Any]:
+    claimed = leased.get("value")
     newest, last = transactions.newest(machine)
     txid = claimed["txid"] if active and claimed else newest
     if active and unit_active is not None:

@@ -16,7 +16,7 @@ from .machine import Machine
 from .record import RecordError, is_set_aside, read_record
 
 LINES = "REC5022"
-_SEALED = (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY_HEAD, places.LEASE)
+_SEALED = (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.HISTORY_HEAD, places.LEASE, places.LOCKS)
 _LIMIT = 40
 
 
@@ -41,6 +41,12 @@ def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
         places.ALERTS,
         places.WATCHDOG,
         places.LOOKS,
+        places.SCHEDULE,
+        places.SCHEDULE_LOOK,
+        places.REGISTRY,
+        places.LOOP,
+        places.DRIFT,
+        *(f"{places.OUTBOX}/{name}" for name in _names(machine, places.OUTBOX) if not is_set_aside(name)),
     ):
         yield from _sealed(machine, path)
     yield from _history(machine)
@@ -54,7 +60,7 @@ def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
             continue
         if machine.stat(f"{places.AGENTS}/{name}/.ok") is not None and not mark.is_complete(machine, name):
             yield _damage(f"{places.AGENTS}/{name}/.ok", RecordError.code, "it does not name the agent it lies with")
-    for directory in (places.STATE, places.RUN):
+    for directory in (places.STATE, places.RUN, places.OUTBOX):
         for name in _names(machine, directory):
             if is_set_aside(name):
                 yield _damage(f"{directory}/{name}", RecordError.code, "put aside; look at it, then remove it")
@@ -94,7 +100,7 @@ def _transactions(machine: Machine) -> List[str]:
 
 def _transaction(machine: Machine, txid: str) -> Iterator[Dict[str, Any]]:
     place = places.transaction(txid)
-    for name in ("intent.json", "undo.json", "outcome.json"):
+    for name in ("intent.json", "passes.json", "undo.json", "outcome.json"):
         yield from _sealed(machine, f"{place}/{name}")
     path = f"{place}/journal.jsonl"
     try:

@@ -12,7 +12,7 @@ from . import places
 from .machine import Machine
 from .record import RecordError, make_way, read_record, write_record
 
-_WITHOUT_SERVICE = ("stop", "verify_memory", "trial", "start", "warm")
+_WITHOUT_SERVICE = ("stop", "take_over", "verify_memory", "trial", "start", "warm")
 
 
 def remember(machine: Machine, intent: Dict[str, Any], steps_s: Dict[str, float]) -> None:

@@ -20,6 +20,7 @@ from . import (
     admission,
     ahead,
     alerts,
+    announce,
     claims,
     files,
     hooks,
@@ -27,6 +28,8 @@ from . import (
     patience,
     places,
     running,
+    share_deeds,
+    spiral,
     step_bring_up,
     step_claim,
     step_commit,
@@ -38,6 +41,7 @@ from . import (
     step_trial,
     step_undo,
     systemd,
+    takeover,
 )
 from .journal import Journal
 from .lease import LeaseError
@@ -87,9 +91,11 @@ def execute(machine: Machine, txid: str, *, recover: bool = False) -> Dict[str, 
     recover = recover or run.journal.resumed
     try:
         with patience.locked(machine, places.LOCK, _WAY_BACK_PATIENCE_S if recover else _PATIENCE_S):
-            return conclude(run, _resume(run) if recover else _transact(run))
+            outcome = conclude(run, _resume(run) if recover else _transact(run))
     except BusyError:
-        return conclude(run, _stuck(run) if recover else _locked_out(run))
+        outcome = conclude(run, _stuck(run) if recover else _locked_out(run))
+    announce.kick(machine)
+    return outcome
 
 
 def _conclude_blind(machine: Machine, txid: str, reason: str) -> Dict[str, Any]:
@@ -112,8 +118,9 @@ def _transact(run: Run) -> End:
         with run.machine.lowered():
             _end_left_over(run.machine)
         step_claim.claim(run)
+        announce.started(run)
         run.take_room()
-        interrupted.settle(run)
+        _settle(run)
         if step_stage.is_nothing_to_do(run):
             return End("nothing", "the host already is what the plan says")
         step_stage.stage(run)
@@ -127,16 +134,28 @@ def _transact(run: Run) -> End:
     return _finish(run)
 
 
+def _settle(run: Run) -> None:
+    """End what others left; what that started again was not there when this transaction was planned."""
+    back = interrupted.settle(run)
+    if back:
+        text = f"an earlier transaction was cut off before its commit, so {', '.join(back)} was started again"
+        raise HaltError("REC7491", text, fix=f"recon plan --host {run.intent['host']}", state="stale")
+
+
 def _forward(run: Run) -> None:
     """Disturb, in order: drain and stop everything that goes, bring up each move, residents, the one commit for all."""
     moves, orphans = run.intent["moves"], run.intent["stop_units"]
     known = step_stop.committed_members(run, orphans)
     step_drain.drain_all(run, moves, known)
+    spiral.stop_gpu_lane(run)
     # All together and at once: who was drained takes new work again, and who is given up on disturbs nobody.
     for move in moves:
         if move["old"] is not None:
             step_stop.stop_move(run, move)
     step_stop.stop_units(run, orphans, known)
+    share_deeds.leave(run)
+    for move in moves:
+        takeover.take_over(run, move)
     admission.admit(run)
     hooks.before_stop(run, "after_stop", moves)
     for move in moves:
@@ -155,7 +174,7 @@ def _back(run: Run, halt: HaltError) -> End:
         run.logs[unit] = running.last_lines(run.machine, unit, run.started_at)
     disturbed = run.is_disturbed
     touched = [move for move in run.intent["moves"] if move["slot"] in run.touched]
-    runs_again = not touched or any(stopping(move) for move in touched)
+    runs_again = not touched or any(stopping(move) or takeover.ran(move) for move in touched)
     run.give_room()
     try:
         if disturbed:
@@ -165,6 +184,8 @@ def _back(run: Run, halt: HaltError) -> End:
             admission.admit(run)
             hooks.on_the_way_back(run, [move for move in run.intent["moves"] if stopping(move)])
             step_undo.unstage(run)
+            takeover.tidy(run)
+        spiral.bring_back(run)
     except Exception as error:  # whatever it was: nothing more is tried, a person is told
         then = _as_halt(error, run)
         for unit in then.units:

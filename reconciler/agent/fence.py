@@ -18,8 +18,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from . import places
+from .fence_directory import FencedDirectory
 from .lease import Lease, LeaseError
-from .machine import Completed, Machine, Response, Stat
+from .machine import Completed, Directory, Machine, Response, Stat
 
 _BOOKS = (places.STATE, places.RUN)
 _LOOKS = (
@@ -28,6 +29,9 @@ _LOOKS = (
     ("systemctl", "--version"),
     ("podman", "--version"),
     ("podman", "image", "exists"),
+    ("podman", "image", "inspect"),
+    ("podman", "inspect"),
+    ("podman", "ps"),
     ("journalctl",),
     ("systemd-analyze", "verify"),
     ("nvidia-smi", "-q"),
@@ -63,6 +67,15 @@ class Fenced(Machine):
         finally:
             self._lowered -= 1
 
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Prove the claim again before every change, also inside a safety deed: this one is none, and may be left."""
+        before, self._lowered = self._lowered, 0
+        try:
+            yield
+        finally:
+            self._lowered = before
+
     def prove(self) -> None:
         """Raise `LeaseError` unless the claim is ours, or a safety deed is under way."""
         if self._lowered:
@@ -80,6 +93,18 @@ class Fenced(Machine):
         if self._lease is not None and not self._apart:
             self._lease.renew(busy_s)
 
+    @property
+    def own_manager(self) -> str:
+        return self._inner.own_manager
+
+    @property
+    def own_login(self) -> str:
+        return self._inner.own_login
+
+    @property
+    def own_uid(self) -> int:
+        return self._inner.own_uid
+
     # -- looks ------------------------------------------------------------------------------------------------------
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:
@@ -93,6 +118,9 @@ class Fenced(Machine):
 
     def stat(self, path: str) -> Optional[Stat]:
         return self._inner.stat(path)
+
+    def open_directory(self, path: str) -> Directory:
+        return FencedDirectory(self._inner.open_directory(path), lambda: self._prove_for(path))
 
     def free_bytes(self, path: str) -> int:
         return self._inner.free_bytes(path)
@@ -117,6 +145,9 @@ class Fenced(Machine):
 
     def wall(self) -> float:
         return self._inner.wall()
+
+    def secret(self) -> str:
+        return self._inner.secret()
 
     # -- waits ------------------------------------------------------------------------------------------------------
 
@@ -163,6 +194,10 @@ class Fenced(Machine):
         self._prove_for(new)
         self._inner.rename(old, new)
 
+    def rewrite(self, path: str, change: Callable[[bytes], Optional[bytes]]) -> bool:
+        self._prove_for(path)
+        return self._inner.rewrite(path, change)
+
     def remove(self, path: str) -> None:
         self._prove_for(path)
         self._inner.remove(path)
@@ -186,6 +221,10 @@ class Fenced(Machine):
         if method != "GET":
             self.prove()
         return self._inner.http(method, url, timeout_s, body, limit)
+
+    def post(self, url: str, timeout_s: float, body: bytes, headers: Dict[str, str], limit: int = 1 << 10) -> Response:
+        self.prove()
+        return self._inner.post(url, timeout_s, body, headers, limit)
 
 
 def only_looks(argv: Sequence[str]) -> bool:

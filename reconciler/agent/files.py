@@ -17,6 +17,7 @@ from .record import RecordError, read_record
 
 FILE_LIMIT = 1 << 20
 BODY_LIMIT = 64 << 10
+_MOUNT = ".mount"
 _KEY = re.compile(r"^# recon-(owner|config-hash|source-commit): (.*)$")
 
 
@@ -58,13 +59,30 @@ def managed_files(machine: Machine, expect: Optional[Dict[str, str]] = None) -> 
             if name.endswith(stray.QUADLETS):
                 found[f"{link}/{name}"] = tier
     for name in names_in(machine, places.NATIVE):
-        if name.startswith("recon-") and not name.endswith(stray.DIRECTORIES):
-            found[f"{places.NATIVE}/{name}"] = "native"
+        path = f"{places.NATIVE}/{name}"
+        is_named = name.startswith("recon-") and not name.endswith(stray.DIRECTORIES)
+        # A mount has the name of its path: there the header alone says whose it is.
+        if is_named or (name.endswith(_MOUNT) and _is_our_mount(machine, path)):
+            found[path] = "native"
     has_trial = machine.stat(places.TRIAL) is not None
     for path in stray.find(machine):
         is_mask = has_trial and path.startswith(places.MASKS + "/") and _link(machine, path) == "/dev/null"
         found.setdefault(path, "trial" if is_mask else "stray")
     return [_describe(machine, path, found[path], expect or {}) for path in sorted(found)]
+
+
+def _is_our_mount(machine: Machine, path: str) -> bool:
+    """Say whether a mount is recon's; what a guest may not read is not, for recon's units everybody may read."""
+    try:
+        return is_ours(machine, path)
+    except PermissionError:
+        return False
+
+
+def is_ours(machine: Machine, path: str) -> bool:
+    """Say whether a unit file carries recon's header, whatever its name."""
+    found = machine.stat(path)
+    return found is not None and found.kind == "file" and read_header(machine.read(path, FILE_LIMIT)).owner is not None
 
 
 def names_in(machine: Machine, directory: str) -> List[str]:

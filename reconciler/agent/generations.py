@@ -18,15 +18,19 @@ _LOOK = "look into /etc/recon/generations on the host"
 _GIT = "change it in git, then recon apply"
 
 
-def describe(machine: Machine, number: Optional[int], host: str = "HOST") -> Dict[str, Any]:
+def describe(
+    machine: Machine, number: Optional[int], host: str = "HOST", *, is_committed: bool = False
+) -> Dict[str, Any]:
     """Return a generation: its manifest and the text of every file it names.
 
     Args:
         machine: the host.
         number: which one; None means the one that was committed before the one that is committed now.
         host: what people call this host, for what they can type.
+        is_committed: that one is meant, whatever its number.
     """
     committed = _committed(machine)
+    number = committed if is_committed else number
     there = complete(machine)
     others = [each for each in there if each != committed]
     fix = f"recon rollback {clean(host, 80)} --to {others[-1]}" if others else ""

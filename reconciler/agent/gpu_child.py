@@ -9,6 +9,7 @@ work (a process stuck in a driver cannot be killed). The answer, `Raw`, is what 
                "uuid", "name", "bus",                                    # each a Val of str
                "memory": Val of {"total", "reserved", "used", "free"},   # bytes; v2: used without reserved
                "bar1": Val of int, "numa_node": Val of int, "addressing": Val of int, "recovery_action": Val of int,
+               "utilization": Val of int,                                # per cent of the time that a program ran
                "mig": null or the UUID of the GPU this instance is a part of,
                "processes": Val of [{"pid": int, "bytes": int or null, "kind": "C" | "G" | "M" | "C+G" ...}],
                "suspect": bool}]}                                        # rows with impossible pids were dropped

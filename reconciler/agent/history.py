@@ -1,4 +1,4 @@
-"""The history of the host: a line for every transaction that ended and every claim that was taken away.
+"""The history of the host: a line for every transaction that ended and every deed of a person or program.
 
 The lines verify one by one (`lines`), and a small sealed file beside them says how many there must be, so that a
 history that was cut is noticed too, and which transactions ended last. Its last lines say which epochs and generations
@@ -9,17 +9,19 @@ Must not: be read to decide what runs.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from . import history_parts, lines, places
+from . import history_parts, lines, patience, places
 from .lines import Lines
-from .machine import Machine
+from .machine import BusyError, Machine
 from .record import RecordError, is_no_file, make_way, read_record, set_aside, write_record
 
 _LIMIT = 256 << 20
-_RECENT = 50
 _ENDED = 50
+_PATIENCE_S = 10.0
 
 
 class Live(NamedTuple):
@@ -45,9 +47,32 @@ def append(
         machine: the host.
         body: the line.
         over: the transactions that have ended by now, in that order; as before when None.
-        live: the live part, when it was looked at just now.
+        live: the live part, when it was looked at just now, by whoever is alone with it.
     """
-    found, problem, doubtful = live or examine(machine)
+    if live is None:
+        with alone(machine):
+            _append(machine, body, over, examine(machine))
+    else:
+        _append(machine, body, over, live)
+
+
+@contextlib.contextmanager
+def alone(machine: Machine) -> Iterator[None]:
+    """Keep everybody else from writing the history for the length of a block.
+
+    Not only who has the host writes: a lock is renewed while a transition goes on.
+    """
+    machine.mkdir(places.RUN)
+    with contextlib.ExitStack() as turn:
+        try:
+            turn.enter_context(patience.locked(machine, places.HISTORY_LOCK, _PATIENCE_S))
+        except BusyError as error:
+            raise OSError(errno.EAGAIN, "somebody else has written it for a while", places.HISTORY) from error
+        yield
+
+
+def _append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]], live: Live) -> None:
+    found, problem, doubtful = live
     must_write = bool(problem or found.torn or doubtful)
     if not must_write:
         found = history_parts.turned_over(machine, found)
@@ -114,7 +139,7 @@ def ended(machine: Machine) -> List[str]:
 def recent(machine: Machine) -> List[Dict[str, Any]]:
     """Return the last lines that verify, oldest first; none when there is no history, or it cannot be read."""
     try:
-        return history_parts.without_beginning(examine(machine).lines)[-_RECENT:]
+        return history_parts.lately(examine(machine).lines)
     except OSError:
         return []
 

@@ -2,8 +2,8 @@
 
 The live part is `history.jsonl`. When it is long, it is kept whole as `history-N.jsonl`, and a new live part begins
 with a line that says which part came before, how many lines it has and with which sum it ends; its last lines are
-carried over, for who looks for what was lately. Each part is a chain of its own: the live one is verified at every
-look, those before it when somebody asks (`verify`).
+carried over (`lately`), for who looks for what was a short while ago. Each part is a chain of its own: the live one is
+verified at every look, those before it when somebody asks (`verify`).
 
     older, durable ─▶ live, replaced ─▶ head (the caller's)     a cut after any of them is seen for what it is
 
@@ -23,6 +23,7 @@ from .machine import Machine
 LONG = 1 << 20
 CARRIED = 50
 KIND = "part"
+_EARLIER = "earlier"
 _LIMIT = 256 << 20
 _NAME = re.compile(r"\Ahistory-([1-9][0-9]{0,8})\.jsonl\Z")
 
@@ -33,15 +34,27 @@ def turned_over(machine: Machine, found: Lines) -> Lines:
     if here is None or here.size <= LONG:
         return found
     data = b"".join(raw + b"\n" for raw in found.good)
-    number = max(_numbers(machine), default=0)
+    number = max(numbers(machine), default=0)
     # What a cut left of this very deed is written again; nobody else's is, whatever became of the live part since.
     if not number or not data.startswith(machine.read(places.history_part(number), _LIMIT) or b"-"):
         number += 1
     machine.write(places.history_part(number), data)
     begin = {"kind": KIND, "part": number + 1, "lines_before": len(found.good), "sum_before": found.last}
-    data, _ = lines.again([begin, *without_beginning(found)[-CARRIED:]])
+    late = lately(found)
+    # The last lines go on as lines, without a gap. What came long before them is no line of this part: who follows the
+    # history line by line would take it for the place where it stands.
+    data, _ = lines.again([{**begin, _EARLIER: late[:-CARRIED]}, *late[-CARRIED:]])
     machine.write(places.HISTORY, data)
     return lines.read_lines(data)
+
+
+def lately(found: Lines) -> List[Dict[str, Any]]:
+    """Return the last lines, and before them those of the last transactions: deeds beside must not push these away."""
+    bodies = without_beginning(found)
+    last = bodies[-CARRIED:]
+    told = [body for body in [*_beginning(found).get(_EARLIER, []), *bodies[:-CARRIED]] if "txid" in body]
+    missing = CARRIED - sum("txid" in body for body in last)
+    return [*(told[-missing:] if missing else []), *last]
 
 
 def without_beginning(found: Lines) -> List[Dict[str, Any]]:
@@ -60,15 +73,15 @@ def is_just_begun(found: Lines, head: Dict[str, Any]) -> bool:
 def newest_before(machine: Machine) -> bytes:
     """Return the part before the live one as it lies there, empty when there is none."""
     with contextlib.suppress(OSError):
-        numbers = _numbers(machine)
-        return machine.read(places.history_part(max(numbers)), _LIMIT) if numbers else b""
+        found = numbers(machine)
+        return machine.read(places.history_part(max(found)), _LIMIT) if found else b""
     return b""
 
 
 def verify(machine: Machine) -> Iterator[str]:
     """Yield what is wrong with the parts before the live one, and with how they follow each other."""
     begin = _beginning(_read(machine, places.HISTORY))
-    for number in range(max([*_numbers(machine), int(begin.get("part", 1)) - 1]), 0, -1):
+    for number in range(max([*numbers(machine), int(begin.get("part", 1)) - 1]), 0, -1):
         path = places.history_part(number)
         try:
             found = _read(machine, path)
@@ -85,7 +98,8 @@ def verify(machine: Machine) -> Iterator[str]:
         begin = _beginning(found)
 
 
-def _numbers(machine: Machine) -> List[int]:
+def numbers(machine: Machine) -> List[int]:
+    """Return the numbers of the parts before the live one, as they lie there."""
     matches = (_NAME.match(name) for name in files.names_in(machine, places.STATE))
     return [int(match[1]) for match in matches if match]
 

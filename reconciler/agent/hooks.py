@@ -86,7 +86,7 @@ def distrust(machine: Machine, path: str) -> str:
         found = machine.stat(step)
         if found is None:
             return f"{clean(path)} is not there"
-        if found.uid != 0:
+        if found.uid not in (0, machine.own_uid):
             return f"{clean(step)} belongs to another user than root"
         if found.kind == "link":
             links += 1
@@ -110,7 +110,7 @@ def end_left(machine: Machine) -> bool:
     if systemd.is_populated(machine, f"/{_SLICE}/{_SCOPE}") is not True:
         return False
     # systemd sends SIGTERM, and SIGKILL after the scope's own timeout.
-    machine.run(["systemctl", "stop", _SCOPE], _END_S)
+    systemd.end_and_wait(machine, _SCOPE, _END_S)
     return True
 
 

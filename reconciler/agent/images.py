@@ -41,7 +41,7 @@ def _repository(name: str) -> str:
 def _known(machine: Machine) -> Tuple[Dict[str, bool], Dict[str, List[str]]]:
     names: Dict[str, bool] = {}
     digests: Dict[str, List[str]] = {}
-    for store in _stores(machine):
+    for store in stores(machine):
         for image in _images(machine, store):
             tags = [str(name) for name in image.get("names") or []]
             names.update(dict.fromkeys(tags, True))
@@ -57,7 +57,8 @@ def _digests(image: Dict[str, Any]) -> List[str]:
     return found + ([str(image["digest"])] if image.get("digest") else [])
 
 
-def _stores(machine: Machine) -> List[str]:
+def stores(machine: Machine) -> List[str]:
+    """Return where images lie: the store that is written to first, then those that are only read."""
     text = ""
     for path in _CONFIGS:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from . import files, hooks, outcome, places, step_trial, step_undo, systemd, transactions
+from . import files, hooks, outcome, places, step_trial, step_undo, systemd, takeover, transactions
 from .claims import INTERRUPTED
 from .journal import is_of_an_earlier_boot, is_of_this_boot
 from .machine import Machine
@@ -26,19 +26,22 @@ REPLACED = f"{_DIED}, and another transaction took its place"
 _UNTOLD = "its executor ended after the commit of generation {} and before it could say so"
 
 
-def settle(run: Run, reason: str = INTERRUPTED) -> None:
+def settle(run: Run, reason: str = INTERRUPTED) -> List[str]:
     """End every transaction that began and has no outcome, newest first. Call with the claim, before stage.
 
-    Called again after a commit, with a reason of its own, for those whose trial was still open before.
+    Called again after a commit, with a reason of its own, for those whose trial was still open before. Returns what of
+    somebody else was started again: whoever has planned without it must look again.
     """
+    back: List[str] = []
     if step_trial.is_open(run.machine):
         # No reboot since: what is on trial may run, and this transaction's own trial takes its place.
-        return
+        return back
     for txid in unfinished(run):
         run.prove_claim()
-        end = _end_of(run, txid, reason)
+        end = _end_of(run, txid, reason, back)
         run.note(f"transaction {txid}: {end.reason}")
         outcome.conclude_for(run.machine, txid, end)
+    return back
 
 
 def unfinished(run: Run) -> List[str]:
@@ -56,7 +59,7 @@ def of_an_earlier_boot(machine: Machine) -> List[str]:
     return found if all(is_of_an_earlier_boot(machine, path) for path in journals) else []
 
 
-def _end_of(run: Run, txid: str, reason: str) -> End:
+def _end_of(run: Run, txid: str, reason: str, back: List[str]) -> End:
     # A trial that is gone is no proof: it may have been taken away, by its executor or by hand.
     journal = places.transaction(txid) + "/journal.jsonl"
     booted = is_of_an_earlier_boot(run.machine, journal)
@@ -72,10 +75,14 @@ def _end_of(run: Run, txid: str, reason: str) -> End:
         return End("aborted", reason, "REC7116")
     number = int(undo["generation"])
     if number == committed:
+        if takeover.put_off(run.machine, number):
+            systemd.daemon_reload(run.machine)
         return End("applied", (_LATE if booted else _UNTOLD).format(number))
     # Natives of a later commit are newer than what this one would put back.
-    if undo["from"] == committed and step_undo.put_back(run.machine, undo):
-        systemd.daemon_reload(run.machine)
+    if undo["from"] == committed:
+        if step_undo.put_back(run.machine, undo):
+            systemd.daemon_reload(run.machine)
+        back += takeover.settle_back(run.machine, txid, undo)
     run.machine.remove_tree(places.generation(number))
     _tell_hooks(run, txid)
     return End("aborted", reason, "REC7116")

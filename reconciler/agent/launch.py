@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, Optional
 
-from . import claims, install, lease, places, versions
+from . import claims, install, lease, passes, places, versions
 from .executor_unit import DESCRIPTION, TXID, has_process, is_active, running_txid, stuck
 from .journal import read_events
 from .machine import BusyError, Machine
@@ -28,7 +28,7 @@ PYTHON = "/usr/bin/python3"
 LAUNCH_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 5.0
 _POLL_S = 0.05
-_GATHER_S = 0.15
+_GATHER_S = 0.4
 _RECHECK_S = 0.5
 _TURN_POLL_S = 0.02
 _PATIENCE_S = 0.5
@@ -61,11 +61,12 @@ def apply(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[s
             if waited_s >= _TURN_S:
                 break
             machine.sleep(_TURN_POLL_S)
-        return _launch(machine, txid, intent, ctx)
+        return _launch(machine, txid, args, ctx)
 
 
-def _launch(machine: Machine, txid: str, intent: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[str, Any]:
+def _launch(machine: Machine, txid: str, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict[str, Any]:
     """Launch an order unless an executor runs."""
+    intent = args["intent"]
     if is_active(machine):
         return _second(machine, intent)
     unreadable = _unreadable(machine, intent)
@@ -81,6 +82,7 @@ def _launch(machine: Machine, txid: str, intent: Dict[str, Any], ctx: Dict[str, 
     machine.mkdir(places.transaction(txid), 0o700)
     make_way(machine, places.transaction(txid) + "/intent.json")
     write_record(machine, places.transaction(txid) + "/intent.json", intent, 0o600)
+    passes.remember(machine, txid, args.get("tokens"))
     done = machine.run(launch_argv(place, txid), LAUNCH_TIMEOUT_S)
     if done.rc == 0:
         return {"launched": True, "txid": txid}
@@ -214,7 +216,7 @@ def _launching(machine: Machine, intent: Dict[str, Any]) -> Optional[Dict[str, A
     if machine.stat(places.transaction(note["txid"]) + "/journal.jsonl") is not None:
         return None  # it began long since: the next one has its turn, and did not come to say so yet
     is_same = note.get("target") is not None and note["target"] == _target(intent)
-    return told if age_s < _TURN_S and not is_same else None
+    return told if age_s < _TURN_S and (not is_same or intent.get("asked")) else None
 
 
 def _second(machine: Machine, intent: Dict[str, Any]) -> Dict[str, Any]:
@@ -235,7 +237,8 @@ def _busy(machine: Machine, intent: Dict[str, Any], txid: Optional[str]) -> Dict
         return {"launched": False, "lease": None}
     answer: Dict[str, Any] = {"launched": False, "lease": told}
     wanted = _target(intent)
-    if running is not None and wanted is not None and _target(running) == wanted:
+    # Who wants something done beside what is declared is not served by one who only wants the latter.
+    if running is not None and wanted is not None and _target(running) == wanted and not intent.get("asked"):
         answer["joins"] = txid
     return answer
 

@@ -14,28 +14,32 @@ import contextlib
 import re
 from typing import Iterator, Tuple
 
-from . import files, lease, outcome, places
+from . import files, history, lease, locks, outcome, places
 from .machine import BusyError, Machine
 
 _NAME = re.compile(r"\A\.(.+)\.recon-[0-9a-f]{12}\Z")
 _ANY = re.compile(r"")
-_HISTORY = (places.HISTORY, places.HISTORY_HEAD)
 _OURS = re.compile(r"\Arecon(-.*)?\Z")
 # A link is made in the directory above its own: beside the one that systemd or Quadlet reads.
 _SHARED = (places.NATIVE, "/etc/systemd", "/etc/containers", "/run/systemd", "/run/containers")
 _INTENT = re.compile(r"\Aintent\.json\Z")
-_BOOKS = re.compile(
-    "|".join(
-        rf"\A{re.escape(path.rpartition('/')[2])}\Z"
-        for path in (places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.KEPT, *_HISTORY)
-    )
-)
+
+
+def _any_of(*paths: str) -> "re.Pattern[str]":
+    return re.compile("|".join(rf"\A{re.escape(path.rpartition('/')[2])}\Z" for path in paths))
+
+
+_BOOKS = _any_of(places.EPOCH, places.LAST_GENERATION, places.TIMINGS, places.KEPT)
+# Also written by who has no claim: whoever locks the host or holds it.
+_OF_ALL = _any_of(places.HISTORY, places.HISTORY_HEAD, places.LOCKS, places.HOLD)
 
 
 def collect(machine: Machine, txid: str) -> None:
     """Remove what is left, as far as the disk lets itself be read; `txid` is the transaction that holds the claim."""
     with contextlib.suppress(OSError):
         _remove(machine, _directories(machine, txid))
+    with contextlib.suppress(OSError, BusyError), locks.alone(machine), history.alone(machine):
+        _remove(machine, iter([(places.STATE, _OF_ALL), (places.HOLD.rpartition("/")[0], _OF_ALL)]))
     # Whoever is launched gets its intent under this lock. One that waited too long for it goes on without, and fails
     # when its half is taken away: it hands the order over again.
     with contextlib.suppress(OSError, BusyError), machine.lock(places.LAUNCH_LOCK):

@@ -7,7 +7,7 @@ Must not: hold any decision. Standard library only, Python 3.9.
 """
 
 from contextlib import AbstractContextManager
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 
 class Completed(NamedTuple):
@@ -35,12 +35,83 @@ class Stat(NamedTuple):
     mtime_ns: int = 0
 
 
+class Entry(NamedTuple):
+    """What a directory has under a name, nothing followed: kind is file, dir, link or other.
+
+    `size` is what the disk gives back when the last of its `links` names goes; (`device`, `inode`) tells it from
+    whatever may be under the same name later.
+    """
+
+    name: bytes
+    kind: str
+    size: int
+    mtime_ns: int
+    device: int
+    inode: int
+    links: int
+
+
+class Directory:
+    """A directory that is held open: what it is asked for is in it, wherever its path leads by now.
+
+    Names are single ones, in bytes; errors are OSError as the system gives them. To be closed.
+    """
+
+    @property
+    def mount(self) -> int:
+        """Which mount it was reached through: the same directory mounted elsewhere has another."""
+        raise NotImplementedError
+
+    def entries(self) -> Iterator[Entry]:
+        """Give what is in it, in no order; what vanishes meanwhile is left out."""
+        raise NotImplementedError
+
+    def entry(self, name: bytes) -> Optional[Entry]:
+        """Return what is under a name now, or None."""
+        raise NotImplementedError
+
+    def open(self, name: bytes) -> "Directory":
+        """Open a directory in it; OSError when the name is no directory, as a symlink is none."""
+        raise NotImplementedError
+
+    def read(self, name: bytes, limit: int = 1 << 20) -> bytes:
+        """Return at most `limit` bytes of a plain file in it; OSError when the name is anything else."""
+        raise NotImplementedError
+
+    def is_written(self, name: bytes) -> Optional[bool]:
+        """Say whether somebody has a file open for writing, None when the file system cannot tell."""
+        raise NotImplementedError
+
+    def unlink(self, name: bytes) -> None:
+        """Take a name away that is no directory."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of it."""
+        raise NotImplementedError
+
+
 class BusyError(Exception):
     """Somebody else holds the lock."""
 
 
 class Machine:
     """What the agent may do to the machine. Paths are absolute; errors are OSError as the system gives them."""
+
+    @property
+    def own_manager(self) -> str:
+        """Return the unit of the user's manager whose units are ours; empty for those of the system."""
+        return ""
+
+    @property
+    def own_login(self) -> str:
+        """Return the name of the user that everything of ours belongs to."""
+        return "root"
+
+    @property
+    def own_uid(self) -> int:
+        """Return the user that everything of ours belongs to."""
+        return 0
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:
         """Return at most `limit` bytes of a file. FileNotFoundError and PermissionError as usual."""
@@ -94,6 +165,22 @@ class Machine:
         """Remove a directory and what is in it, never through a symlink; no error when absent."""
         raise NotImplementedError
 
+    def open_directory(self, path: str) -> Directory:
+        """Open a directory by its absolute path, one component after the other; OSError when one of them is a link."""
+        raise NotImplementedError
+
+    def rewrite(self, path: str, change: Callable[[bytes], Optional[bytes]]) -> bool:
+        """Change a file that other programs write too, so that nothing of theirs is lost; see `exchange.py`.
+
+        `change` is given the bytes as they are and returns what they should be, None to leave them; it may be called
+        several times. Owner, mode and attributes stay. Returns whether the file was written.
+
+        Raises:
+            BusyError: somebody else writes it all the time.
+            OSError: it is no file of one name, a link is on the way, or the file system cannot do it.
+        """
+        raise NotImplementedError
+
     def run(
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: Optional[Dict[str, str]] = None
     ) -> Completed:
@@ -104,6 +191,10 @@ class Machine:
         self, method: str, url: str, timeout_s: float, body: Optional[bytes] = None, limit: int = 1 << 20
     ) -> Response:
         """Make one HTTP call without redirects or proxies; a body is sent as application/json."""
+        raise NotImplementedError
+
+    def post(self, url: str, timeout_s: float, body: bytes, headers: Dict[str, str], limit: int = 1 << 10) -> Response:
+        """Post a body to somebody elsewhere, with headers beside the agent's own; bounded as `http` is."""
         raise NotImplementedError
 
     def gpu_facts(self, timeout_s: float) -> Dict[str, Any]:
@@ -134,7 +225,11 @@ class Machine:
         raise NotImplementedError
 
     def wall(self) -> float:
-        """Unix seconds, for people only: no decision may use it."""
+        """Unix seconds, for people: no decision may use it but those that people make by it, windows and holds."""
+        raise NotImplementedError
+
+    def secret(self) -> str:
+        """Return 256 bits that nobody can guess, as text for a command line."""
         raise NotImplementedError
 
     def sleep(self, seconds: float) -> None:

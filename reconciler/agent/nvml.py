@@ -111,6 +111,7 @@ def _device(pynvml: Any, index: int, handle: Any) -> Dict[str, Any]:
         "numa_node": _asked(pynvml, lambda: int(pynvml.nvmlDeviceGetNumaNodeId(handle))),
         "addressing": _asked(pynvml, lambda: int(pynvml.nvmlDeviceGetAddressingMode(handle))),
         "recovery_action": _recovery(pynvml, handle),
+        "utilization": _asked(pynvml, lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
         "mig": None,
         "processes": processes,
         "suspect": suspect,

@@ -10,10 +10,12 @@ Must not: compare with what is desired, or leave out what could not be read.
 from typing import Any, Callable, Dict, List, Optional
 
 from . import (
+    bounded,
     cdi,
     claims,
     covens,
     damage,
+    down_mark,
     durations,
     fact,
     files,
@@ -22,9 +24,16 @@ from . import (
     health,
     images,
     lease,
+    locks,
+    loop_fact,
     memory,
+    model_files,
+    outbox_fact,
     places,
+    privilege,
     running,
+    schedule_fact,
+    spiral_fact,
     stray,
     systemd,
     versions,
@@ -36,8 +45,20 @@ from .systemd import SystemdError, UnitState
 
 PROTOCOL = 1
 _GPU_SHARE = 0.5
+_LINGER = "/var/lib/systemd/linger"
 _GPU_TIMEOUT_S = 10.0
-_COMING_AND_GOING = (places.EXECUTOR, places.WATCHDOG_SERVICE)
+_GUEST = (
+    "looked at without root: what only root can read is unknown, damaged files among it, and nothing can be changed"
+)
+_FILES_S = 3.0
+_COMING_AND_GOING = (
+    places.EXECUTOR,
+    places.WATCHDOG_SERVICE,
+    places.SCHEDULE_SERVICE,
+    places.TICK_SERVICE,
+    places.REAPER_SERVICE,
+    places.EVENTS_SERVICE,
+)
 
 Probe = Callable[[], Any]
 
@@ -60,7 +81,9 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
     Args:
         machine: the host.
         args: `shared` [{unit, health}], `memory` kind or auto, `images` to look for, `expect` {file name: body digest},
-            `deadline_s` for the whole answer.
+            `zones` whose data is needed, `models` [{unit, check}] to look at, `spiral` as it is declared, where it is,
+            `adopts` names to be taken over, `containers` names that git gives, `tokens` of locks, `deadline_s` for the
+            whole answer.
         ctx: `digest` and `mode` of the agent that answers.
     """
     began = machine.monotonic()
@@ -68,7 +91,7 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
     gpu_timeout_s = min(_GPU_TIMEOUT_S, deadline_s * _GPU_SHARE)
     gpu_answer = machine.begin_gpu_facts(gpu_timeout_s)
     identity = _identity(machine)
-    local = _local(machine, args.get("expect") or {})
+    local = _local(machine, args.get("expect") or {}, args.get("tokens"))
     timings: Dict[str, float] = {"local": _ms(machine, began)}
     found = _together(machine, _probes(machine, args, local, gpu_answer, gpu_timeout_s), timings)
     seen: gpu.Gpus = found["gpu"]
@@ -78,6 +101,7 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
     )
     units = _units(machine, found["units"])
     identity.update(systemd=found["systemd"], podman=found["podman"], driver=seen.driver, cdi=found["cdi"])
+    guest = privilege.is_guest(machine)
     state: Dict[str, Any] = {
         "protocol": PROTOCOL,
         "agent": {},
@@ -87,7 +111,7 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "meminfo": found["meminfo"],
         "gpus": seen.gpus,
         "units": units,
-        "health": {key[len("health ") :]: found[key] for key in found if key.startswith("health ")},
+        "health": _health(found, local["generation"], shown),
         "shared": [_shared(service, found, shown) for service in args.get("shared") or []],
         "files": local["files"],
         "generation": covens.in_short(local["generation"], units),
@@ -95,13 +119,27 @@ def observe(machine: Machine, args: Dict[str, Any], ctx: Dict[str, Any]) -> Dict
         "images": found["images"],
         "lease": local["lease"],
         "hold": local["hold"],
+        "locks": local["locks"],
         "executor": claims.executor(machine, executor_unit, local["lease"]),
         "timings": durations.recall(machine),
         "watchdog": watch_fact.watchdog(machine, local["generation"]),
-        "notes": seen.notes,
+        "schedule": schedule_fact.schedule(machine, local["generation"], args.get("zones") or []),
+        "registry": schedule_fact.registry(machine),
+        "models": found["models"],
+        "down": local["down"],
+        "spiral": found["spiral"],
+        "outbox": outbox_fact.outbox_fact(machine, local["generation"]),
+        "notes": [*seen.notes, *([_GUEST] if guest else [])],
         "epoch": local["epoch"],
-        "damaged": damage.survey(machine),
+        "damaged": [] if guest else damage.survey(machine),
     }
+    state.update({key: found[key] for key in ("adoptees", "names") if key in found})
+    if machine.own_manager:
+        state["lingers"] = fact.attempt(lambda: machine.stat(f"{_LINGER}/{machine.own_login}") is not None)
+        state["bus"] = fact.attempt(lambda: systemd.has_bus(machine))
+    committed_loop = loop_fact.loop(machine, local["generation"])
+    if committed_loop is not None:
+        state["loop"] = committed_loop
     state["fingerprint_parts"] = fingerprint.parts(state)
     state["fingerprint"] = fingerprint.total(state["fingerprint_parts"])
     state["agent"] = {"digest": ctx.get("digest", ""), "mode": ctx["mode"], "probes_ms": timings}
@@ -129,7 +167,7 @@ def _identity(machine: Machine) -> Dict[str, Any]:
     }
 
 
-def _local(machine: Machine, expect: Dict[str, str]) -> Dict[str, fact.Fact]:
+def _local(machine: Machine, expect: Dict[str, str], tokens: Any) -> Dict[str, fact.Fact]:
     """Read recon's own files: small, local, and needed before the rest can be asked."""
     return {
         "files": fact.attempt(lambda: files.managed_files(machine, expect)),
@@ -137,7 +175,9 @@ def _local(machine: Machine, expect: Dict[str, str]) -> Dict[str, fact.Fact]:
         "boot_targets": fact.attempt(lambda: stray.boot_targets(machine)),
         "lease": fact.attempt(lambda: claims.lease(machine)),
         "hold": fact.attempt(lambda: claims.hold(machine)),
+        "locks": fact.attempt(lambda: locks.observed(machine, tokens)),
         "epoch": fact.attempt(lambda: lease.current(machine)),
+        "down": fact.attempt(lambda: down_mark.told(machine)),
     }
 
 
@@ -161,8 +201,15 @@ def _probes(
         "podman": lambda: versions.podman(machine),
         "cdi": lambda: fact.value(cdi.read(machine)),
         "meminfo": lambda: fact.value(memory.meminfo(machine)),
+        "models": lambda: _models(machine, list(args.get("models") or [])),
+        "spiral": lambda: spiral_fact.spiral(machine, args.get("spiral")),
         "images": lambda: fact.value(images.present(machine, refs)) if refs else fact.not_applicable("not asked"),
     }
+    adopts, names_given = list(args.get("adopts") or []), list(args.get("containers") or [])
+    if adopts:
+        probes["adoptees"] = lambda: _adoptees(machine, adopts)
+    if names_given:
+        probes["names"] = lambda: _names(machine, names_given)
     for key, asked in _asked(shared, local["generation"]).items():
         probes[key] = _health_probe(machine, asked)
     return probes
@@ -174,8 +221,44 @@ def _asked(shared: List[Dict[str, Any]], generation: fact.Fact) -> Dict[str, Dic
     committed = generation.get("value")
     body = committed["manifest"].get("value") if committed else None
     for member in files.live_members(body) if body else []:
-        wanted[f"health {member['unit']}"] = member
+        if not member.get("steady_s"):
+            wanted[f"health {member['unit']}"] = member
     return wanted
+
+
+def _health(
+    found: Dict[str, Any], generation: fact.Fact, shown: Optional[Dict[str, UnitState]]
+) -> Dict[str, fact.Fact]:
+    """Return the health of every member that should run, by unit: of bots as systemd has them."""
+    said = {key[len("health ") :]: found[key] for key in found if key.startswith("health ")}
+    committed = generation.get("value")
+    body = committed["manifest"].get("value") if committed else None
+    for member in files.live_members(body) if body else []:
+        if member.get("steady_s"):
+            said[member["unit"]] = health.of_unit((shown or {}).get(member["unit"]))
+    return said
+
+
+def _models(machine: Machine, asked: List[Dict[str, Any]]) -> fact.Fact:
+    """Look at the files of models, no longer than they are worth: a file server that hangs must not hang the answer."""
+    if not asked:
+        return fact.not_applicable("not asked")
+    return fact.value(bounded.within(lambda: model_files.faults(machine, asked), _FILES_S))
+
+
+def _names(machine: Machine, names: List[str]) -> fact.Fact:
+    from . import container_names  # hardly any host has containers with names of their own
+
+    return fact.value(container_names.holders(machine, names))
+
+
+def _adoptees(machine: Machine, names: List[str]) -> fact.Fact:
+    from . import adoptee  # hardly any host has something to be taken over
+
+    try:
+        return fact.value([each.told() for each in adoptee.look(machine, names)])
+    except adoptee.AdopteeError as error:
+        return fact.unknown(fact.why(error))
 
 
 def _health_probe(machine: Machine, asked: Dict[str, Any]) -> Probe:
@@ -209,7 +292,7 @@ def _together(machine: Machine, probes: Dict[str, Probe], timings: Dict[str, flo
 
 
 def _units(machine: Machine, shown: fact.Fact) -> fact.Fact:
-    """Return our units without the two that come and go by themselves: the executor's and the watchdog's service."""
+    """Return our units without those that come and go by themselves, as the services of recon's timers do."""
     if "value" not in shown:
         return shown
     ours = [unit for name, unit in sorted(shown["value"].items()) if name.startswith("recon-")]

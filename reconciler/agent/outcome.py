@@ -6,7 +6,7 @@ Must not: decide which end it was.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from . import alerts, durations, files, history, places, step_undo, systemd, transactions
 from .executor_unit import TXID
@@ -78,7 +78,10 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
     run.machine.hold(None)  # what follows is book-keeping, and the lease is about to be withdrawn
     _write(run.machine, outcome)
     if end.state == "held":
-        code, fix = outcome["code"] or "REC7190", outcome["fix"] or proceed(run.intent["host"])
+        host = run.intent["host"]
+        code, fix = outcome["code"] or "REC7190", outcome["fix"] or proceed(host)
+        # A reboot may put it right, and then there is nothing to apply.
+        fix = f"{fix}; if there is nothing left to do: recon alerts --clear --host {host}"
         alerts.call_a_person(run.machine, code=code, about=run.txid, text=outcome["reason"], fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
@@ -109,16 +112,37 @@ def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
     return outcome
 
 
-def untold(machine: Machine) -> Optional[Dict[str, Any]]:
-    """Return the outcome of the newest transaction when the power was cut before its line of history was written."""
-    txid, last = transactions.newest(machine)
-    if txid is None or "value" not in last or history.has(machine, txid):
-        return None
-    return read_outcome(machine, txid)
+def untold(machine: Machine) -> List[Dict[str, Any]]:
+    """Return the outcomes that have no line of history: who wrote them was killed, or the power was cut, before it."""
+    names = transactions.untold(machine)
+    if not names:
+        return []
+    live = history.examine(machine)
+    found = (read_outcome(machine, txid) for txid in names if not history.has(machine, txid, live))
+    return [outcome for outcome in found if outcome is not None]
 
 
 def settle(machine: Machine, outcome: Dict[str, Any], *, is_on_disk: bool = False) -> None:
     """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it.
+
+    Ends that somebody else wrote and did not come to tell are told before: nobody may come for them any more.
+    """
+    txid = outcome["txid"]
+    waiting = {each["txid"]: each for each in untold(machine) if each["txid"] != txid}
+    for earlier in list(waiting.values()):
+        del waiting[earlier["txid"]]
+        _tell(machine, earlier, {*waiting, txid}, is_on_disk=False)
+    _tell(machine, outcome, set(), is_on_disk=is_on_disk)
+    try:
+        lease = read_record(machine, places.LEASE)
+    except (OSError, RecordError):
+        return
+    if lease.get("txid") == txid:
+        machine.remove(places.LEASE)
+
+
+def _tell(machine: Machine, outcome: Dict[str, Any], waiting: Set[str], *, is_on_disk: bool) -> None:
+    """Write the line of an outcome, unless it is there; `waiting` are those that are told after it.
 
     One that was found is written again before its line: whoever wrote it may have died before it was on the disk.
     """
@@ -128,18 +152,13 @@ def settle(machine: Machine, outcome: Dict[str, Any], *, is_on_disk: bool = Fals
         undo = step_undo.read_undo(machine, txid)
     line = {key: value for key, value in outcome.items() if key != "logs"}
     line["from_generation"] = undo["from"] if undo else outcome["committed"]
-    found = history.examine(machine)
-    if not history.has(machine, txid, found):
-        if not is_on_disk:
-            write_record(machine, path_of(txid), outcome)
-        over = [*(each for each in transactions.ended(machine) if each != txid), txid]
-        history.append(machine, line, over, found)
-    try:
-        lease = read_record(machine, places.LEASE)
-    except (OSError, RecordError):
-        return
-    if lease.get("txid") == txid:
-        machine.remove(places.LEASE)
+    with history.alone(machine):
+        found = history.examine(machine)
+        if not history.has(machine, txid, found):
+            if not is_on_disk:
+                write_record(machine, path_of(txid), outcome)
+            over = [*(each for each in transactions.ended(machine) if each not in waiting and each != txid), txid]
+            history.append(machine, line, over, found)
 
 
 def _write(machine: Machine, outcome: Dict[str, Any]) -> None:
@@ -165,6 +184,7 @@ def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, 
         "owner": intent["owner"],
         "source_commit": intent["source_commit"],
         "plan_digest": intent["plan_digest"],
+        **({"asked": clean(intent["asked"], 200)} if intent.get("asked") else {}),
     }
 
 

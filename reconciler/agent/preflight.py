@@ -8,14 +8,28 @@ Must not: write outside the image store.
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Any, Dict, List, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
-from . import admission, hooks, images, step_memory
+from . import (
+    admission,
+    bounded,
+    container_names,
+    hooks,
+    images,
+    model_files,
+    model_user,
+    share_deeds,
+    step_memory,
+)
+from .fact import why
+from .model_places import Fault
 from .plain import clean, clean_lines
 from .txn import HaltError, Run, known, starting, stopping
 
 _PULL_TIMEOUT_S = 3600.0
+_FILES_S = 60.0
 _ROOM = 64 << 20
 _RUN_TIER = (5, 3)
 
@@ -24,13 +38,17 @@ def check_before(run: Run) -> None:
     """Check room, hooks, podman, images, paths and memory figures; HaltError names the first kind of fault."""
     _check_room(run)
     hooks.check(run)
+    share_deeds.refuse_foreign(run)
     admission.check(run, [member for move in run.intent["moves"] for member in stopping(move)])
     members = to_start(run)
     if members:
         _check_podman(run)
+        _check_models(members, run)
         _check_mounts(members, run)
+        container_names.check(run, members)
         _check_memory(run)
         _check_images(members, run)
+        _check_readers(members, run)
 
 
 def to_start(run: Run) -> List[Dict[str, Any]]:
@@ -65,13 +83,48 @@ def _check_podman(run: Run) -> None:
 def _check_mounts(members: List[Dict[str, Any]], run: Run) -> None:
     missing = []
     for member in members:
-        missing += [
-            f"{clean(path)} ({member['service']})" for path in member["mounts"] if run.machine.stat(path) is None
-        ]
+        for path in member["mounts"]:
+            # The root of a share may lie under it, and whoever asks for that waits as long as its hub is away.
+            try:
+                found = bounded.within(functools.partial(run.machine.stat, path), _FILES_S)
+            except TimeoutError:
+                missing.append(f"{clean(path)} ({member['service']}), which does not answer")
+                break
+            if found is None:
+                missing.append(f"{clean(path)} ({member['service']})")
     if missing:
         raise HaltError(
             "REC7122", "not on the host: " + ", ".join(missing), fix="put the files there, or change desired/"
         )
+
+
+def _check_models(members: List[Dict[str, Any]], run: Run) -> None:
+    """Refuse what has no model to load: nothing is downloaded once somebody waits."""
+    for member in _with_models(members):
+        _refuse(member, functools.partial(model_files.fault_of, run.machine, member["model"]))
+
+
+def _check_readers(members: List[Dict[str, Any]], run: Run) -> None:
+    """Refuse a model that the container's user cannot read; its image is on the host by now."""
+    for member in _with_models(members):
+        look = functools.partial(model_user.unreadable, run.machine, member["model"], member["image"])
+        _refuse(member, look)
+
+
+def _with_models(members: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    # What a host has on record from before models were looked at does not have it.
+    return [member for member in members if member.get("model")]
+
+
+def _refuse(member: Dict[str, Any], look: Callable[[], Optional[Fault]]) -> None:
+    """Refuse what a look at files finds wrong; a server that does not answer is waited for no longer than a while."""
+    try:
+        fault = bounded.within(look, _FILES_S)
+    except OSError as error:
+        path = clean(member["model"]["path"])
+        fault = Fault("REC7411", f"{path} cannot be looked at: {why(error)}", f"ls -l {path}")
+    if fault is not None:
+        raise HaltError(fault.code, f"{fault.reason} ({member['service']})", fix=fault.fix)
 
 
 def _check_images(members: List[Dict[str, Any]], run: Run) -> None:

@@ -17,6 +17,8 @@ _HEX = "[0-9a-f]{64}"
 _CONTAINER = re.compile(f"^(?:libpod-payload-|libpod-|docker-|crio-|cri-containerd-)({_HEX})(?:\\.scope)?$|^({_HEX})$")
 _USER_MANAGER = re.compile(r"^user@\d+\.service$")
 _MOST_ANCESTORS = 16
+_TICKS = 100
+"""In which the kernel tells times to programs, for each second, whatever it uses itself."""
 
 
 class Place(NamedTuple):
@@ -48,12 +50,14 @@ def cgroup_path(text: str) -> Optional[str]:
     return (path[: -len(suffix)] if path.endswith(suffix) else path) or None
 
 
-def place_of(path: Optional[str]) -> Place:
+def place_of(path: Optional[str], manager: str = "") -> Place:
     """Return unit and container of a control group.
 
     The outermost service owns the process: what is deeper was made inside it, by a container's own systemd perhaps.
+    Units of the manager that is ours go by their names alone: the system's, or that of a user; then the system's units
+    are written `system/NAME`.
     """
-    user = ""
+    user = "system/" if manager else ""
     unit: Optional[str] = None
     for part in (path or "").split("/"):
         name = part[1:] if part.startswith("_") else part
@@ -61,7 +65,7 @@ def place_of(path: Optional[str]) -> Place:
         if match:
             return Place(unit, match[1] or match[2])
         if _USER_MANAGER.match(name):
-            user = name + "/"
+            user = "" if name == manager else name + "/"
         elif unit is None and name.endswith(".service"):
             unit = user + name
     return Place(unit, None)
@@ -85,7 +89,7 @@ def describe(machine: Machine, row: Dict[str, Any]) -> Dict[str, Any]:
     try:
         stat = _stat(machine, pid)
         uid = _uid(machine.read(f"/proc/{pid}/status"))
-        place = place_of(_path(machine, pid))
+        place = place_of(_path(machine, pid), machine.own_manager)
     except (FileNotFoundError, ProcessLookupError):
         return found  # it ended meanwhile, or lives in another pid namespace: NVML's row stays, its owner is not known
     except (OSError, ValueError, IndexError):
@@ -103,6 +107,11 @@ def state_of(machine: Machine, pid: int) -> str:
     return _stat(machine, pid).state
 
 
+def started_s(machine: Machine, pid: int) -> float:
+    """Return when a process was started, in seconds on the clock since boot; OSError when it is gone."""
+    return _stat(machine, pid).started / _TICKS
+
+
 def _unit_of_keeper(machine: Machine, pid: int, container: str) -> Optional[str]:
     """Return the unit of a container that lies outside of its unit's group, as podman does unless told to split.
 
@@ -113,7 +122,7 @@ def _unit_of_keeper(machine: Machine, pid: int, container: str) -> Optional[str]
         if pid <= 1:
             return None
         try:
-            stat, place = _stat(machine, pid), place_of(_path(machine, pid))
+            stat, place = _stat(machine, pid), place_of(_path(machine, pid), machine.own_manager)
         except (OSError, ValueError, IndexError):
             return None
         if place.container != container:

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from . import bounded, gpu_child, programs, web
+from . import bounded, descent, exchange, gpu_child, programs, web
 from .durable import DurableMachine
-from .machine import BusyError, Completed, Response, Stat
+from .machine import BusyError, Completed, Directory, Response, Stat
 
 _MAY_HANG = re.compile(r"^/proc/(\d+|driver)/")
 _HANG_S = 2.0
@@ -59,6 +59,12 @@ class RealMachine(DurableMachine):
         finally:
             os.close(fd)
 
+    def open_directory(self, path: str) -> Directory:
+        return descent.open_directory(path)
+
+    def rewrite(self, path: str, change: Callable[[bytes], Optional[bytes]]) -> bool:
+        return exchange.rewrite(path, change)
+
     def run(
         self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: Optional[Dict[str, str]] = None
     ) -> Completed:
@@ -68,6 +74,9 @@ class RealMachine(DurableMachine):
         self, method: str, url: str, timeout_s: float, body: Optional[bytes] = None, limit: int = 1 << 20
     ) -> Response:
         return web.call(method, url, timeout_s, body, limit)
+
+    def post(self, url: str, timeout_s: float, body: bytes, headers: Dict[str, str], limit: int = 1 << 10) -> Response:
+        return web.call("POST", url, timeout_s, body, limit, headers)
 
     def gpu_facts(self, timeout_s: float) -> Dict[str, Any]:
         return self.begin_gpu_facts(timeout_s)()
@@ -91,6 +100,11 @@ class RealMachine(DurableMachine):
 
     def wall(self) -> float:
         return time.time()
+
+    def secret(self) -> str:
+        import secrets  # an observation never needs it
+
+        return secrets.token_urlsafe(32)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -55,6 +55,7 @@ def _gpu(element: Any, index: int) -> Dict[str, Any]:
         "numa_node": {"error": "not_found", "code": 13},
         "addressing": _choice(element.findtext("addressing_mode"), _MODES),
         "recovery_action": _choice(element.findtext("gpu_recovery_action"), _ACTIONS),
+        "utilization": _share(element.findtext("utilization/gpu_util")),
         "mig": None,
         "processes": _processes(element.find("processes")),
         "suspect": False,
@@ -79,6 +80,11 @@ def _text(text: Optional[str]) -> Dict[str, Any]:
 def _size(text: Optional[str]) -> Dict[str, Any]:
     match = _SIZE.match((text or "").strip())
     return {"ok": int(match[1]) * _UNITS[match[2]]} if match else _refused(text)
+
+
+def _share(text: Optional[str]) -> Dict[str, Any]:
+    number = (text or "").strip().rstrip("% ")
+    return {"ok": int(number)} if number.isascii() and number.isdigit() else _refused(text)
 
 
 def _choice(text: Optional[str], choices: Dict[str, int]) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import files, hooks, step_memory, step_start, step_stop, step_trial, systemd
+from . import container_names, files, hooks, spiral, step_memory, step_start, step_stop, step_trial, systemd, takeover
 from .record import RecordError
 from .txn import HaltError, Run, starting, stopping, units_of
 
@@ -33,7 +33,8 @@ def bring_up(run: Run, move: Dict[str, Any]) -> None:
     """Bring up the new side of a move; HaltError when it does not come up in its attempts."""
     members, slot = starting(move), move["slot"]
     hooks.around_start(run, "before_start", move)
-    step_memory.verify_memory(run, move, units_of(stopping(move)))
+    step_memory.verify_memory(run, move, [*units_of(stopping(move)), *takeover.gone(move)])
+    container_names.check_starting(run, move)
     step_trial.begin_trial(run, members, slot)
     run.touched.add(slot)
     group = move["new"] if move["kind"] == "switch" else None
@@ -128,6 +129,9 @@ def _attempt(run: Run, side: Side, ends: float, said: str) -> None:
 
 
 def _start(run: Run, side: Side) -> None:
+    if side.slot is not None:
+        # Its gate would not open, and three attempts would be spent on finding that out.
+        spiral.refuse_down(run.machine, run.intent["host"])
     if side.group is not None:
         step_start.start_group(run, side.group)
     else:

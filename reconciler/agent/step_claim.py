@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import claims, lease, observe, places
+from . import claims, in_force, lease, lock_deeds, locks, observe, passes, places, spiral, takeover
 from .lease import LeaseError
 from .txn import HaltError, Run, known
 
@@ -15,10 +15,14 @@ _OBSERVE_DEADLINE_S = 20.0
 
 
 def claim(run: Run) -> None:
-    """Take the lease, observe under it, and check hold and fingerprint."""
+    """Take the lease, observe under it, and check hold, locks and fingerprint."""
     with run.step("claim", f"claiming the host for {run.intent['owner']}", guarded=False):
         run.state = look(run)
         _refuse_hold(run.state["hold"])
+        _refuse_locks(run)
+        if any(move["new"] is not None for move in run.intent["moves"]):
+            spiral.refuse_down(run.machine, run.intent["host"], state="locked")
+        spiral.refuse_unguarded(run)
         _refuse_unreadable(run)
         take(run)
         run.old_generation = committed_number(run.state)
@@ -29,6 +33,8 @@ def claim(run: Run) -> None:
                 fix=f"recon plan --host {run.intent['host']}",
                 state="stale",
             )
+        in_force.check(run)
+        takeover.check(run)
 
 
 def take(run: Run) -> None:
@@ -69,6 +75,18 @@ def _refuse_hold(fact: Dict[str, Any]) -> None:
     if hold is not None:
         text = f"held by {hold['owner']}: {hold['reason']}"
         raise HaltError("REC7111", text, fix=f"ask {hold['owner']} to lift the hold", state="locked")
+
+
+def _refuse_locks(run: Run) -> None:
+    """Stay out of what is locked, but for the locks whose token came with the order."""
+    host, found = run.intent["host"], run.state["locks"]
+    if "unknown" in found:
+        error = lock_deeds.unreadable(found["unknown"], host)
+        raise HaltError(error.code, f"{error.summary}: {error.detail}", fix=error.fix, state="locked")
+    standing = locks.against(run.intent, found["value"], passes.recall(run.machine, run.txid))
+    if standing:
+        text = f"{host}: " + "; ".join(locks.said(lock) for lock in standing)
+        raise HaltError("REC7300", text, fix=f"recon apply --host {host} --lock-token -", state="locked")
 
 
 def _refuse_unreadable(run: Run) -> None:

@@ -3,14 +3,27 @@
 Finish brings systemd's view in line with the commit: trial and masks go, units that are no longer declared go, one
 reload. What goes wrong there is told; it undoes nothing, and the next apply does it again.
 
-Must not: start or stop anything but the watchdog's timer.
+Must not: start or stop anything but the timers of the generation, the spiral and its share.
 """
 
 from __future__ import annotations
 
 from typing import Callable, List
 
-from . import files, generations, keep, leftover, places, step_stage, step_trial, systemd, watch_timer
+from . import (
+    files,
+    generations,
+    keep,
+    leftover,
+    places,
+    share_deeds,
+    spiral,
+    step_stage,
+    step_trial,
+    systemd,
+    takeover,
+    watch_timer,
+)
 from .plain import clean
 from .record import RecordError
 from .txn import HaltError, Run
@@ -25,6 +38,7 @@ def commit(run: Run) -> None:
         check_whole(run)
         # Read again directly before the rename: nothing may come between the proof and the deed.
         run.prove_claim()
+        takeover.hold_containers(run)
         run.machine.symlink(run.directory, places.COMMITTED)
         run.is_durable = True
 
@@ -58,10 +72,13 @@ def finish(run: Run) -> List[str]:
         for deed in (
             _make_sure,
             _drop_trial,
+            _keep_off,
             watch_timer.stop,
             _remove_natives,
             _reload,
             watch_timer.start,
+            share_deeds.settle,
+            spiral.settle,
             _prune,
             _collect,
             keep.let_go,
@@ -90,6 +107,13 @@ def _make_sure(run: Run) -> str:
 
 def _drop_trial(run: Run) -> str:
     step_trial.end_trial(run)
+    return ""
+
+
+def _keep_off(run: Run) -> str:
+    """Disable or mask what was taken over: until here the commit alone keeps it off."""
+    takeover.put_off(run.machine, run.new_generation or 0)
+    takeover.let_go(run.machine)
     return ""
 
 

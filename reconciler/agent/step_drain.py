@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Collection, Dict, List, Optional, Sequence
 
-from . import admission, hooks, systemd
+from . import admission, hooks, systemd, takeover
 from .asleep import asleep
 from .busy import Busy, busy_of
 from .machine import Machine
@@ -99,6 +99,7 @@ def drain_all(run: Run, moves: List[Dict[str, Any]], orphans: List[Dict[str, Any
     """Drain everything that will be stopped in one wait: what is idle stays so only until the next request."""
     members = [member for move in moves for member in stopping(move)]
     members += [member for member in orphans if member["in_flight"]]
+    members += takeover.to_drain(run)
     hooks.before_stop(run, "before_drain", moves)
     admission.close(run, members, _longest(members, moves))
     hooks.before_stop(run, "drain", moves)
@@ -206,9 +207,13 @@ def _running(run: Run, members: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """Return the members whose unit is active; the others have nothing to drain."""
     if not members:
         return []
-    shown = systemd.show_units(run.machine, [member["unit"] for member in members])
+    units = [member["unit"] for member in members if member["unit"]]
+    shown = systemd.show_units(run.machine, units) if units else {}
     running = []
     for member in members:
+        if not member["unit"]:  # a container that podman runs by itself, and that ran when the host was claimed
+            running.append(member)
+            continue
         state = shown[member["unit"]].active if member["unit"] in shown else "unknown"
         if state in ("active", "reloading"):
             running.append(member)

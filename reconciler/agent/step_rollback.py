@@ -15,6 +15,8 @@ from . import (
     admission,
     hooks,
     running,
+    share,
+    share_deeds,
     step_bring_up,
     step_drain,
     step_memory,
@@ -23,6 +25,7 @@ from . import (
     step_trial,
     step_undo,
     systemd,
+    takeover,
 )
 from .txn import HaltError, Run, starting, stopping, units_of
 
@@ -40,6 +43,7 @@ def rollback(run: Run) -> None:
             _stop_new(run, move)
         step_trial.end_trial(run)
         step_undo.restore_natives(run)
+        takeover.tidy(run)
         step_undo.recommit(run)
         systemd.daemon_reload(run.machine)
         # Here and not at the end: a host that is held must not keep what failed either.
@@ -67,13 +71,13 @@ def _let_go(run: Run) -> None:
 def find_touched(run: Run) -> None:
     """Find out which moves an executor that is gone had begun: those whose old members do not all serve as before."""
     for move in run.intent["moves"]:
-        if not _serves(run, stopping(move)) or _any_up(run, _only_new(move)):
+        if not _serves(run, stopping(move)) or _any_up(run, _only_new(move)) or takeover.is_begun(run, move):
             run.touched.add(move["slot"])
     for member in run.intent["residents"]:
         if member["unit"] in run.intent["restart_residents"] and not _is_other(run, member):
             run.residents.append(member)
             run.was_up.append(member["unit"])
-    run.orphans = list(run.intent["stop_units"])
+    run.orphans = [*run.intent["stop_units"], *share_deeds.left(run)]
     beside = step_stop.committed_members(run, [*run.orphans, *run.intent["restart_residents"]])
     for member in [*(member for move in run.intent["moves"] for member in stopping(move)), *beside]:
         if member["resume"]:
@@ -128,8 +132,15 @@ def _stop_new(run: Run, move: Dict[str, Any]) -> None:
 
 
 def _start_old(run: Run, move: Dict[str, Any]) -> None:
+    takeover.give_back(run, move)
     if not stopping(move):
         run.note(f"slot {move['slot']} is empty again", "done")
+        return
+    if run.old_generation is None and not step_stop.known(run, units_of(stopping(move))):
+        # Somebody opened the gate of a coven that was never committed: it had no services to bring back.
+        run.note(
+            f"nothing to bring back on slot {move['slot']}: none of {move['old']['coven']} was there before", "done"
+        )
         return
     step_bring_up.bring_back(run, move)
 
@@ -138,7 +149,7 @@ def _stop_residents(run: Run) -> None:
     units = [member["unit"] for member in run.residents]
     if units:
         groups = step_stop.cgroups(run, units)
-        systemd.stop(run.machine, units)
+        step_stop.stop_known(run, units)
         step_stop.wait_gone(run, groups, step_stop.longest_stop(run.residents))
 
 
@@ -155,7 +166,13 @@ def _start_others(run: Run) -> None:
         run, [member for member in before if shown[member["unit"]].active in ("inactive", "failed")]
     )
     systemd.reset_failed(run.machine, wanted)
-    systemd.start(run.machine, wanted)
+    # The mount of a share may still be on its way out, for its hub is away: its start waits for that.
+    shares = [unit for unit in wanted if unit.startswith(share.PREFIX)]
+    if shares:
+        systemd.start_all(run.machine, shares)
+    rest = [unit for unit in wanted if unit not in shares]
+    if rest:
+        systemd.start(run.machine, rest)
     residents = [member for member in run.residents if member["unit"] in wanted]
     # The intent knows the new definition only, so which hash the old one carries is not asked.
     step_start.judge(run, residents, hashed=False)

@@ -11,7 +11,22 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List
 
-from . import files, generator, history, keep, lease, leftover, places, step_stop, step_undo, watch_timer
+from . import (
+    files,
+    generator,
+    history,
+    keep,
+    lease,
+    leftover,
+    places,
+    share,
+    share_deeds,
+    spiral,
+    step_stop,
+    step_undo,
+    takeover,
+    watch_timer,
+)
 from .machine import Machine
 from .plain import clean
 from .preflight import check_before
@@ -73,7 +88,7 @@ def is_nothing_to_do(run: Run) -> bool:
     same = all(manifest.get(key) == value for key, value in described(intent).items())
     same = same and manifest.get("machine_id") in (None, machine_id(run.machine))
     stands = same and _on_disk(run) == _wanted_on_disk(intent) and _links_stand(run)
-    return stands and watch_timer.is_as_wanted(run)
+    return stands and watch_timer.is_as_wanted(run) and share_deeds.is_as_wanted(run) and spiral.is_as_wanted(run)
 
 
 def machine_id(machine: Machine) -> str:
@@ -116,6 +131,7 @@ def _write_generation(run: Run) -> None:
         machine.write(f"{directory}/{UNITS_DIRECTORY}/{file['name']}", file["content"].encode("utf-8"))
     for target in intent["boot"]:
         machine.symlink(f"{places.NATIVE}/{target}", f"{directory}/{BOOT_DIRECTORY}/{target}")
+    takeover.name_in_generation(run)
     body: Dict[str, Any] = {
         "generation": run.new_generation,
         # What a way back by hand goes to: the one committed now, not the one with the next lower number.
@@ -147,7 +163,7 @@ def _check_generated(run: Run) -> None:
         text = "the host's quadlet generator makes something else than was reviewed: " + "; ".join(problems[:6])
         raise HaltError("REC7125", text, fix="recon render --check")
     natives = {file["name"]: file["content"] for file in intent["natives"]}
-    problems = generator.verify(run.machine, units, natives, places.SCRATCH)
+    problems = generator.verify(run.machine, units, natives, places.SCRATCH, away=share.away(intent.get("spiral")))
     if problems:
         raise HaltError("REC7126", "systemd finds fault with the new units: " + "; ".join(problems), fix="recon render")
 
@@ -157,19 +173,23 @@ def _replace_natives(run: Run) -> None:
     changed = [file for file in run.intent["natives"] if _differs(run, file)]
     links = {path: target for path, target in _LINKS.items() if link_target(run, path) != target}
     masked = [path for path in (f"{places.NATIVE}/{file['name']}" for file in changed) if _is_link(run, path)]
-    undo = {
+    names = [file["name"] for file in changed]
+    undo: Dict[str, Any] = {
         "txid": run.txid,
         "generation": run.new_generation,
         "from": run.old_generation,
-        "natives": {file["name"]: native_text(run, file["name"]) for file in changed},
+        "natives": {name: native_text(run, name) for name in [*names, *takeover.drop_ins(run)]},
         "links": {path: link_target(run, path) for path in [*links, *masked]},
     }
+    if run.adoptees:
+        undo["adopted"] = takeover.recorded(run)
     write_record(machine, step_undo.record_path(run.txid), undo)
     for file in changed:
         machine.write(f"{places.NATIVE}/{file['name']}", file["content"].encode("utf-8"))
     for path, target in links.items():
         machine.mkdir(path.rsplit("/", 1)[0])
         machine.symlink(target, path)
+    takeover.stage(run)
 
 
 def native_text(run: Run, name: str) -> "str | None":

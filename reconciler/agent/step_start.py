@@ -1,7 +1,8 @@
 """Start and warm: bring members up and judge every one of them, for a target's state says nothing about its members.
 
 A member is up when its unit is active, the process that runs carries the wanted config hash, its health address answers
-2xx on two polls in a row while its engine is awake, and a real piece of work succeeded. A crash loop ends the wait at
+2xx on two polls in a row while its engine is awake, and a real piece of work succeeded. One that cannot be asked must
+have run for a while without a break instead. A crash loop ends the wait at
 once. A failure says whether starting again may help: never when what runs is not what was reviewed, nor when the time
 is up.
 
@@ -45,13 +46,17 @@ class _Judge:
         self.failed = False
         self.final = False
         self._refused_since: Optional[float] = None
+        # Which run of it was seen first, and when; what has no such word on record needs no time.
+        self._steady_s: float = member.get("steady_s", 0.0)
+        self._run = ("", 0)
+        self._run_since = 0.0
         # What was not started by this transaction was counted from a start that nobody here knows.
         self._crashes_before: Optional[int] = None if is_left else 0
 
     @property
     def up(self) -> bool:
         """Say whether the member is judged to be serving."""
-        return self.good >= _GOOD_POLLS and self.warm
+        return self.good >= _GOOD_POLLS and self.warm and not self._left_s()
 
     def look(self, state: Optional[systemd.UnitState]) -> None:
         """Take one look; `reason` says what is still missing, `failed` that waiting cannot help."""
@@ -62,8 +67,16 @@ class _Judge:
             return
         self.good += 1
         self.reason = "healthy once, not yet twice"
+        if state is not None and self._run != (state.invocation, state.main_pid):
+            self._run, self._run_since = (state.invocation, state.main_pid), self.machine.monotonic()
+        if self._left_s():
+            self.reason = f"runs, and must do so for {self._steady_s:g} s without a break"
         if self.good >= _GOOD_POLLS and not self.warm:
             self._warm()
+
+    def _left_s(self) -> float:
+        """Return how long it must still run without a break."""
+        return max(0.0, self._run_since + self._steady_s - self.machine.monotonic()) if self._steady_s else 0.0
 
     def _unit(self, state: Optional[systemd.UnitState]) -> str:
         if state is None:

@@ -30,8 +30,8 @@ def stop_move(run: Run, move: Dict[str, Any]) -> None:
         groups = cgroups(run, units)
         if whole:
             stop_group(run, move["old"])
-        elif units:
-            systemd.stop(run.machine, units)
+        else:
+            stop_known(run, units)
         wait_gone(run, groups, longest_stop(members))
         for member in members:
             run.paused.pop(member["unit"], None)
@@ -50,6 +50,19 @@ def stop_group(run: Run, group: Dict[str, Any]) -> None:
     left = [unit for unit in units if unit in shown and _up(shown[unit]) and not shown[unit].job]
     if left:
         systemd.stop(run.machine, left)
+
+
+def known(run: Run, units: Sequence[str]) -> List[str]:
+    """Return those units that systemd has a definition of, or processes: a gate may be up without its members."""
+    shown = systemd.show_units(run.machine, units) if units else {}
+    return [unit for unit in units if unit in shown and (shown[unit].load != "not-found" or _up(shown[unit]))]
+
+
+def stop_known(run: Run, units: Sequence[str]) -> None:
+    """Queue the stop of those units that there are, also of what only waits for its start."""
+    there = known(run, units)
+    if there:
+        systemd.stop(run.machine, there)
 
 
 def stop_up(run: Run, units: Sequence[str]) -> None:

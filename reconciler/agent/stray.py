@@ -46,6 +46,12 @@ def find(machine: Machine) -> List[str]:
     return sorted(found)
 
 
+def named(machine: Machine, name: str) -> List[str]:
+    """Return where files of a unit of any name stand, first the one that wins; those of generators excepted."""
+    paths = [f"{directory}/{name}" for directory in _UNIT_DIRS]
+    return [path for path in paths if machine.stat(path) is not None]
+
+
 def _quadlets(machine: Machine, directory: str, depth: int) -> Iterator[str]:
     """Yield Quadlets of ours below a directory, as the generator would find them: subdirectories and links too."""
     for name in _names(machine, directory):
@@ -68,6 +74,16 @@ def _names(machine: Machine, directory: str) -> List[str]:
         return machine.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def wanted(machine: Machine) -> List[str]:
+    """Return every unit, of whatever name, that a link wants: it starts with something else, as a boot."""
+    found: Set[str] = set()
+    for directory in _WANTS_DIRS:
+        for name in _names(machine, directory):
+            if name.endswith(DIRECTORIES[1:]):
+                found.update(_names(machine, f"{directory}/{name}"))
+    return sorted(found)
 
 
 def boot_targets(machine: Machine) -> List[str]:

@@ -3,12 +3,16 @@
 Every command is here with its exact words. Starting and stopping never block: systemd has the job, the caller watches.
 `--job-mode=fail` refuses to pull a unit down that somebody else is bringing up.
 
+All that acts on a unit goes through `_act`, which refuses every unit that is not recon's: services that others rely on
+(`shared:`) are looked at by `show`, and there is no other way from here to them. The one exception is what an order
+takes over by name, and it is never a shared service: `stop_adopted` and `start_adopted`, for that order alone.
+
 Must not: decide when to start or stop, or believe an exit status where the state can be read.
 """
 
 import re
 import signal
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
 from . import places
 from .machine import Completed, Machine
@@ -21,6 +25,7 @@ REFUSED = 4
 REFUSED_S = 20.0
 REFUSED_POLL_S = 0.25
 CGROUPS = "/sys/fs/cgroup"
+CGROUP_ROOTS = (CGROUPS, CGROUPS + "/unified", CGROUPS + "/systemd")
 
 _LIBRARY = re.compile(rb"/libsystemd-shared-(\d{3,4})\b[^/\n]*\.so")
 
@@ -42,10 +47,17 @@ _PROPERTIES = (
     "ExecMainStatus",
 )
 _EXITED, _KILLED, _DUMPED = "1", "2", "3"
+# No pattern, no path: what is told to systemd is one unit by its whole name.
+_OURS = re.compile(r"recon-[A-Za-z0-9:_.\\-]+\.[a-z]+\Z")
+_THEIRS = re.compile(r"(?!recon-)[A-Za-z0-9][A-Za-z0-9@:_.-]{0,199}\Z")
 
 
 class SystemdError(Exception):
     """systemd could not be asked, or refused."""
+
+
+class ForeignUnitError(SystemdError):
+    """A unit that is not recon's was about to be acted on; nothing was done."""
 
 
 class UnitState(NamedTuple):
@@ -91,6 +103,17 @@ def parse_show(output: bytes) -> Dict[str, UnitState]:
             unit = _unit(shown)
             units[unit.name] = unit
     return units
+
+
+def show(machine: Machine, names: Sequence[str], properties: Sequence[str]) -> Dict[str, Dict[str, str]]:
+    """Return some properties of units as systemd says them, by unit name; of plain names, each is in the answer."""
+    argv = ["systemctl", "show", "--property=" + ",".join(["Id", *properties]), "--", *names]
+    done = machine.run(argv, SHOW_TIMEOUT_S)
+    if done.rc != 0:
+        raise SystemdError(f"systemctl show: {_said(done)}")
+    blocks = done.out.decode("utf-8", "backslashreplace").split("\n\n")
+    found = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in blocks]
+    return {clean(shown["Id"]): shown for shown in found if shown.get("Id")}
 
 
 def _unit(shown: Dict[str, str]) -> UnitState:
@@ -174,7 +197,7 @@ def is_populated(machine: Machine, control_group: str) -> Optional[bool]:
     """
     if not control_group:
         return False
-    for root in (CGROUPS, CGROUPS + "/unified", CGROUPS + "/systemd"):
+    for root in CGROUP_ROOTS:
         if machine.stat(root + "/cgroup.procs") is None:
             continue
         directory = root + control_group
@@ -203,34 +226,48 @@ def daemon_reload(machine: Machine) -> None:
 
 def start(machine: Machine, units: Sequence[str]) -> None:
     """Queue starts (a coven's target, a resident)."""
-    _must(machine, ["systemctl", "start", "--no-block", "--job-mode=fail", *units], JOB_TIMEOUT_S)
+    _act(machine, ["start", "--no-block", "--job-mode=fail"], units)
 
 
 def stop(machine: Machine, units: Sequence[str]) -> None:
     """Queue stops (a coven's gate takes its members down first)."""
-    argv = ["systemctl", "stop", "--no-block", "--job-mode=fail", *units]
-    ends = machine.monotonic() + REFUSED_S
-    done = machine.run(argv, JOB_TIMEOUT_S)
     # systemd itself restarts what crashes, and while such a start is under way a stop would contradict it.
-    while done.rc == REFUSED and machine.monotonic() < ends:
-        machine.sleep(REFUSED_POLL_S)
-        done = machine.run(argv, JOB_TIMEOUT_S)
-    _check(argv, done)
+    _act(machine, ["stop", "--no-block", "--job-mode=fail"], units, refused_s=REFUSED_S)
 
 
 def restart(machine: Machine, unit: str) -> None:
     """Queue the restart of a unit that holds no process (a timer)."""
-    _must(machine, ["systemctl", "restart", "--no-block", "--job-mode=fail", unit], JOB_TIMEOUT_S)
+    _act(machine, ["restart", "--no-block", "--job-mode=fail"], [unit])
 
 
 def kill(machine: Machine, units: Sequence[str]) -> None:
     """Send SIGKILL to everything in the control groups of units, whatever it is to them."""
-    _must(machine, ["systemctl", "kill", "--kill-whom=all", "--signal=SIGKILL", "--", *units], JOB_TIMEOUT_S)
+    _act(machine, ["kill", "--kill-whom=all", "--signal=SIGKILL", "--"], units)
 
 
 def end(machine: Machine, unit: str) -> None:
     """Queue the stop of a unit of ours whatever else is queued for it."""
-    _must(machine, ["systemctl", "stop", "--no-block", unit], JOB_TIMEOUT_S)
+    _act(machine, ["stop", "--no-block"], [unit])
+
+
+def end_and_wait(machine: Machine, unit: str, timeout_s: float) -> None:
+    """Stop a unit of ours and wait for it; how that went is seen in its control group, not in an exit status."""
+    _act(machine, ["stop"], [unit], timeout_s=timeout_s, checked=False)
+
+
+def end_all(machine: Machine, units: Sequence[str]) -> None:
+    """Queue stops of units of ours whatever else is queued for them."""
+    _act(machine, ["stop", "--no-block"], units)
+
+
+def start_all(machine: Machine, units: Sequence[str]) -> None:
+    """Queue starts of units of ours whatever else is queued for them: one that still stops starts when it has."""
+    _act(machine, ["start", "--no-block"], units)
+
+
+def restart_any(machine: Machine, unit: str) -> None:
+    """Queue the restart of a unit that may be starting or restarting by itself just now."""
+    _act(machine, ["restart", "--no-block"], [unit])
 
 
 def start_target(machine: Machine, target: str) -> None:
@@ -243,23 +280,41 @@ def stop_gate(machine: Machine, gate: str) -> None:
     stop(machine, [gate])
 
 
+def stop_adopted(machine: Machine, units: Sequence[str], intent: Dict[str, Any]) -> None:
+    """Queue stops of units of somebody else that an order takes over; any other is refused."""
+    _act(machine, ["stop", "--no-block", "--job-mode=fail"], units, refused_s=REFUSED_S, adopted=adopted_by(intent))
+
+
+def start_adopted(machine: Machine, units: Sequence[str], intent: Dict[str, Any]) -> None:
+    """Queue starts of units of somebody else that an order took over; any other is refused."""
+    _act(machine, ["start", "--no-block"], units, adopted=adopted_by(intent))
+
+
+def adopted_by(intent: Dict[str, Any]) -> FrozenSet[str]:
+    """Return what of somebody else an order takes over: what its moves name, and never what is shared."""
+    named = {each["name"] for move in intent["moves"] for each in move.get("takes_over", ())}
+    return frozenset(name for name in named.difference(intent.get("shared", ())) if _THEIRS.match(name))
+
+
 def reset_failed(machine: Machine, units: Sequence[str]) -> None:
     """Forget failures and restart counts, which would make the next start slow or refused.
 
     A unit that is not loaded has nothing to forget, and systemctl calls that an error: so its answer is not looked at.
     """
     if units:
-        machine.run(["systemctl", "reset-failed", "--", *units], JOB_TIMEOUT_S)
+        _act(machine, ["reset-failed", "--"], units, checked=False)
 
 
 def mask(machine: Machine, unit: str) -> None:
     """Hide a unit until it is unmasked or the host reboots; takes effect with the next reload."""
+    refuse_foreign([unit])
     machine.mkdir(places.MASKS)
     machine.symlink("/dev/null", f"{places.MASKS}/{unit}")
 
 
 def unmask(machine: Machine, unit: str) -> None:
     """Take a mask of ours away; a file that is no mask stays."""
+    refuse_foreign([unit])
     path = f"{places.MASKS}/{unit}"
     if _is_mask(machine, path):
         machine.remove(path)
@@ -268,6 +323,38 @@ def unmask(machine: Machine, unit: str) -> None:
 def _is_mask(machine: Machine, path: str) -> bool:
     found = machine.stat(path)
     return found is not None and found.kind == "link" and machine.read_link(path) == "/dev/null"
+
+
+def refuse_foreign(units: Sequence[str], adopted: FrozenSet[str] = frozenset()) -> None:
+    """Raise `ForeignUnitError` when a unit is not recon's: nobody here may start, stop, restart or hide it.
+
+    `adopted` are those that the order at hand takes over.
+    """
+    foreign = [unit for unit in units if not _OURS.match(unit) and unit not in adopted]
+    if foreign:
+        raise ForeignUnitError(f"{clean(', '.join(foreign), 300)}: not a unit of recon, so it is never touched")
+
+
+def _act(
+    machine: Machine,
+    words: List[str],
+    units: Sequence[str],
+    *,
+    timeout_s: float = JOB_TIMEOUT_S,
+    refused_s: float = 0.0,
+    checked: bool = True,
+    adopted: FrozenSet[str] = frozenset(),
+) -> None:
+    """Do something to units of recon's, the only way there is; for `refused_s` again where systemd refuses it."""
+    refuse_foreign(units, adopted)
+    argv = ["systemctl", *words, *units]
+    ends = machine.monotonic() + refused_s
+    done = machine.run(argv, timeout_s)
+    while done.rc == REFUSED and machine.monotonic() < ends:
+        machine.sleep(REFUSED_POLL_S)
+        done = machine.run(argv, timeout_s)
+    if checked:
+        _check(argv, done)
 
 
 def _must(machine: Machine, argv: List[str], timeout_s: float) -> None:
@@ -281,3 +368,8 @@ def _check(argv: List[str], done: Completed) -> None:
 
 def _said(done: Completed) -> str:
     return clean(done.err or done.out, 300) or f"exit status {done.rc}"
+
+
+def has_bus(machine: Machine) -> bool:
+    """Say whether the manager of the user has a message bus; Debian's is in dbus-user-session."""
+    return machine.stat(f"/run/user/{machine.own_uid}/bus") is not None

@@ -13,9 +13,14 @@ from typing import Any, Dict
 
 from .record import canonical
 
+LATER = ("schedule", "spiral", "events")
+"""What an order may say since a later recon, and the manifest takes over as it stands."""
+
 
 def described(intent: Dict[str, Any]) -> Dict[str, Any]:
     """Return what the manifest of the generation says about its content."""
+    # Left out where nothing is said: so records and sums of before stay what they are.
+    later = {key: intent[key] for key in LATER if intent.get(key)}
     return {
         "live": intent["manifest_live"],
         "groups": intent["groups"],
@@ -23,6 +28,7 @@ def described(intent: Dict[str, Any]) -> Dict[str, Any]:
         "boot": sorted(intent["boot"]),
         "watchdog": intent.get("watchdog"),
         "files": {file["name"]: file["body_sha256"] for file in [*intent["quadlets"], *intent["natives"]]},
+        **later,
     }
 
 

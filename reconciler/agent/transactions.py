@@ -15,6 +15,9 @@ from .files import names_in
 from .machine import Machine
 from .record import RecordError, read_record
 
+SEEN = "seen"
+"""Lies beside an outcome since a person cleared the alerts after it."""
+
 _CHANGED_NOTHING = ("refused", "stale", "locked", "aborted")
 
 
@@ -41,6 +44,12 @@ def in_order(machine: Machine) -> List[str]:
 def ended(machine: Machine) -> List[str]:
     """Return the transactions that have an outcome, in the order in which they came to it."""
     return [name for name in in_order(machine) if has(machine, name, "outcome.json")]
+
+
+def untold(machine: Machine) -> List[str]:
+    """Return the transactions that have an outcome and are not among those that the history says have ended."""
+    told = set(history.ended(machine))
+    return [name for name in ended(machine) if name not in told]
 
 
 def unfinished(machine: Machine) -> List[str]:
@@ -78,8 +87,21 @@ def left_to_a_person(machine: Machine) -> Optional[str]:
         except (OSError, RecordError):
             continue
         if state not in _CHANGED_NOTHING:
-            return txid if state == "held" else None
+            return txid if state == "held" and not is_seen(machine, txid) else None
     return None
+
+
+def unreadable(machine: Machine) -> Optional[str]:
+    """Return the newest transaction when it has an end that cannot be read, and no person has seen that."""
+    txid, outcome = newest(machine)
+    if txid is None or "unknown" not in outcome or not has(machine, txid, "outcome.json"):
+        return None
+    return None if is_seen(machine, txid) else txid
+
+
+def is_seen(machine: Machine, txid: str) -> bool:
+    """Say whether a person has seen how a transaction ended, and lets the host's own programs go on."""
+    return has(machine, txid, SEEN)
 
 
 def has(machine: Machine, txid: str, name: str) -> bool:

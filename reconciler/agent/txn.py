@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from . import places
+from .adoptee import Adoptee
 from .fence import Fenced
 from .journal import Journal
 from .lease import Lease, LeaseError
 from .machine import Machine
+from .plain import clean
 
 _NEWS_S = 5.0
 _ROOM = "room"
@@ -60,6 +62,8 @@ class Run:
         self.residents: List[Dict[str, Any]] = []
         self.was_up: List[str] = []
         self.on_trial = False
+        # What of somebody else is taken over, by name, as it was when the host was claimed.
+        self.adoptees: Dict[str, Adoptee] = {}
         # The commit was made, and was told to be on the disk.
         self.is_durable = False
         self.steps_s: Dict[str, float] = {}
@@ -106,6 +110,14 @@ class Run:
         """Free the room that was kept; to be called before the way back and before the outcome is written."""
         with contextlib.suppress(OSError):
             self.machine.remove(f"{places.transaction(self.txid)}/{_ROOM}")
+
+    def with_claim(self, what: str, deed: Callable[["Run"], str]) -> str:
+        """Do what only the holder of the claim may, at the end; returns what is in the way, in words."""
+        try:
+            with self.machine.raised():
+                return deed(self)
+        except (HaltError, LeaseError) as error:  # the claim is somebody else's by now, and so is what it is about
+            return f"{what} is left to who has the host: {clean(str(error), 300)}"
 
     @contextlib.contextmanager
     def step(self, name: str, text: str, slot: Optional[str] = None, *, guarded: bool = True) -> Iterator[None]:

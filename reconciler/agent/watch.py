@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import alerts, history, places, systemd, watch_deeds, watch_judge, watch_memory
+from . import alerts, drift, history, places, systemd, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
 from .machine import BusyError, Machine
 from .plain import clean
@@ -26,7 +26,7 @@ from .watch_book import Book, open_book, recent_looks, save_looks
 from .watch_boot import end_interrupted
 from .watch_dead import follow
 from .watch_deeds import Charge
-from .watch_site import ApartError, Site, site_of, stay_away
+from .watch_site import ApartError, Site, locked_slots, site_of, stay_away, without_what_is_down
 
 _ASK_SILENT_EVERY = 20
 
@@ -56,7 +56,11 @@ def _watch(machine: Machine) -> Dict[str, Any]:
         if ended:
             save_looks(machine, ended, {})
             return {"said": ended}
-        stay_away(machine)
+        stay_away(machine, asks_covens=False)
+        locked = locked_slots(machine)
+        # As above for a slot: what was counted there is forgotten, and nothing of it is looked at.
+        charges = [charge for charge in site.charges if charge.slot not in locked]
+        site = site._replace(charges=without_what_is_down(machine, charges))
     except (ApartError, systemd.SystemdError) as error:
         # What was counted before somebody took the host says nothing about it afterwards.
         said = f"left alone: {error}"
@@ -71,6 +75,7 @@ def _watch(machine: Machine) -> Dict[str, Any]:
     else:
         _count(machine, site, shown, looks, book)
         said = _tend(machine, site, shown, looks, book)
+    drift.look(machine, site)
     # A unit that is no longer looked after is forgotten with the generation it was of.
     save_looks(machine, said, looks)
     return {"said": said}
@@ -167,7 +172,10 @@ def _tend(machine: Machine, site: Site, shown: Dict[str, systemd.UnitState], loo
         return _summary(looks, book)
     try:
         with machine.lock(places.LOCK):
-            stay_away(machine)
+            stay_away(machine, asks_covens=False)
+            without_what_is_down(machine, [deed.charge])
+            if deed.charge.slot in locked_slots(machine):
+                return f"left alone: slot {deed.charge.slot} is locked"
             return _do(machine, site, looks, book, deed)
     except BusyError:
         return "left alone: somebody has the host's lock"

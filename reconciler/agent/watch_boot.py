@@ -23,17 +23,18 @@ def end_interrupted(machine: Machine, site: Site) -> str:
     """Do it and say so; return nothing when there is nothing to end, ApartError when it cannot be done now."""
     found = interrupted.of_an_earlier_boot(machine)
     # Asked once after a boot: it means reading the history.
-    untold = outcome.untold(machine) if machine.stat(places.LOOKS) is None else None
-    names = ", ".join(found or ([untold["txid"]] if untold else []))
+    untold = outcome.untold(machine) if machine.stat(places.LOOKS) is None else []
+    names = ", ".join(found or [each["txid"] for each in untold])
     if not names:
         return ""
     try:
         with machine.lock(places.LOCK):
-            if untold is not None:
-                outcome.settle(machine, untold)
+            for each in untold:
+                outcome.settle(machine, each)
             if not found:
                 return ""
-            stay_away(machine, must_have_ended=False)
+            # An end starts nothing: covens that a person has down stay so, and whoever waits is told all the same.
+            stay_away(machine, must_have_ended=False, asks_covens=False)
             run = watch_deeds.open_run(machine, site.host, site.boot_id, f"bringing {names} to its end after a reboot")
             try:
                 with run.step("settle", f"{names} was cut off by a reboot"):

@@ -32,6 +32,7 @@ class Charge(NamedTuple):
     gate: str
     gpus: List[str]
     members: List[Dict[str, Any]]
+    slot: str = ""
 
 
 def open_run(machine: Machine, host: str, boot_id: str, doing: str) -> Run:

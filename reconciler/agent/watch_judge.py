@@ -3,12 +3,13 @@
     good      its unit is active and its health address answers 2xx
     loading   it came up not long ago and has not answered yet
     busy      its health address is late, and its own figures say that it works
-    bad       failed, in a crash loop, not listening, answering an error, or late for twice as many looks
+    slow      its health address is late, and nothing says that it works; counted as bad, for twice as many looks
+    bad       failed, in a crash loop, not listening, answering an error
     asleep    its engine sleeps, and its health is good all the same; that is told, and nobody wakes it
     stopped   stopped in order: by a person, or because the server ended well; that is told, and nobody starts it
     unknown   nothing can be said, or it is not what was committed; never a reason to do anything
 
-Slow is not dead: only `good` takes the count of bad looks back, only `bad` adds to it.
+Slow is not dead: only `good` takes the count of bad looks back, only `bad` and `slow` add to it.
 
 Must not: do anything about it.
 """
@@ -20,21 +21,20 @@ from typing import Any, Dict, NamedTuple, Optional
 from . import running
 from .asleep import asleep
 from .busy import busy_of
-from .machine import Machine, Response
+from .health import is_late
+from .machine import Machine
 from .systemd import UnitState
 from .warm import said
 
 _HEALTH_TIMEOUT_S = 5.0
 _CRASHES = 2
-_LATE = (b"no answer within", b"timed out")
 
 
 class Verdict(NamedTuple):
-    """How a member is, and why; `late` says that it only did not answer in time."""
+    """How a member is, and why."""
 
     word: str
     why: str = ""
-    late: bool = False
 
 
 def judge(
@@ -73,17 +73,13 @@ def _health(machine: Machine, member: Dict[str, Any], past: Dict[str, Any], wind
     why = f"health {said(answer)}"
     if not past["was_good"] and now - past["since"] < member["warm_timeout_s"]:
         return Verdict("loading", why)
-    if not _is_late(answer):
+    if not is_late(answer):
         return Verdict("bad", why)
     busy = busy_of(machine, member["in_flight"]).figure
     # A figure that never moves again must not shield a hung server for ever.
     if busy and now - past.get("good_at", past["since"]) < window_s:
         return Verdict("busy", f"{why}; {busy} in flight")
-    return Verdict("bad", why, late=True)
-
-
-def _is_late(answer: Response) -> bool:
-    return answer.status == 0 and any(words in answer.body for words in _LATE)
+    return Verdict("slow", why)
 
 
 def entry(unit: Optional[UnitState], past: Optional[Dict[str, Any]], now: float) -> Dict[str, Any]:
@@ -101,7 +97,7 @@ def entry(unit: Optional[UnitState], past: Optional[Dict[str, Any]], now: float)
 
 def remember(past: Dict[str, Any], verdict: Verdict, now: float) -> None:
     """Count a verdict."""
-    past.update(word=verdict.word, why=verdict.why, late=verdict.late)
+    past.update(word=verdict.word, why=verdict.why)
     if verdict.word == "good":
         past.update(bad=0, was_good=True, good_at=now)
         past.setdefault("good_since", now)
@@ -109,7 +105,7 @@ def remember(past: Dict[str, Any], verdict: Verdict, now: float) -> None:
     if verdict.word == "asleep":
         # It answers, so it is up; what it was before it slept says nothing about it.
         past.update(bad=0, was_good=True)
-    if verdict.word == "bad":
+    if verdict.word in ("bad", "slow"):
         past["bad"] += 1
     if verdict.word != "busy":
         past.pop("good_since", None)
@@ -118,4 +114,4 @@ def remember(past: Dict[str, Any], verdict: Verdict, now: float) -> None:
 def is_due(past: Dict[str, Any], looks: int) -> bool:
     """Say whether a member was bad often enough; one that is only late gets twice as many looks."""
     often: int = past["bad"]
-    return past["word"] == "bad" and often >= (2 * looks if past.get("late") else looks)
+    return often >= {"bad": looks, "slow": 2 * looks}.get(past["word"], often + 1)

@@ -5,9 +5,9 @@ Must not: change anything, or take what cannot be read for "nobody's".
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
 
-from . import claims, files, places, systemd, transactions, watch_deeds
+from . import claims, down_mark, files, locks, places, systemd, transactions, watch_deeds
 from .journal import boot_id
 from .machine import Machine
 from .record import RecordError
@@ -47,7 +47,9 @@ def site_of(machine: Machine) -> Site:
         raise ApartError("the committed generation has no watchdog")
     groups = {group["coven"]: group for group in body["groups"]}
     charges = [
-        Charge(coven, groups[coven]["gate"], list(spec["gpus"].get(slot, ["all"])), list(groups[coven]["members"]))
+        Charge(
+            coven, groups[coven]["gate"], list(spec["gpus"].get(slot, ["all"])), list(groups[coven]["members"]), slot
+        )
         for slot, coven in sorted(body["live"].items())
         if coven in groups
     ]
@@ -55,21 +57,30 @@ def site_of(machine: Machine) -> Site:
     return Site(str(body["host"]), number, this_boot, spec, charges)
 
 
-def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
+def stay_away(machine: Machine, *, must_have_ended: bool = True, asks_covens: bool = True) -> None:
     """Raise why the host is somebody else's now; what cannot be read may be such a reason.
 
     Args:
         machine: the host.
         must_have_ended: whether the newest transaction must have an end, and not have left the host to a person.
+        asks_covens: whether covens that a person has down are such a reason.
     """
     try:
         hold = claims.hold(machine)
         claimed = claims.lease(machine)
+        # What a transaction began may be brought to its end under anybody's lock: it began before, or with the token.
+        locked = locks.standing(machine) if must_have_ended else []
         txid, last = transactions.newest(machine)
     except (OSError, RecordError) as error:
         raise ApartError(f"whose it is cannot be told: {error}") from error
+    mark = down_mark.of(machine, down_mark.COVEN) if asks_covens else None
+    if mark is not None:
+        raise ApartError(_covens_are_down(mark))
     if hold is not None:
         raise ApartError(f"held by {hold['owner']}: {hold['reason']}")
+    for lock in locked:
+        if lock.slot is None:
+            raise ApartError(f"locked by {lock.owner}: {lock.reason}")
     if claimed is not None and claimed["txid"] != watch_deeds.TXID:
         raise ApartError(f"claimed by {claimed['owner']}, transaction {claimed['txid']}")
     executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
@@ -79,11 +90,34 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True) -> None:
         raise ApartError("a generation is on trial")
     if not must_have_ended:
         return
-    if txid is not None and "unknown" in last:
+    if txid is not None and "unknown" in last and not transactions.is_seen(machine, txid):
         raise ApartError(f"transaction {txid} has no end that can be read")
     held = transactions.left_to_a_person(machine)
     if held is not None:
         raise ApartError(f"transaction {held} left it to a person")
+
+
+def without_what_is_down(machine: Machine, charges: List[Charge]) -> List[Charge]:
+    """Return what nobody has down: residents go on while the covens are; ApartError when nothing is left."""
+    mark = down_mark.of(machine, down_mark.COVEN)
+    if mark is None:
+        return charges
+    kept = [charge for charge in charges if not charge.gate]
+    if not kept:
+        raise ApartError(_covens_are_down(mark))
+    return kept
+
+
+def _covens_are_down(mark: Dict[str, Any]) -> str:
+    return f"the covens are down {down_mark.said(mark)}"
+
+
+def locked_slots(machine: Machine) -> FrozenSet[str]:
+    """Return the slots that are locked one by one; what runs there is left alone."""
+    try:
+        return frozenset(slot for slot in locks.slots(machine) if slot is not None)
+    except (OSError, RecordError) as error:
+        raise ApartError(f"whose it is cannot be told: {error}") from error
 
 
 def is_down(executor: Optional[systemd.UnitState]) -> bool:

@@ -6,7 +6,7 @@ Must not: retry, or know what an answer means.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Optional, Type
+from typing import TYPE_CHECKING, Dict, Optional, Type
 
 from .bounded import within
 from .machine import Response
@@ -19,11 +19,18 @@ _LOOPBACK = "127.0.0.1"
 _SLACK_S = 0.25
 
 
-def call(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: int) -> Response:
+def call(
+    method: str,
+    url: str,
+    timeout_s: float,
+    body: Optional[bytes],
+    limit: int,
+    headers: Optional[Dict[str, str]] = None,
+) -> Response:
     """Make the call; no answer is status 0 with the reason as body."""
 
     def ask() -> Response:
-        return _ask(method, url, timeout_s, body, limit)
+        return _ask(method, url, timeout_s, body, limit, headers or {})
 
     # A socket's timeout starts again with every byte, so the whole call has its own end.
     try:
@@ -32,7 +39,7 @@ def call(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: 
         return Response(0, f"no answer within {timeout_s:g} s".encode())
 
 
-def _ask(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: int) -> Response:
+def _ask(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: int, extra: Dict[str, str]) -> Response:
     # Imported here: it takes longer than the rest of an observation, and many hosts have no health to ask for.
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
     from urllib.parse import urlsplit
@@ -42,7 +49,7 @@ def _ask(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: 
         return Response(0, b"not an http address")
     make = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     path = (parts.path or "/") + ("?" + parts.query if parts.query else "")
-    headers = {"Connection": "close", "Accept": "*/*", "User-Agent": "recon"}
+    headers = {"Connection": "close", "Accept": "*/*", "User-Agent": "recon", **extra}
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:

@@ -10,7 +10,34 @@ import json
 from typing import Any, Dict, Mapping
 
 PROTOCOL = 1
-VERBS = ("observe", "apply", "follow", "execute", "recover", "release", "generation", "watch", "clear")
+VERBS = (
+    "observe",
+    "apply",
+    "follow",
+    "execute",
+    "recover",
+    "release",
+    "generation",
+    "watch",
+    "clear",
+    "schedule",
+    "registry",
+    "lock",
+    "hold",
+    "down",
+    "up",
+    "reap",
+    "tend",
+    "run",
+    "job",
+    "logs",
+    "deliver",
+    "events_test",
+    "history",
+    "survey",
+    "enroll",
+    "strangers",
+)
 
 
 class RequestError(Exception):

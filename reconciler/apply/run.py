@@ -35,6 +35,7 @@ from reconciler.model.desired import Fleet
 from reconciler.model.intent import Intent
 from reconciler.model.outcome import Outcome, State
 from reconciler.model.plan import HostPlan, Plan
+from reconciler.model.tokens import of_host
 
 CONCURRENCY = 64
 HAND_OVER_S = 40.0
@@ -52,11 +53,13 @@ class Options:
         run_id: the transaction's name on every host; made from the time when None.
         concurrency: how many hosts without transitions are served at a time.
         pace: the clock.
+        tokens: of locks that the owner of this run holds; they travel beside the orders.
     """
 
     run_id: str | None = None
     concurrency: int = CONCURRENCY
     pace: Pace = field(default_factory=RealPace)
+    tokens: tuple[str, ...] = field(default=(), repr=False)
 
 
 def new_run_id(pace: Pace) -> str:
@@ -165,6 +168,7 @@ class _Run:
         self._connect = connect
         self._on_event = on_event
         self._pace = options.pace
+        self._tokens = options.tokens
         self._stop = stop
         self._detach = detach
         self._halted_by: Outcome | None = None
@@ -232,7 +236,9 @@ class _Run:
         def end(state: State, problem: Problem) -> Outcome:
             return task.end(state, problem, started_at=started_at, elapsed_s=self._pace.monotonic() - began)
 
-        args = {"intent": order.intent.model_dump(mode="json")}
+        args: dict[str, Any] = {"intent": order.intent.model_dump(mode="json")}
+        if tokens := of_host(self._tokens, order.host):
+            args["tokens"] = list(tokens)
         has_left = False
 
         def is_final(exc: HostError) -> bool:

@@ -25,20 +25,20 @@ def alerts(
 
     Exit codes: 0 shown or cleared · 4 the watchdog acts just now, nothing was cleared · 8 a host did not answer.
     """
-    import json
-
     from reconciler.model.observed import HostState, Unreachable
     from reconciler.views.alerts import alert_lines, alerts_document
-    from reconciler.workflow import clear_alerts, observe_hosts, open_repository, render_hosts, select_hosts
+    from reconciler.workflow.deeds import clear_alerts
+    from reconciler.workflow.planning import observe_hosts, render_hosts
+    from reconciler.workflow.repository import open_for_deeds, select_hosts
 
-    repository = open_repository(common.SETTINGS.root)
+    repository = open_for_deeds(common.SETTINGS.root, on_problems=common.tell_invalid)
     hosts = select_hosts(repository.fleet, host or ())
     with common.asking() as on_done:
         answers = observe_hosts(repository, hosts, render_hosts(repository, hosts), on_done=on_done)
     reached = tuple(each for each in hosts if isinstance(answers[each.name], HostState))
     cleared = clear_alerts(repository, reached) if clear else {}
     if output is common.Output.json:
-        common.say(json.dumps(alerts_document(repository.fleet.name, answers, cleared), indent=1))
+        common.say_document(alerts_document(repository.fleet.name, answers, cleared))
     else:
         for line in alert_lines(answers, cleared, common.paint()):
             common.say(line)

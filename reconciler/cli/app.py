@@ -16,20 +16,33 @@ from typer._click import exceptions as click_exceptions
 
 from reconciler import __version__
 from reconciler.cli import (
+    adopt,
     alerts,
     apply,
     common,
+    doctor,
+    down,
+    enroll,
+    events,
+    history,
+    hold,
     init,
     lab,
     lock,
+    logs,
     plan,
+    reap,
     render,
+    restart,
     rollback,
+    schedule,
     schema,
     sim,
     status,
     validate,
 )
+from reconciler.cli.help_text import lay_out
+from reconciler.cli.usage import usage_error
 from reconciler.errors import ExitCode, Problem, ReconError, UsageError
 
 app = typer.Typer(
@@ -79,12 +92,27 @@ app.command("render")(render.render)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
 app.command("rollback")(rollback.rollback)
+app.command("restart")(restart.restart)
 app.command("status")(status.status)
 app.command("alerts")(alerts.alerts)
+app.command("hold")(hold.hold)
+app.command("release")(hold.release)
+app.command("down")(down.down)
+app.command("up")(down.up)
+app.command("logs")(logs.logs)
+app.command("run")(logs.run)
+app.command("reap")(reap.reap)
+app.command("history")(history.history)
+app.command("enroll")(enroll.enroll)
+app.command("doctor")(doctor.doctor)
+app.command("adopt")(adopt.adopt)
 app.command("schema")(schema.schema)
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(lock.app, name="lock")
+app.add_typer(events.app, name="events")
 app.add_typer(lab.app, name="lab")
 app.add_typer(sim.app, name="sim")
+lay_out(app)
 
 
 def main() -> None:
@@ -110,7 +138,8 @@ def run(argv: list[str]) -> int:
         common.tell(error.format_message())
         return int(ExitCode.USAGE)
     except click_exceptions.ClickException as error:
-        common.show_error(_usage(error, command), as_json=as_json, command=command)
+        known = command if command in _commands() else None
+        common.show_error(usage_error(error, known), as_json=as_json, command=command)
         return int(ExitCode.USAGE)
     except (KeyboardInterrupt, typer.Abort):
         common.tell("interrupted")
@@ -139,10 +168,3 @@ def _asks_for_json(argv: list[str]) -> bool:
 def _commands() -> frozenset[str]:
     groups = {str(group.name) for group in app.registered_groups}
     return frozenset({str(info.name) for info in app.registered_commands} | groups)
-
-
-def _usage(error: click_exceptions.ClickException, command: str) -> UsageError:
-    known = command if command in _commands() else ""
-    return UsageError(
-        Problem(code="REC7018", summary=error.format_message(), fix=f"recon {known} --help".replace("  ", " "))
-    )

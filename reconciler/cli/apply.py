@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from reconciler.cli import common
+from reconciler.cli.tokens import LockTokenOption, tokens
 from reconciler.errors import ExitCode, Problem, RefusedError
 
 if TYPE_CHECKING:
     from reconciler.model.plan import HostPlan, Plan
-    from reconciler.workflow import Repository
+    from reconciler.workflow.repository import Repository
 
 
 def apply(
@@ -33,13 +34,14 @@ def apply(
             help="Go on where the committed manifest does not verify, if git describes all that runs.",
         ),
     ] = False,
+    lock_token: LockTokenOption = None,
 ) -> None:
     """Plan, show the plan, ask, and carry it out: one exclusive transition at a time, rolled back when it fails.
 
     The hosts finish by themselves when this command is cut off; `recon status` tells.
 
-    Exit codes: 0 done or nothing to do · 3 refused or given up · 4 held · 5 stale · 6 rolled back · 7 needs a person ·
-    8 outcome unknown or host unreachable · 9 some hosts failed.
+    Exit codes: 0 done or nothing to do · 3 refused or given up · 4 held or locked · 5 stale · 6 rolled back ·
+    7 needs a person · 8 outcome unknown or host unreachable · 9 some hosts failed.
 
     Examples: recon apply · recon apply --yes --host spark-1 · recon apply --yes -o json
     """
@@ -47,15 +49,22 @@ def apply(
         from reconciler.cli.follow import attach_to
 
         common.finish(attach_to(attach, host or [], as_json=output is common.Output.json))
-    from reconciler.workflow import make_plan
+    from reconciler.workflow.planning import make_plan
 
     as_json = output is common.Output.json
-    need_an_answer("recon apply --yes", yes=yes, as_json=as_json)
+    named = "".join(f" --host {name}" for name in host or ())
+    need_an_answer(f"recon apply{named} --yes", yes=yes, as_json=as_json)
+    told = tokens(lock_token)
     with common.asking() as on_done:
         repository, made = make_plan(
-            common.SETTINGS.root, host or (), now=time.time(), on_done=on_done, renews_manifest=renew_manifest
+            common.SETTINGS.root,
+            host or (),
+            now=time.time(),
+            on_done=on_done,
+            renews_manifest=renew_manifest,
+            tokens=told,
         )
-    show_and_carry_out(repository, made, yes=yes, as_json=as_json)
+    show_and_carry_out(repository, made, yes=yes, as_json=as_json, tokens=told)
 
 
 def need_an_answer(flag: str, *, yes: bool, as_json: bool) -> None:
@@ -71,7 +80,9 @@ def need_an_answer(flag: str, *, yes: bool, as_json: bool) -> None:
         )
 
 
-def show_and_carry_out(repository: Repository, made: Plan, *, yes: bool, as_json: bool) -> NoReturn:
+def show_and_carry_out(
+    repository: Repository, made: Plan, *, yes: bool, as_json: bool, tokens: tuple[str, ...] = ()
+) -> NoReturn:
     """Show a plan, ask, carry it out, and end the command with how that went."""
     from reconciler.cli.follow import carry_out
     from reconciler.cli.plan import exit_code
@@ -84,7 +95,7 @@ def show_and_carry_out(repository: Repository, made: Plan, *, yes: bool, as_json
         ask(made)
     # A host that is given its order counts by how that ends, not by what its plan could not see.
     planned = exit_code(plan for plan in made.hosts if not plan.order and not plan.joins)
-    common.finish(carry_out(repository, made, planned, owner=owner(), as_json=as_json))
+    common.finish(carry_out(repository, made, planned, owner=owner(), as_json=as_json, tokens=tokens))
 
 
 def ask(made: Plan) -> None:

@@ -8,18 +8,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
-from reconciler.errors import ExitCode, ReconError
+from reconciler.errors import ExitCode, Problem, ReconError
 from reconciler.views.escape import printable
 from reconciler.views.paint import Paint, When, wants_color
+from reconciler.views.width import fold
+
+if TYPE_CHECKING:
+    from reconciler.model.desired import Host
+    from reconciler.workflow.repository import Repository
 
 
 class Output(StrEnum):
@@ -54,24 +60,58 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to sho
 
 
 def paint() -> Paint:
-    """Return the colours for stdout."""
-    return Paint(on=wants_color(SETTINGS.color, os.environ, is_terminal=sys.stdout.isatty()))
+    """Return the colours and the width of stdout."""
+    return _paint(sys.stdout)
 
 
 def paint_progress() -> Paint:
-    """Return the colours for stderr."""
-    return Paint(on=wants_color(SETTINGS.color, os.environ, is_terminal=sys.stderr.isatty()))
+    """Return the colours and the width of stderr."""
+    return _paint(sys.stderr)
 
 
-def say(text: str = "") -> None:
-    """Write a line of the result."""
-    sys.stdout.write(text + "\n")
+def _paint(stream: TextIO) -> Paint:
+    is_terminal = stream.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    return Paint(on=wants_color(SETTINGS.color, os.environ, is_terminal=is_terminal), width=width)
+
+
+def say(text: str = "", *, whole: bool = False) -> None:
+    """Write a line of the result, folded where a terminal is narrower; `whole` is for what programs read."""
+    sys.stdout.write((text if whole else _folded(text, paint())) + "\n")
+
+
+def say_document(document: Mapping[str, object]) -> None:
+    """Write a result as JSON."""
+    say(json.dumps(document, indent=1), whole=True)
 
 
 def tell(text: str) -> None:
-    """Write a line of progress."""
-    sys.stderr.write(text + "\n")
+    """Write a line of progress, folded where a terminal is narrower."""
+    sys.stderr.write(_folded(text, paint_progress()) + "\n")
     sys.stderr.flush()
+
+
+def _folded(text: str, paint: Paint) -> str:
+    if paint.width is None:
+        return text
+    return "\n".join(piece for line in text.split("\n") for piece in fold(line, paint.width))
+
+
+def tell_invalid(problems: tuple[Problem, ...]) -> None:
+    """Say on stderr that git is not valid, and that what was typed is done all the same."""
+    first = problems[0]
+    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    where = f" at {first.where}" if first.where else ""
+    text = f"! git is not valid: [{first.code}] {first.summary}{where}{more}; going on without it (recon validate)"
+    tell(paint_progress()(printable(text), "yellow"))
+
+
+def open_one(name: str, *, what: str, command: str) -> tuple[Repository, Host]:
+    """Open the repository, valid or not, and return the one host that is meant; `what` is of one host alone."""
+    from reconciler.workflow.repository import only_host, open_for_deeds
+
+    repository = open_for_deeds(SETTINGS.root, on_problems=tell_invalid)
+    return repository, only_host(repository, name, what=what, command=command)
 
 
 @contextlib.contextmanager
@@ -105,7 +145,7 @@ def finish(code: ExitCode) -> NoReturn:
 def show_error(error: ReconError, *, as_json: bool, command: str) -> None:
     """Show every problem of an error: as text on stderr, or as one JSON document on stdout."""
     if as_json:
-        say(json.dumps(error_document(error, command), indent=2, ensure_ascii=True))
+        say(json.dumps(error_document(error, command), indent=2, ensure_ascii=True), whole=True)
         return
     colours = paint_progress()
     for problem in error.problems:

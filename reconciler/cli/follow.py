@@ -23,7 +23,7 @@ from reconciler.views.escape import one_line
 from reconciler.views.run import event_line, json_event, outcome_lines, waiting_line
 
 if TYPE_CHECKING:
-    from reconciler.workflow import Repository
+    from reconciler.workflow.repository import Repository
 
 
 class Screen:
@@ -52,7 +52,7 @@ class Screen:
         with self._lock:
             self._wipe()
             if self._as_json:
-                common.say(_as_json(event))
+                common.say(_as_json(event), whole=True)
                 sys.stdout.flush()
             else:
                 self._as_text(event)
@@ -109,22 +109,34 @@ def _as_json(event: HostEvent) -> str:
     return json_event("host_complete", host=event.host, at=now, outcome=event.outcome.model_dump(mode="json"))
 
 
-def carry_out(repository: Repository, made: Plan, planned: ExitCode, *, owner: str, as_json: bool) -> ExitCode:
+def carry_out(
+    repository: Repository,
+    made: Plan,
+    planned: ExitCode,
+    *,
+    owner: str,
+    as_json: bool,
+    tokens: tuple[str, ...] = (),
+) -> ExitCode:
     """Apply a plan, show what happens, and return the exit code of the whole run.
 
     Hosts that the plan refused or could not ask count like hosts that ended so.
     """
     from reconciler import __version__
-    from reconciler.workflow import run_plan
+    from reconciler.workflow.applying import run_plan
 
     stop, detach = threading.Event(), threading.Event()
     if as_json:
-        common.say(json_event("version", host=None, at=time.time(), recon=__version__, format_version="1.0"))
-        common.say(json_event("planned", host=None, at=time.time(), plan=made.model_dump(mode="json")))
+        common.say(
+            json_event("version", host=None, at=time.time(), recon=__version__, format_version="1.0"), whole=True
+        )
+        common.say(json_event("planned", host=None, at=time.time(), plan=made.model_dump(mode="json")), whole=True)
     outcomes: tuple[Outcome, ...] = ()
     if made.applyable or any(plan.joins for plan in made.hosts):
         with Screen(as_json=as_json) as screen, _interruptible(stop, detach, screen):
-            outcomes = run_plan(repository, made, owner=owner, on_event=screen.show, stop=stop, detach=detach)
+            outcomes = run_plan(
+                repository, made, owner=owner, on_event=screen.show, stop=stop, detach=detach, tokens=tokens
+            )
     code = overall(outcomes, planned)
     _report(outcomes, code, made, as_json=as_json)
     return code
@@ -142,7 +154,9 @@ def overall(outcomes: tuple[Outcome, ...], planned: ExitCode) -> ExitCode:
 
 def _report(outcomes: tuple[Outcome, ...], code: ExitCode, made: Plan, *, as_json: bool) -> None:
     if as_json:
-        common.say(json_event("outcome", host=None, at=time.time(), exit_code=int(code), outcome=code.name.lower()))
+        common.say(
+            json_event("outcome", host=None, at=time.time(), exit_code=int(code), outcome=code.name.lower()), whole=True
+        )
         return
     paint = common.paint()
     if outcomes:
@@ -182,9 +196,10 @@ def _interruptible(stop: threading.Event, detach: threading.Event, screen: Scree
 
 def attach_to(txid: str, patterns: list[str], *, as_json: bool) -> ExitCode:
     """Follow a transaction somebody started before, to its end."""
-    from reconciler.workflow import follow_host, open_repository, select_hosts
+    from reconciler.workflow.applying import follow_host
+    from reconciler.workflow.repository import open_for_deeds, select_hosts
 
-    repository = open_repository(common.SETTINGS.root)
+    repository = open_for_deeds(common.SETTINGS.root, on_problems=common.tell_invalid)
     hosts = select_hosts(repository.fleet, patterns)
     if len(hosts) != 1:
         raise UsageError(
@@ -199,7 +214,7 @@ def attach_to(txid: str, patterns: list[str], *, as_json: bool) -> ExitCode:
     with Screen(as_json=as_json) as screen, _interruptible(stop, detach, screen):
         outcome = follow_host(repository, hosts[0], txid, on_event=screen.show, detach=detach)
     if as_json:
-        common.say(_as_json(HostFinished(hosts[0].name, outcome)))
+        common.say(_as_json(HostFinished(hosts[0].name, outcome)), whole=True)
     else:
         for line in outcome_lines(outcome, common.paint()):
             common.say(line)

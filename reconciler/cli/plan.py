@@ -36,16 +36,16 @@ def plan(
 
     from reconciler.views.plan_markdown import plan_markdown
     from reconciler.views.plan_text import plan_lines
-    from reconciler.workflow import make_plan
+    from reconciler.workflow.planning import make_plan
 
     with common.asking() as on_done:
         _, made = make_plan(common.SETTINGS.root, host or (), now=time.time(), on_done=on_done)
     if out:
         out.write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if output is common.PlanOutput.json:
-        common.say(made.model_dump_json(indent=1))
+        common.say(made.model_dump_json(indent=1), whole=True)
     elif output is common.PlanOutput.markdown:
-        common.say(plan_markdown(made).rstrip("\n"))
+        common.say(plan_markdown(made).rstrip("\n"), whole=True)
     else:
         for line in plan_lines(made, common.paint(), diffs=diff):
             common.say(line)

@@ -30,7 +30,7 @@ def render(
     expected, _, differences = _compare(root)
     if check and differences:
         for difference in differences:
-            common.say(difference.rstrip("\n"))
+            common.say(difference.rstrip("\n"), whole=True)
         common.tell(f"Not what desired/ says: {count(len(differences), 'file')} in {FOLDER}/. Type:")
         common.tell("  recon render")
         common.finish(ExitCode.REFUSED)

@@ -16,10 +16,11 @@ class Kind(StrEnum):
     fleet = "fleet"
     host = "host"
     coven = "coven"
+    workload = "workload"
 
 
 def schema(kind: Annotated[Kind, typer.Argument(help="Which file the schema is for.")] = Kind.host) -> None:
-    """Print the JSON Schema of fleet.yaml, hosts/*.yaml or covens/*.yaml, for editors and checks.
+    """Print the JSON Schema of one kind of file in desired/, for editors and checks.
 
     Examples: recon schema host > host.schema.json
     """
@@ -27,4 +28,4 @@ def schema(kind: Annotated[Kind, typer.Argument(help="Which file the schema is f
 
     from reconciler.load.schema import json_schema
 
-    common.say(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
+    common.say(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False), whole=True)

@@ -51,7 +51,7 @@ def do(
 def _fleet(host: str) -> SimFleet:
     from reconciler.hosts.connect import SIM_DIRECTORY
     from reconciler.sim import SimFleet
-    from reconciler.workflow import open_repository, select_hosts
+    from reconciler.workflow.repository import open_repository, select_hosts
 
     fleet = open_repository(common.SETTINGS.root).fleet
     if fleet.transport != "sim":

@@ -13,22 +13,24 @@ def status(host: common.HostOption = None, output: common.OutputOption = common.
     """
     from reconciler.history.records import last_outcome
     from reconciler.history.records import line as say_outcome
+    from reconciler.model.hidden import hidden_units
     from reconciler.model.observed import HostState, Unreachable
     from reconciler.model.outcome import Outcome
     from reconciler.views.escape import one_line
     from reconciler.views.status import status_document, status_lines
-    from reconciler.workflow import observe_hosts, open_repository, render_hosts, select_hosts
+    from reconciler.workflow.planning import observe_hosts, render_hosts
+    from reconciler.workflow.repository import open_for_deeds, select_hosts
 
-    repository = open_repository(common.SETTINGS.root)
+    repository = open_for_deeds(common.SETTINGS.root, on_problems=common.tell_invalid)
     hosts = select_hosts(repository.fleet, host or ())
+    rendered = render_hosts(repository, hosts)
     with common.asking() as on_done:
-        answers = observe_hosts(repository, hosts, render_hosts(repository, hosts), on_done=on_done)
+        answers = observe_hosts(repository, hosts, rendered, on_done=on_done)
     if output is common.Output.json:
-        import json
-
-        common.say(json.dumps(status_document(repository.fleet, answers), indent=1))
+        common.say_document(status_document(repository.fleet, answers))
     else:
-        for line in status_lines(hosts, answers, common.paint(), details=bool(host)):
+        hidden = hidden_units(repository.fleet, hosts, rendered)
+        for line in status_lines(hosts, answers, common.paint(), details=bool(host), hidden=hidden):
             common.say(line)
         for answer in answers.values() if host else ():
             last = last_outcome(answer) if isinstance(answer, HostState) else None

@@ -32,7 +32,8 @@ def validate(output: common.OutputOption = common.Output.text) -> None:
                     "files": files,
                 },
                 indent=2,
-            )
+            ),
+            whole=True,
         )
         return
     good = common.paint()("Valid.", "green", "bold")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from reconciler.model.base import format_duration
+from reconciler.model.desired import Source
 from reconciler.model.observed import HostState, NotApplicable, Unknown
 from reconciler.model.outcome import Outcome
 
@@ -36,5 +37,5 @@ def line(outcome: Outcome) -> str:
     generation = "no generation" if outcome.committed is None else f"generation {outcome.committed}"
     return (
         f"{when} {outcome.host} {outcome.state.replace('_', ' ')} in {format_duration(outcome.elapsed_s)}: "
-        f"{generation}, {runs}; by {outcome.owner} from {outcome.source_commit}"
+        f"{generation}, {runs}; by {outcome.owner} from {Source.of_label(outcome.source_commit).short}"
     )

@@ -86,7 +86,8 @@ def target_of(host: Host, root: Path) -> Target:
         user, address, port = split_jump(ssh.jump)
         place = Place(f"the jump host of {host.name}", user or ssh.user, address, port)
         jump = Target(place, host_key=None, key=key, is_jump=True)
-    return Target(Place(host.name, ssh.user, host.address, ssh.port), host_key=host.host_key, key=key, jump=jump)
+    place = Place(host.name, ssh.user, host.address, ssh.port)
+    return Target(place, host_key=host.host_key, key=key, jump=jump, is_users=host.scope == "user")
 
 
 def key_file(name: str, root: Path, host: str) -> Path:

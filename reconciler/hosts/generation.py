@@ -18,6 +18,9 @@ from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
 from reconciler.model.intent import Group, Member, WatchdogSpec
+from reconciler.model.intent_events import EventsSpec
+from reconciler.model.intent_schedule import ScheduleSpec
+from reconciler.model.intent_spiral import SpiralSpec
 from reconciler.model.rendered import RenderedFile, RenderedHost
 from reconciler.render.headers import split_header
 
@@ -41,6 +44,9 @@ class Written(BaseModel):
     boot: tuple[str, ...]
     files: dict[str, str]
     watchdog: WatchdogSpec | None = None
+    schedule: ScheduleSpec | None = None
+    spiral: SpiralSpec | None = None
+    events: EventsSpec | None = None
 
 
 class GenerationReply(Wire):
@@ -53,8 +59,8 @@ class GenerationReply(Wire):
     files: dict[str, str]
 
 
-def ask_generation(host: Host, connect: Connect, number: int | None) -> GenerationReply:
-    """Ask a host for a generation, for the one committed before when no number is given.
+def ask_generation(host: Host, connect: Connect, number: int | None, *, is_committed: bool = False) -> GenerationReply:
+    """Ask a host for a generation: the one committed now if that is meant, else by its number, else the one before.
 
     Raises:
         RefusedError: it has no such generation, or not whole.
@@ -62,7 +68,8 @@ def ask_generation(host: Host, connect: Connect, number: int | None) -> Generati
     """
     transport = connect(host)
     try:
-        return _checked(host, transport.ask("generation", {"number": number, "host": host.name}, deadline_s=DEADLINE_S))
+        args = {"number": number, "host": host.name, **({"committed": True} if is_committed else {})}
+        return _checked(host, transport.ask("generation", args, deadline_s=DEADLINE_S))
     except HostError as exc:
         if exc.problems[0].code in _NO_WAY_BACK:
             raise RefusedError(*exc.problems) from exc
@@ -88,6 +95,9 @@ def rendered_of(host: Host, reply: GenerationReply) -> RenderedHost:
         boot=manifest.boot,
         live=manifest.live,
         watchdog=manifest.watchdog,
+        schedule=manifest.schedule,
+        spiral=manifest.spiral,
+        events=manifest.events,
     )
 
 

@@ -114,8 +114,8 @@ class Memory:
         exec(compile(text, origin, "exec", dont_inherit=True), module.__dict__)
 
 
-def prepare(digest):
-    place = os.path.join(ROOT, digest)
+def prepare(digest, root):
+    place = os.path.join(root, digest)
     try:
         files = read_installed(place)
     except (OSError, ValueError):
@@ -130,6 +130,12 @@ def prepare(digest):
         raise ValueError("the agent that came over the wire is not the one that was named")
     sys.meta_path.insert(0, Memory(files))
     return {"digest": digest, "mode": "streamed", "bundle": files}
+
+
+def own_root():
+    import pwd
+
+    return pwd.getpwuid(os.geteuid()).pw_dir.rstrip("/") + "/.local/state/recon/agent"
 
 
 def failed(exc):
@@ -148,11 +154,17 @@ def main():
     digest = request["digest"]
     if request["protocol"] != 1 or len(digest) != 64 or digest.strip("0123456789abcdef"):
         raise ValueError("not a request this loader knows")
-    context = prepare(digest)
+    is_users = request.get("scope") == "user"
+    context = prepare(digest, own_root() if is_users else ROOT)
     from recon_agent.dispatch import handle
     from recon_agent.real import RealMachine
 
-    return handle(RealMachine(), request["verb"], request["args"], context)
+    machine = RealMachine()
+    if is_users:
+        from recon_agent.user_scope import UserMachine
+
+        machine = UserMachine(machine)
+    return handle(machine, request["verb"], request["args"], context)
 
 
 try:

@@ -9,7 +9,7 @@ Must not: change a host, compare, or show anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -18,38 +18,64 @@ from pydantic import ValidationError
 from reconciler.errors import HostError, Problem
 from reconciler.hosts.transport import Connect, Transport
 from reconciler.model.desired import Fleet, Host
+from reconciler.model.intent import Member
 from reconciler.model.observed import HostState, Observation, Unreachable
+from reconciler.model.rendered import RenderedHost
+from reconciler.model.tokens import of_host
 
 MAX_PARALLEL = 256
+DEADLINE_S = 20.0
 TRAVEL_S = 15.0
 """What a request may take on top of the probes: name look-up, connecting, login, the reply's way back."""
 
 
-def observe_request(host: Host, images: Iterable[str], expect: Mapping[str, str], deadline_s: float) -> dict[str, Any]:
-    """Return the arguments of `observe` for a host."""
+def observe_request(
+    host: Host, rendered: RenderedHost | None = None, *, deadline_s: float = DEADLINE_S, tokens: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the arguments of `observe` for a host; what nobody needs of it is left out.
+
+    Args:
+        host: the host.
+        rendered: what belongs on it: its images and models are looked for, and of files that differ the body is sent.
+        deadline_s: what the probes together may take.
+        tokens: of locks, so that the host says which are the asker's.
+    """
+    own = list(of_host(tokens, host.name)) if tokens else []
+    files = rendered.files if rendered else ()
+    models = [member for member in rendered.should_run() if member.model is not None] if rendered else []
     return {
         "shared": [{"unit": shared.unit, "health": shared.health} for shared in host.shared],
         "memory": host.memory.kind,
-        "images": sorted(set(images)),
-        "expect": dict(expect),
+        "images": list(rendered.images()) if rendered else [],
+        "expect": {file.name: file.body_sha256 for file in files},
         "deadline_s": deadline_s,
+        **({"zones": sorted({window.timezone for window in host.schedule})} if host.schedule else {}),
+        **({"models": [_model(member) for member in models]} if models else {}),
+        **({"tokens": own} if own else {}),
+        **({"adopts": list(rendered.adopts())} if rendered and rendered.adopts() else {}),
+        **({"containers": list(rendered.container_names())} if rendered and rendered.container_names() else {}),
+        # Guardrails look at every process, so nobody is asked who declares no spiral.
+        **({"spiral": rendered.spiral.model_dump(mode="json")} if rendered and rendered.spiral else {}),
     }
+
+
+def _model(member: Member) -> dict[str, Any]:
+    return {"unit": member.unit, "check": member.model.model_dump(mode="json") if member.model else None}
 
 
 def observe_host(
     host: Host,
     transport: Transport,
+    rendered: RenderedHost | None = None,
     *,
-    images: Iterable[str] = (),
-    expect: Mapping[str, str] | None = None,
-    deadline_s: float = 20.0,
+    deadline_s: float = DEADLINE_S,
+    tokens: Sequence[str] = (),
 ) -> Observation:
     """Ask one host; never raises for what the host or the way to it does."""
     began = time.monotonic()
     try:
-        reply = transport.ask(
-            "observe", observe_request(host, images, expect or {}, deadline_s), deadline_s=deadline_s + TRAVEL_S
-        )
+        asked = observe_request(host, rendered, deadline_s=deadline_s, tokens=tokens)
+        reply = transport.ask("observe", asked, deadline_s=deadline_s + TRAVEL_S)
         return HostState.model_validate(reply)
     except HostError as exc:
         return _unreachable(exc.problems[0], began)
@@ -66,9 +92,9 @@ def observe_fleet(
     hosts: Iterable[str],
     connect: Connect,
     *,
-    images_by_host: Mapping[str, Iterable[str]],
-    expect_by_host: Mapping[str, Mapping[str, str]] | None = None,
-    deadline_s: float = 20.0,
+    rendered: Mapping[str, RenderedHost],
+    deadline_s: float = DEADLINE_S,
+    tokens: Sequence[str] = (),
     on_done: Callable[[str, Observation], None] | None = None,
 ) -> dict[str, Observation]:
     """Ask hosts in parallel and return what each said, in the order asked.
@@ -77,9 +103,9 @@ def observe_fleet(
         fleet: where hosts are and what they share.
         hosts: names of the hosts to ask.
         connect: how to reach one; a key that cannot be used is refused here, before anything is opened.
-        images_by_host: images each host is asked about.
-        expect_by_host: body digests of files by name; a host sends the body of those that differ.
+        rendered: what belongs on each host; one that is not there is asked what it is asked without.
         deadline_s: what the probes on a host may take together; connecting comes on top.
+        tokens: of locks that the asker holds.
         on_done: called in the caller's thread with every host as it answers.
     """
     names = list(dict.fromkeys(hosts))
@@ -93,9 +119,9 @@ def observe_fleet(
                 observe_host,
                 fleet.hosts[name],
                 transport,
-                images=images_by_host.get(name, ()),
-                expect=(expect_by_host or {}).get(name),
+                rendered.get(name),
                 deadline_s=deadline_s,
+                tokens=tokens,
             ): name
             for name, transport in transports.items()
         }

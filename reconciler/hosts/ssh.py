@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.errors import Problem, ReconError, UnreachableError
+from reconciler.errors import HostError, Problem, ReconError, UnreachableError
 from reconciler.hosts import loader, ssh_errors
 from reconciler.hosts.bundle import Bundle
 from reconciler.hosts.dial import CONNECT_TIMEOUT_S, Deadline, DroppedError, dial
@@ -42,18 +42,24 @@ MAX_IDENTITIES = 5
 KEEPALIVE_S = 15
 STDERR_LIMIT = 16 << 10
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+READ_ONLY = frozenset({"observe", "survey", "strangers"})
+"""What a user without privilege may ask too."""
 _RECEIVE_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a connection goes and what it must prove; `host_key` None leaves it to known_hosts."""
+    """Where a connection goes and what it must prove; `host_key` None leaves it to known_hosts.
+
+    `is_users`: the units there are those of the login's own manager, and nothing is asked as root.
+    """
 
     place: Place
     host_key: str | None
     key: Path | None
     jump: Target | None = None
     is_jump: bool = False
+    is_users: bool = False
 
 
 class SshRun:
@@ -81,6 +87,53 @@ class SshRun:
             gateways, self._gateways = list(self._gateways.values()), {}
         for gateway in gateways:
             gateway.close()
+
+    def known_key(self, target: Target) -> Trusted:
+        """Return which keys of a target this computer vouches for already."""
+        return self._trusted(target)
+
+    def shown_key(self, target: Target, *, kind: str | None = None, deadline_s: float = 30.0) -> HostKey | None:
+        """Return the key that a host shows, without logging in or trusting it; of one kind when asked, None without.
+
+        For a person to compare; a connection that is used goes through `open`, which checks it.
+        """
+        place, deadline = target.place, Deadline(deadline_s)
+        sock: Any = None
+        try:
+            sock = self._through(place, target.jump, deadline) if target.jump else dial(place, deadline)
+            transport = paramiko.Transport(sock)
+        except DroppedError as exc:
+            raise ssh_errors.refused(place, str(exc), deadline.elapsed_s) from exc
+        except (paramiko.SSHException, EOFError, OSError) as exc:
+            if sock is not None:
+                sock.close()
+            raise ssh_errors.refused(place, str(exc), deadline.elapsed_s) from exc
+        try:
+            transport.banner_timeout = transport.handshake_timeout = CONNECT_TIMEOUT_S
+            if kind is not None:
+                options = transport.get_security_options()
+                wanted = tuple(
+                    name for name in options.key_types if name == kind or (kind == "ssh-rsa" and "rsa" in name)
+                )
+                if not wanted:
+                    return None
+                options.key_types = wanted
+            transport.start_client(timeout=CONNECT_TIMEOUT_S)
+            key = transport.get_remote_server_key()
+        except (paramiko.SSHException, EOFError, OSError) as exc:
+            if kind is not None:
+                return None
+            raise ssh_errors.refused(place, f"no SSH handshake: {exc}", deadline.elapsed_s) from exc
+        finally:
+            transport.close()
+            sock.close()  # a transport that never began does not close it
+        return HostKey(key.get_name(), key.asbytes())
+
+    def public_key(self, target: Target) -> HostKey:
+        """Return the public half of the key that a login to a target is offered first."""
+        for _, identity in self._identities(target):
+            return HostKey(identity.get_name(), identity.asbytes())
+        raise ssh_errors.authentication_failed(target.place, [], "there is none to give it either")
 
     def open(self, target: Target, deadline: Deadline) -> paramiko.Transport:
         """Connect, check the host's key and log in; the connection attempt alone is tried again."""
@@ -241,7 +294,8 @@ class SshTransport:
         self._target = target
         self._place = target.place
         self._connection: paramiko.Transport | None = None
-        self._command = loader.command(sudo=target.place.user != "root")
+        self._command = loader.command(sudo=target.place.user != "root" and not target.is_users)
+        self._may_sudo = True
 
     def close(self) -> None:
         """Close the connection; a request that waits ends with REC6008."""
@@ -250,11 +304,28 @@ class SshTransport:
             connection.close()
 
     def ask(self, verb: str, args: dict[str, Any], *, deadline_s: float) -> dict[str, Any]:
-        """Send a request and return the reply; see `Transport`."""
+        """Send a request and return the reply; see `Transport`.
+
+        A host that does not let the user become root can still be looked at: what needs root is then unknown there.
+        """
         deadline = Deadline(deadline_s)
-        channel = self._start(deadline)
+        if verb in READ_ONLY and not self._may_sudo:
+            return self._ask(verb, args, deadline, loader.command(sudo=False))
         try:
-            return self._converse(channel, request_frame(verb, args, self._run.bundle.digest), deadline)
+            return self._ask(verb, args, deadline, self._command)
+        except HostError as exc:
+            if verb not in READ_ONLY or exc.problems[0].code != "REC6009":
+                raise
+            self._may_sudo = False
+            try:
+                return self._ask(verb, args, deadline, loader.command(sudo=False))
+            except HostError:
+                raise exc from None
+
+    def _ask(self, verb: str, args: dict[str, Any], deadline: Deadline, command: str) -> dict[str, Any]:
+        channel = self._start(deadline, command)
+        try:
+            return self._converse(channel, self._request(verb, args), deadline)
         except ReconError:
             self.close()
             raise
@@ -263,17 +334,20 @@ class SshTransport:
             with suppress(OSError, EOFError):
                 channel.close()
 
-    def _start(self, deadline: Deadline) -> paramiko.Channel:
+    def _request(self, verb: str, args: dict[str, Any]) -> bytes:
+        return request_frame(verb, args, self._run.bundle.digest, is_users=self._target.is_users)
+
+    def _start(self, deadline: Deadline, command: str) -> paramiko.Channel:
         if self._connection and self._connection.is_active():
             try:
-                return self._exec(self._connection, deadline)
+                return self._exec(self._connection, deadline, command)
             except UnreachableError:
                 # An idle connection that went away in the meantime: nothing was sent, so a new one is safe.
                 self.close()
         self._connection = self._run.open(self._target, deadline)
-        return self._exec(self._connection, deadline)
+        return self._exec(self._connection, deadline, command)
 
-    def _exec(self, connection: paramiko.Transport, deadline: Deadline) -> paramiko.Channel:
+    def _exec(self, connection: paramiko.Transport, deadline: Deadline, command: str) -> paramiko.Channel:
         left = deadline.left(self._place, "starting the command")
         # exec_command waits for its answer without a limit of its own, so a clock closes the connection under it.
         watchdog = threading.Timer(left, connection.close)
@@ -282,7 +356,7 @@ class SshTransport:
         try:
             channel = connection.open_session(timeout=left)
             # A constant line: every value travels on stdin.
-            channel.exec_command(self._command)
+            channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as exc:
             if deadline.elapsed_s >= deadline.allowed_s:
                 raise ssh_errors.timed_out(self._place, "starting the command", deadline.elapsed_s) from exc

@@ -30,9 +30,11 @@ class Need:
 NEED = Need()
 
 
-def request_frame(verb: str, args: dict[str, Any], digest: str) -> bytes:
-    """Return the request as the loader reads it."""
+def request_frame(verb: str, args: dict[str, Any], digest: str, *, is_users: bool = False) -> bytes:
+    """Return the request as the loader reads it; `is_users`: for the manager of the user who is logged in."""
     document = {"protocol": PROTOCOL, "verb": verb, "args": args, "digest": digest}
+    if is_users:
+        document["scope"] = "user"
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     return b"RECON1 %d\n%b" % (len(body), body)
 

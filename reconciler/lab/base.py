@@ -24,7 +24,7 @@ from reconciler.lab.tools import cache_dir, launch_argv, make_directory, run_too
 SUITE = "trixie"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,openssh-server,podman,crun,netavark,aardvark-dns,iproute2,nftables,procps,python3,"
-    "busybox-static,curl,sudo,ca-certificates"
+    "busybox-static,curl,sudo,ca-certificates,uidmap"
 )
 MODEL_PATHS = ("reasoning", "vision", "embeddings")
 HOSTFILES = Path(__file__).with_name("hostfiles")
@@ -66,6 +66,24 @@ _MASKED = (
     "nftables.service",
 )
 
+# Every reload of every host runs them all, and none finds anything on a host of the lab (systemd.generator(7)).
+_MASKED_GENERATORS = (
+    "system-generators/systemd-cryptsetup-generator",
+    "system-generators/systemd-debug-generator",
+    "system-generators/systemd-getty-generator",
+    "system-generators/systemd-gpt-auto-generator",
+    "system-generators/systemd-hibernate-resume-generator",
+    "system-generators/systemd-integritysetup-generator",
+    "system-generators/systemd-rc-local-generator",
+    "system-generators/systemd-run-generator",
+    "system-generators/systemd-ssh-generator",
+    "system-generators/systemd-system-update-generator",
+    "system-generators/systemd-sysv-generator",
+    "system-generators/systemd-tpm2-generator",
+    "system-generators/systemd-veritysetup-generator",
+    "user-generators/systemd-xdg-autostart-generator",
+)
+
 _FILES = {
     # The nested host has no cgroup controllers and no keyrings of its own.
     "etc/containers/containers.conf.d/lab.conf": "[containers]\npids_limit=0\nkeyring=false\n",
@@ -78,6 +96,16 @@ _FILES = {
     "etc/ssh/sshd_config.d/lab.conf": "HostKey /etc/ssh/ssh_host_ed25519_key\nPasswordAuthentication no\nUseDNS no\n",
     "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
     "etc/systemd/system.conf.d/lab.conf": "[Manager]\nLogLevel=notice\n",
+    # There is no PAM module of systemd here, so nobody else would tell a user's manager where its directory is.
+    "etc/systemd/system/user@.service.d/lab.conf": "[Service]\nEnvironment=XDG_RUNTIME_DIR=/run/user/%i\n",
+    # The bus of a user's manager, as Debian's dbus-user-session has it; the package itself brings a PAM module that
+    # boots a manager for every login. Without a bus podman keeps its pause process in the unit that came first.
+    "etc/systemd/user/dbus.socket": "[Socket]\nListenStream=%t/bus\n",
+    "etc/systemd/user/dbus.service": (
+        "[Unit]\nRequires=dbus.socket\n[Service]\nType=notify\n"
+        "ExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation "
+        "--syslog-only\n"
+    ),
     "etc/tmpfiles.d/lab-gpu.conf": "".join(
         f"c /dev/{node} 0666 root root - 1:3\n" for node in ("nvidiactl", "nvidia-uvm", "nvidia0")
     ),
@@ -202,7 +230,14 @@ def _units(tree: Path) -> None:
     wants.mkdir(parents=True)
     for unit in _MASKED:
         (system / unit).symlink_to("/dev/null")
+    for generator in _MASKED_GENERATORS:
+        path = tree / "etc/systemd" / generator
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to("/dev/null")
     write_file(system / "lab-gpud.service", (HOSTFILES / "lab-gpud.service").read_bytes())
+    sockets = tree / "etc/systemd/user/sockets.target.wants"
+    sockets.mkdir()
+    (sockets / "dbus.socket").symlink_to("/etc/systemd/user/dbus.socket")
     (wants / "lab-gpud.service").symlink_to("/etc/systemd/system/lab-gpud.service")
     (wants / "systemd-networkd.service").symlink_to("/usr/lib/systemd/system/systemd-networkd.service")
 

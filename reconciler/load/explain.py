@@ -38,6 +38,13 @@ _EXAMPLES = {
     "on_timeout": "abort",
     "url": '"http://127.0.0.1:9000/drain"',
 }
+_EMPTY = {
+    "services": ("REC2006", "add a service"),
+    "units": ("REC2080", "add a unit"),
+    "argv": ("REC2081", "write a program by its whole path, and its words"),
+    "keys": ("REC2084", "name a key for each cap, such as 'jobs_per_hour: limits.jobs_per_hour'"),
+    "paths": ("REC2085", "name a directory, or remove 'reaper'"),
+}
 _KINDS = {
     "string": "text",
     "int": "a whole number",
@@ -56,13 +63,19 @@ _PATTERN_CODES = {
     "to": "REC2028",
     "days": "REC2028",
     "url": "REC2044",
+    "authorities": "REC2088",
+    "container_name": "REC2124",
 }
 _PATTERN_FIXES = {
     "user": "write a login name of lower-case letters, digits, '_', '-' and '.'",
     "jump": "write user@host",
     "unit": "write a unit name such as qdrant.service",
+    "container_name": "write letters, digits, '_', '.' and '-', a letter or digit first",
+    "adopts": "write the name of a unit such as llama.service, or of a container",
     "path": "start it with '/'",
     "url": "start it with http:// or https://",
+    "authorities": "write unit names with * and ?, such as spiral-*",
+    "key": "write keys with dots between them, such as state.converged",
     "health": "start a path with '/', a URL with http://",
     "from": 'write a time of day such as "02:00", quoted',
     "to": 'write a time of day such as "04:00", quoted',
@@ -134,8 +147,16 @@ def _out_of_bounds(kind: str, value: Any, said: str, document: Document, locatio
         )
     if kind == "size":
         return problem("REC2011", where, _why_no_quantity(value, "size", "B, KiB, MiB, GiB or TiB"), _size_hint(value))
+    if kind == "age":
+        detail = _why_no_quantity(value, "duration", "h, m or s, at most ten years")
+        return problem("REC2010", where, detail, "write for example 720h")
+    if kind == "percent":
+        return problem("REC2089", where, f"{shown(value)} is not a share", "write for example 95%, at most 100%")
+    if kind == "scalar":
+        detail = "a list, a mapping or nothing is compared with no value"
+        return problem("REC2003", where, detail, "write true, false, a number or a text")
     if kind == "too_short":
-        code, fix = ("REC2006", "add a service") if key == "services" else ("REC2029", "name at least one GPU")
+        code, fix = _EMPTY.get(str(key), ("REC2029", "name at least one GPU"))
         return problem(code, where, "it is empty", fix)
     if key == "port":
         return problem("REC2004", where, f"{shown(value)} is not a port", "write a number from 1 to 65535")

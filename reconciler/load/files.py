@@ -94,7 +94,7 @@ def list_strays(folder: Path, label: str, *, known: tuple[str, ...], problems: l
             problems.append(
                 _misplaced(
                     file + "/",
-                    "recon reads only the folders hosts and covens",
+                    "recon reads only the folders hosts, covens and workloads",
                     f"rename it, or move it out of {label}/",
                 )
             )

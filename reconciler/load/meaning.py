@@ -14,11 +14,15 @@ from urllib.parse import urlsplit
 
 from reconciler.errors import Where
 from reconciler.load.codes import shown
-from reconciler.load.effective import covens_named_by, slots_of
+from reconciler.load.effective import may_run_of
+from reconciler.load.events import check_events
 from reconciler.load.explain import name_hint, name_rule, nearest
 from reconciler.load.hooks import check_hooks
 from reconciler.load.report import Report
+from reconciler.load.scope import check_scope, closes_ports
 from reconciler.load.services import check_admission, check_drain, check_services, check_texts, repeated
+from reconciler.load.shares import check_share_of, role_of
+from reconciler.load.spiral import check_spiral_of, gpu_memory
 from reconciler.load.values import (
     Finding,
     check_address,
@@ -26,11 +30,13 @@ from reconciler.load.values import (
     check_env_name,
     check_health_url,
     check_host_key,
-    check_timezone,
+    check_probe_url,
 )
 from reconciler.load.watchdog import check_watchdog
+from reconciler.load.windows import check_windows
 from reconciler.model.base import NAME_PATTERN, RESERVED_NAMES, format_size
-from reconciler.model.desired import CovenFile, FleetFile, HostFile, Policy, Watchdog
+from reconciler.model.desired import CovenFile, Drain, FleetFile, HostFile, Policy, Ssh, Watchdog
+from reconciler.model.spiral import SpiralFile
 
 _NAME = re.compile(NAME_PATTERN)
 _GPU = re.compile(r"[0-9]{1,2}|(?:GPU|MIG)-[0-9a-fA-F-]{8,64}")
@@ -42,17 +48,28 @@ class Known:
 
     Attributes:
         names: the covens that have a file, read or not: a broken coven is not an unknown one.
-        watchdog: what the fleet says about watchdogs.
+        watchdog, drain, ssh: what the fleet says about them.
+        closing: the covens that drain behind the firewall.
+        spiral: the research loop, where its file has the right shape; `has_spiral`: where there is a file.
         memory: the sum each coven needs.
         ports: who of a coven listens on which port.
+        adopts: which service of a coven takes over what of a host.
+        containers: which service of a coven gives its container which name.
         addresses: which host has an address.
     """
 
     policy: Policy
     names: frozenset[str]
     watchdog: Watchdog = field(default_factory=Watchdog)
+    drain: Drain = field(default_factory=Drain)
+    ssh: Ssh = field(default_factory=Ssh)
+    closing: set[str] = field(default_factory=set)
+    spiral: SpiralFile | None = None
+    has_spiral: bool = False
     memory: dict[str, int] = field(default_factory=dict)
     ports: dict[str, dict[int, str]] = field(default_factory=dict)
+    adopts: dict[str, dict[str, str]] = field(default_factory=dict)
+    containers: dict[str, dict[str, str]] = field(default_factory=dict)
     addresses: dict[tuple[str, int, str | None], Where] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
 
@@ -72,6 +89,7 @@ def check_fleet(fleet: FleetFile, report: Report) -> None:
     check_texts(report)
     check_drain(fleet.defaults.drain, ("defaults", "drain"), report)
     check_watchdog(fleet.defaults.watchdog, ("defaults", "watchdog"), report)
+    check_events(fleet.events, ("events",), report)
     if fleet.defaults.ssh.jump is not None:
         _check_jump(fleet.defaults.ssh.jump, ("defaults", "ssh", "jump"), report)
     for index, folder in enumerate(fleet.policy.allow_mounts):
@@ -91,8 +109,14 @@ def check_coven(name: str, coven: CovenFile, known: Known, report: Report) -> No
             check_admission(service, service.drain, ("services", key, "drain"), report)
         elif coven.drain is not None:
             check_admission(service, coven.drain, ("drain",), report)
+    if closes_ports(coven.services, coven.drain or known.drain):
+        known.closing.add(name)
     known.memory[name] = sum(service.memory for service in coven.services.values())
     known.ports[name] = {service.port: key for key, service in coven.services.items() if service.port is not None}
+    known.adopts[name] = {each: key for key, service in coven.services.items() for each in service.adopts}
+    known.containers[name] = {
+        service.container_name: key for key, service in coven.services.items() if service.container_name is not None
+    }
     for key in coven.services:
         unit = f"recon-{name}-{key}"
         if unit in known.units:
@@ -101,12 +125,16 @@ def check_coven(name: str, coven: CovenFile, known: Known, report: Report) -> No
         known.units.setdefault(unit, f"service '{key}' of coven '{name}'")
 
 
-def check_host(host: HostFile, known: Known, report: Report) -> None:
+def check_host(name: str, host: HostFile, known: Known, report: Report) -> None:
     """Check one host against itself and the rest of the fleet."""
     check_texts(report)
     _check_reach(host, known, report)
     _check_covens(host, known, report)
+    may_run = may_run_of(host)
+    login = host.ssh.user if host.ssh and "user" in host.ssh.model_fields_set else known.ssh.user
+    check_scope(host, may_run, frozenset(known.closing), login, report, known.spiral)
     check_watchdog(host.watchdog, ("watchdog",), report, known.watchdog)
+    check_events(host.events, ("events",), report)
     if host.memory.drop_caches and host.memory.kind == "discrete":
         detail = "there is no page cache in memory that the GPU has to itself"
         report.at_value(("memory", "drop_caches"), Finding("REC2045", detail, "remove it"))
@@ -116,15 +144,17 @@ def check_host(host: HostFile, known: Known, report: Report) -> None:
         check_services(host.residents, "residents", known.policy, report)
     if host.shared:
         _check_shared(host, report)
+    _check_containers(host, known, report)
+    if host.shared:
+        _check_adopted(host, known, report)
     if host.residents or host.shared:
         _check_ports(host, known, report)
     if host.memory.capacity is not None:
-        _check_budget(host, known, report)
+        _check_budget(name, host, known, report)
     if host.schedule:
-        _check_schedule(host, report)
-    if host.spiral.enabled:
-        detail = "it is declared and checked, but this version neither starts nor limits it"
-        report.at_value(("spiral", "enabled"), Finding("REC2023", detail, "write 'enabled: false'"))
+        check_windows(host, known.ports, report)
+    check_spiral_of(host, known.spiral, report, is_there=known.has_spiral)
+    check_share_of(name, host, known.spiral, report)
 
 
 def _check_reach(host: HostFile, known: Known, report: Report) -> None:
@@ -235,7 +265,7 @@ def _claim_ports(
 def _check_gates(host: HostFile, report: Report) -> None:
     gates: dict[str, tuple[str, str]] = {}
     for slot in host.slots or {}:
-        for coven in host.may_run if host.may_run is not None else covens_named_by(host):
+        for coven in may_run_of(host):
             unit = f"recon-gate-{slot}-{coven}"
             if unit in gates:
                 other, its = gates[unit]
@@ -253,10 +283,34 @@ def _check_shared(host: HostFile, report: Report) -> None:
             fix = "declare it under 'residents', or name the foreign unit"
             report.at_value(("shared", index, "unit"), Finding("REC3002", detail, fix))
         if shared.health is not None:
-            report.at_value(("shared", index, "health"), check_health_url(shared.health))
+            report.at_value(("shared", index, "health"), check_probe_url(shared.health))
     for index, unit in repeated(shared.unit for shared in host.shared):
         detail = f"{shown(unit)} is there already, and its memory would be counted twice"
         report.at_value(("shared", index, "unit"), Finding("REC2031", detail, "remove one of them"))
+
+
+def _check_containers(host: HostFile, known: Known, report: Report) -> None:
+    """A name of a container is given once on a host: whoever reads it must not have to ask which coven it is."""
+    taken = {resident.container_name: f"resident '{name}'" for name, resident in host.residents.items()}
+    for coven in dict.fromkeys(may_run_of(host)):
+        for container, service in known.containers.get(coven, {}).items():
+            who = f"service '{service}' of coven '{coven}'"
+            if container in taken:
+                detail = f"{who} and {taken[container]} both call their container {shown(container)}"
+                path: tuple[str | int, ...] = ("may_run",) if host.may_run is not None else ("coven",)
+                report.at_value(path, Finding("REC2125", detail, "give one of them another container_name"))
+            taken.setdefault(container, who)
+
+
+def _check_adopted(host: HostFile, known: Known, report: Report) -> None:
+    """A service that others rely on is never touched, whatever a coven says that may run beside it."""
+    for index, shared in enumerate(host.shared):
+        for coven in may_run_of(host):
+            service = known.adopts.get(coven, {}).get(shared.unit)
+            if service is not None:
+                detail = f"service '{service}' of coven '{coven}' says 'adopts: {shared.unit}', and it is shared here"
+                fix = "remove it here if recon may stop it for good, or remove 'adopts' there"
+                report.at_value(("shared", index, "unit"), Finding("REC2121", detail, fix))
 
 
 def _check_ports(host: HostFile, known: Known, report: Report) -> None:
@@ -273,7 +327,7 @@ def _check_ports(host: HostFile, known: Known, report: Report) -> None:
             detail = f"{stays[resident.port][0]} answers on port {resident.port} already"
             report.at_value(path, Finding("REC2004", detail, "give the resident another port"))
         stays[resident.port] = (f"resident '{name}'", path)
-    for coven in host.may_run if host.may_run is not None else covens_named_by(host):
+    for coven in may_run_of(host):
         for port, service in known.ports.get(coven, {}).items():
             if port in stays:
                 who, path = stays[port]
@@ -291,13 +345,14 @@ def _local_port(url: str | None, address: str) -> int | None:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _check_budget(host: HostFile, known: Known, report: Report) -> None:
+def _check_budget(name: str, host: HostFile, known: Known, report: Report) -> None:
     """Add up what each coven would find: capacity - reserve - shared - residents."""
     capacity = host.memory.capacity or 0
     taken = {
         "reserve": host.reserve or 0,
         "shared": sum(shared.memory for shared in host.shared),
         "residents": sum(resident.memory for resident in host.residents.values()),
+        "spiral": gpu_memory(known.spiral, role_of(name, known.spiral)) if host.spiral.enabled else 0,
     }
     left = capacity - sum(taken.values())
     if left < 0:
@@ -323,16 +378,3 @@ def _named_once(host: HostFile) -> Iterable[tuple[str, tuple[str | int, ...]]]:
         yield name, ("may_run", index)
     for path, name in reversed(list(_named(host))):
         yield name, path
-
-
-def _check_schedule(host: HostFile, report: Report) -> None:
-    for index, window in enumerate(host.schedule):
-        report.at_value(("schedule", index, "timezone"), check_timezone(window.timezone))
-        if window.start == window.to:
-            detail = f"it ends at {window.to}, when it begins"
-            report.at_value(
-                ("schedule", index, "to"), Finding("REC2028", detail, "write another time, or remove the window")
-            )
-    if len(slots_of(host)) > 1:
-        detail = "with several slots nothing says which of them the window means"
-        report.at_key(("schedule",), Finding("REC2028", detail, "remove it: windows need a host with one slot"))

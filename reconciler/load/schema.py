@@ -14,13 +14,15 @@ from pydantic import BaseModel
 
 from reconciler.model.base import format_duration
 from reconciler.model.desired import CovenFile, FleetFile, HostFile
+from reconciler.model.spiral import SpiralFile
 
-SchemaKind = Literal["fleet", "host", "coven"]
+SchemaKind = Literal["fleet", "host", "coven", "workload"]
 
 _MODELS: dict[SchemaKind, tuple[type[BaseModel], str]] = {
     "fleet": (FleetFile, "desired/fleet.yaml"),
     "host": (HostFile, "desired/hosts/*.yaml"),
     "coven": (CovenFile, "desired/covens/*.yaml"),
+    "workload": (SpiralFile, "desired/workloads/spiral.yaml"),
 }
 
 

@@ -10,12 +10,11 @@ from typing import Literal
 
 from reconciler.load.codes import shown
 from reconciler.load.explain import nearest
+from reconciler.load.models import check_source, told_by_model
 from reconciler.load.report import Report
 from reconciler.load.values import (
     Finding,
     check_env_name,
-    check_host_folder,
-    check_hub,
     check_image,
     check_volume,
 )
@@ -30,7 +29,8 @@ MAX_WAIT_S = 24 * 3600.0
 MAX_STOP_S = 3600.0
 
 NEEDS_MODEL = frozenset(name for name, runtime in RUNTIMES.items() if runtime.needs_model)
-NEEDS_PORT = frozenset(RUNTIMES) - {"none"}
+NEEDS_PORT = frozenset(RUNTIMES) - {"none", "bot"}
+_OTHER_UNITS = (".timer", ".socket", ".path", ".target", ".slice", ".scope", ".mount", ".automount", ".container")
 
 
 def check_services(services: Mapping[str, Service], base: str, policy: Policy, report: Report) -> None:
@@ -43,7 +43,11 @@ def check_services(services: Mapping[str, Service], base: str, policy: Policy, r
         _check_arguments(service, path, report)
         _check_surroundings(service, path, policy, report)
         _check_times(service, path, report)
+        _check_adopts(service, path, report)
+        _check_container_name(service, path, report)
     _check_ports(services, base, report)
+    _check_adopted_once(services, base, report)
+    _check_container_names(services, base, report)
     _check_order(services, base, report)
 
 
@@ -107,11 +111,25 @@ def _check_runtime(service: Service, path: Path, report: Report) -> None:
         report.at_key(
             path, Finding("REC2002", f"runtime {runtime} is asked over HTTP, so 'port' is needed", "add 'port: 8000'")
         )
+    if runtime == "bot":
+        _check_bot(service, path, report)
     if runtime == "generic":
         _check_generic(service, path, report)
     elif service.http is not None:
-        detail = f"runtime {runtime} " + ("is not asked over HTTP" if runtime == "none" else "knows its own endpoints")
+        detail = f"runtime {runtime} " + (
+            "is not asked over HTTP" if runtime in ("none", "bot") else "knows its own endpoints"
+        )
         report.at_key((*path, "http"), Finding("REC2026", detail, "remove 'http', or write 'runtime: generic'"))
+
+
+def _check_bot(service: Service, path: Path, report: Report) -> None:
+    """A bot calls others and is called by nobody: what would be asked of it must not be written down."""
+    fix = "remove it, or write 'runtime: generic' if it is a server"
+    if service.port is not None:
+        detail = "a bot has no port: its health is its container's"
+        report.at_key((*path, "port"), Finding("REC2050", detail, fix))
+    if service.warm.request and "request" in service.warm.model_fields_set:
+        report.at_value((*path, "warm", "request"), Finding("REC2050", "a bot is sent no request", fix))
 
 
 def _check_generic(service: Service, path: Path, report: Report) -> None:
@@ -156,10 +174,8 @@ def _check_model(service: Service, path: Path, policy: Policy, report: Report) -
         detail = f"runtime {service.runtime} is given {'a name only' if runtime.model_from else 'no model of its own'}"
         fix = "write 'model: {hub: org/name}', and mount its store under 'volumes'" if runtime.model_from else ""
         report.at_key((*path, "model"), Finding("REC2040", detail, fix or "remove 'model', mount them under 'volumes'"))
-    elif model.path is not None:
-        report.at_value((*path, "model", "path"), check_host_folder(model.path, policy.allow_mounts))
-    elif model.hub is not None:
-        report.at_value((*path, "model", "hub"), check_hub(model.hub, has_tags=runtime.hub_has_tags))
+    else:
+        check_source(service, (*path, "model"), policy, report)
 
 
 def _check_arguments(service: Service, path: Path, report: Report) -> None:
@@ -184,6 +200,9 @@ def _check_surroundings(service: Service, path: Path, policy: Policy, report: Re
         if name in dict(RUNTIMES[service.runtime].env):
             detail = f"runtime {service.runtime} sets {name} from 'port', and would get it twice"
             report.at_key((*path, "env", name), Finding("REC2027", detail, "remove it, and say it as 'port:'"))
+        if name in told_by_model(service):
+            detail = f"runtime {service.runtime} is told by {name} where its hub model is, and to download nothing"
+            report.at_key((*path, "env", name), Finding("REC2027", detail, "remove it, and use 'cache' of the model"))
         report.at_key((*path, "env", name), check_env_name(name, policy.allow_env))
     for index, volume in enumerate(service.volumes):
         report.at_value((*path, "volumes", index), check_volume(volume, policy.allow_mounts))
@@ -191,6 +210,51 @@ def _check_surroundings(service: Service, path: Path, policy: Policy, report: Re
     for index, target in repeated(targets):
         detail = f"something is mounted at {shown(target)} already"
         report.at_value((*path, "volumes", index), Finding("REC2031", detail, "use another place in the container"))
+
+
+def _check_adopts(service: Service, path: Path, report: Report) -> None:
+    """What is taken over is stopped for a coven's turn and kept off after it: nothing of recon's own is."""
+    if service.adopts and path[0] == "residents":
+        detail = "a resident is no part of a transition, and only a transition takes over"
+        fix = f"remove it, and stop {service.adopts[0]} on the host"
+        report.at_key((*path, "adopts"), Finding("REC2120", detail, fix))
+    for index, name in enumerate(service.adopts):
+        report.at_value((*path, "adopts", index), _no_adoptee(name))
+
+
+def _no_adoptee(name: str) -> Finding | None:
+    """Say why nothing of that name can be taken over: a service of somebody else, or a container, can."""
+    if name.startswith("recon-"):
+        return Finding("REC2120", f"{shown(name)} is a name of recon's own", "name what ran before recon")
+    if name.endswith("@.service"):
+        detail = f"{shown(name)} is a template, and only an instance of it runs"
+        return Finding("REC2120", detail, f"name the instance: {name.removesuffix('.service')}NAME.service")
+    if name.endswith(_OTHER_UNITS):
+        detail = f"{shown(name)} holds no GPU by itself"
+        return Finding("REC2120", detail, "name the service that it starts, and disable this one on the host")
+    return None
+
+
+def _check_container_name(service: Service, path: Path, report: Report) -> None:
+    if service.container_name is not None and service.container_name.startswith("recon-"):
+        detail = f"{shown(service.container_name)} begins as the names that recon gives by itself"
+        report.at_value((*path, "container_name"), Finding("REC2124", detail, "remove it, or choose another name"))
+
+
+def _check_container_names(services: Mapping[str, Service], base: str, report: Report) -> None:
+    named = [(name, service.container_name) for name, service in services.items() if service.container_name is not None]
+    for index, container in repeated(container for _, container in named):
+        detail = f"{shown(container)} is there already, and both run at the same time on one host"
+        finding = Finding("REC2125", detail, "give one of them another name")
+        report.at_value((base, named[index][0], "container_name"), finding)
+
+
+def _check_adopted_once(services: Mapping[str, Service], base: str, report: Report) -> None:
+    named = [(name, service_name) for service_name, service in services.items() for name in service.adopts]
+    for index, name in repeated(name for name, _ in named):
+        path = (base, named[index][1], "adopts")
+        detail = f"{shown(name)} is there already, and only one service takes its place"
+        report.at_key(path, Finding("REC2031", detail, "remove one of them"))
 
 
 def _check_times(service: Service, path: Path, report: Report) -> None:

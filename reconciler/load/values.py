@@ -256,6 +256,22 @@ def check_health_url(url: str) -> Finding | None:
     return None
 
 
+def check_probe_url(url: str) -> Finding | None:
+    """Judge the URL of a health probe: on an address, for a name may resolve to two machines, or to another one."""
+    if finding := check_health_url(url):
+        return finding
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        port = f":{parts.port}" if parts.port else ""
+        address = "127.0.0.1" if host == "localhost" else "192.0.2.11"
+        detail = f"{shown(host)} is a name: it may resolve to two machines, or to another one tomorrow"
+        return Finding("REC2051", detail, f"write its address: {parts.scheme}://{address}{port}{parts.path[:60]}")
+    return None
+
+
 def _is_link_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_link_local

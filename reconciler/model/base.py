@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,30}$"
-RESERVED_NAMES = frozenset({"gate", "coven", "resident", "executor", "boot", "trial"})
+RESERVED_NAMES = frozenset({"gate", "coven", "resident", "executor", "boot", "trial", "spiral", "job", "share"})
 
 # Digits are bounded: hundreds of them overflow a float, with an error of Python's own.
 _SIZE = re.compile(r"^([0-9]{1,12}(?:\.[0-9]{1,6})?)(B|KiB|MiB|GiB|TiB)\Z")

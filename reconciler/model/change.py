@@ -10,7 +10,25 @@ from typing import Literal
 from reconciler.model.base import Wire
 from reconciler.model.plan import Cause
 
-ChangeKind = Literal["coven", "member", "setting", "file", "boot", "resident", "gpu", "orphan", "watchdog"]
+ChangeKind = Literal[
+    "coven",
+    "member",
+    "setting",
+    "file",
+    "boot",
+    "resident",
+    "gpu",
+    "orphan",
+    "watchdog",
+    "timer",
+    "schedule",
+    "spiral",
+    "control",
+    "share",
+]
+REPORTED = frozenset({"gpu", "control"})
+"""Kinds that a plan tells and an order has nothing to do about: strangers, and what the host's own timer puts right."""
+
 ChangeWord = Literal[
     "coven_switch",
     "coven_stopped",
@@ -31,6 +49,8 @@ ChangeWord = Literal[
     "unit_gone",
     "trial_left",
     "manifest_lost",
+    "restart_asked",
+    "unit_runs",
 ]
 
 

@@ -8,20 +8,26 @@ Must not: read files, look at hosts, or know about units and templates.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from reconciler.model.base import Duration, Frozen, Name, Size
+from reconciler.model.events import Events
+from reconciler.model.limits import Limits, Stop
+from reconciler.model.share import HostShare
+from reconciler.model.spiral import SpiralFile
+from reconciler.model.window import Window
 
 ALL_GPUS = "all"
 """The name of the one slot a host has when it declares none; it holds every GPU."""
 
-RuntimeName = Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "none"]
+RuntimeName = Literal["vllm", "sglang", "llamacpp", "ollama", "comfyui", "tgi", "generic", "bot", "none"]
 OnTimeout = Literal["abort", "force"]
 Admission = Literal["auto", "firewall", "pause", "none"]
 HookName = Literal["before_drain", "drain", "after_stop", "before_start", "after_warm", "on_rollback"]
 MemoryClass = Literal["auto", "discrete", "unified", "gh200"]
+Scope = Literal["system", "user"]
 
 
 class Drain(Frozen):
@@ -86,18 +92,21 @@ class Ssh(Frozen):
 
 
 class ModelRef(Frozen):
-    """Where a model's weights are: exactly one of a path on the host or a hub name."""
+    """Where a model's weights are: exactly one of a path on the host or a hub name. Nothing is ever downloaded."""
 
     path: str | None = Field(default=None, description="Absolute path on the host, mounted read-only.")
-    hub: str | None = Field(default=None, description="Hub repository, `org/name`; downloaded by the runtime.")
-
-
-class Limits(Frozen):
-    """Caps the kernel enforces. On unified-memory hosts they do not see GPU memory."""
-
-    memory: Size | None = Field(default=None, description="Host memory of the service (MemoryMax).")
-    tasks: int | None = Field(default=None, ge=16, le=4_194_304, description="Processes and threads (TasksMax).")
-    cpus: float | None = Field(default=None, gt=0, le=4096, description="Processors (CPUQuota).")
+    hub: str | None = Field(
+        default=None, description="Hub repository, `org/name`; it must be in the cache of the host already."
+    )
+    revision: str | None = Field(default=None, description="With `hub`: commit, tag or branch; `main` when absent.")
+    cache: str | None = Field(
+        default=None,
+        description="With `hub`: the cache on the host, mounted read-only; /srv/huggingface/hub if absent.",
+    )
+    chat: bool = Field(
+        default=True,
+        description="Whether clients chat with it, so that it needs a chat template where its server does.",
+    )
 
 
 class Warm(Frozen):
@@ -113,12 +122,6 @@ class Warm(Frozen):
         description="Starts before a failure of this service counts; memory is reclaimed between them.",
     )
     request: bool = Field(default=True, description="Ask the runtime for one real token before the commit.")
-
-
-class Stop(Frozen):
-    """How a service ends: SIGTERM, then SIGKILL after the timeout."""
-
-    timeout: Duration = Field(default=60.0)
 
 
 class InFlight(Frozen):
@@ -149,10 +152,35 @@ class GenericHttp(Frozen):
     warm: HttpCall | None = None
 
 
+FOREIGN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9@:_.-]{0,199}$"
+"""The name of a unit of the host, or of a container; no pattern, no path."""
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Adopted = Annotated[
+    tuple[Annotated[str, Field(pattern=FOREIGN_PATTERN)], ...],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": FOREIGN_PATTERN},
+                {"type": "array", "items": {"type": "string", "pattern": FOREIGN_PATTERN}},
+            ]
+        }
+    ),
+]
+"""What a service takes over: one name or a list of them."""
+
+
 class Service(Frozen):
     """One container of a coven, or a resident."""
 
-    runtime: RuntimeName = Field(description="Knows its in-flight count, pause and warm-up.")
+    runtime: RuntimeName = Field(
+        description="Knows its in-flight count, pause and warm-up; a `bot` has no port, its health is its container's."
+    )
     image: str = Field(description="Image reference by digest: `registry/name@sha256:…`.")
     model: ModelRef | None = None
     port: int | None = Field(default=None, ge=1, le=65535, description="Port the server listens on, host network.")
@@ -169,6 +197,17 @@ class Service(Frozen):
     drain: Drain | None = Field(default=None, description="Overrides the coven's and the fleet's.")
     http: GenericHttp | None = Field(default=None, description="Only with `runtime: generic`, and needed there.")
     after: tuple[Name, ...] = Field(default=(), description="Services of the same coven that start before this one.")
+    hidden: bool = Field(default=False, description="Leave it out of `recon status` while it is well.")
+    container_name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$",
+        description="What podman calls its container, once on a host; `recon-COVEN-SERVICE` when absent.",
+    )
+    adopts: Adopted = Field(
+        default=(),
+        description="Units of the host (`NAME.service`), or containers by name, that this service takes over when it"
+        " is first brought up: they are stopped, and kept from starting with the host.",
+    )
 
 
 class Shared(Frozen):
@@ -238,38 +277,17 @@ class Watchdog(Frozen):
     reset: Reset = Reset()
 
 
-class RateCaps(Frozen):
-    """Upper bounds of the research loop."""
-
-    jobs_per_hour: int | None = Field(default=None, ge=0, le=1_000_000)
-    queue_depth: int | None = Field(default=None, ge=0, le=1_000_000)
+RateCap = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class Spiral(Frozen):
-    """The research loop of a host. Declared and checked; not reconciled by this version."""
+    """Whether a host runs the research loop that `desired/workloads/spiral.yaml` declares, and how fast."""
 
-    enabled: bool = False
-    rate_caps: RateCaps = RateCaps()
-
-
-Weekdays = Annotated[
-    str,
-    Field(
-        pattern=r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\.\.(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?"
-        r"(,(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\.\.(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*$"
-    ),
-]
-ClockTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-
-
-class Window(Frozen):
-    """A time in the week in which a host should run another coven. Declared and checked, not enforced yet."""
-
-    coven: Name
-    start: ClockTime = Field(alias="from")
-    to: ClockTime
-    days: Weekdays = "Mon..Sun"
-    timezone: str = "UTC"
+    enabled: bool = Field(default=False, description="Needs every guardrail to hold.")
+    rate_caps: dict[str, RateCap] = Field(
+        default_factory=dict, description="Upper bounds by the names that `control.keys` gives them."
+    )
+    slot: Name | None = Field(default=None, description="Where its GPU lane runs, on a host with several slots.")
 
 
 class HostFile(Frozen):
@@ -278,6 +296,10 @@ class HostFile(Frozen):
     address: str = Field(description="IP address or host name.")
     host_key: str | None = Field(default=None, description="Public key as `ssh-ed25519 AAAA…`; else known_hosts.")
     ssh: Ssh | None = Field(default=None, description="Overrides the fleet's.")
+    scope: Scope = Field(
+        default="system",
+        description="`user`: nothing runs as root; units, containers and state are those of the login, which lingers.",
+    )
     reserve: Size | None = Field(default=None, description="Memory never given to a coven.")
     memory: MemorySpec = MemorySpec()
     platform: Platform | None = Field(default=None, description="Overrides the fleet's.")
@@ -289,8 +311,9 @@ class HostFile(Frozen):
     shared: tuple[Shared, ...] = ()
     residents: dict[Name, Service] = Field(default_factory=dict, description="Small services that stay up.")
     watchdog: Watchdog | None = Field(default=None, description="Overrides the fleet's, key by key.")
+    events: Events | None = Field(default=None, description="Webhooks of this host, beside the fleet's.")
     spiral: Spiral = Spiral()
-    schedule: tuple[Window, ...] = ()
+    schedule: tuple[Window, ...] = Field(default=(), description="When a slot runs another coven.")
     formerly: str | None = Field(
         default=None,
         pattern=r"^[a-z][a-z0-9-]{0,30}/[a-z][a-z0-9-]{0,30}$",
@@ -340,6 +363,7 @@ class FleetFile(Frozen):
     )
     defaults: Defaults = Defaults()
     policy: Policy = Policy()
+    events: Events = Field(default=Events(), description="Who is told of what happens on the hosts.")
 
 
 class Slot(Frozen):
@@ -372,6 +396,7 @@ class Host(Frozen):
     formerly: str | None = None
     host_key: str | None
     ssh: Ssh
+    scope: Scope = "system"
     reserve: int | None
     memory: MemorySpec
     platform: Platform
@@ -383,6 +408,15 @@ class Host(Frozen):
     schedule: tuple[Window, ...]
     watchdog: Watchdog | None = None
     """None: the host has none."""
+    events: Events | None = None
+    """None: nobody is told."""
+    share: HostShare | None = None
+    """What it is in a share of the spiral, None when it is in none."""
+
+    @property
+    def has_spiral(self) -> bool:
+        """Say whether anything is said about a spiral here: then its units lie on the host, running or not."""
+        return self.spiral != Spiral() or self.share is not None
 
     def slot(self, name: str) -> Slot:
         """Return the slot of that name; KeyError when there is none."""
@@ -400,6 +434,8 @@ class Fleet(Frozen):
     policy: Policy
     covens: dict[str, Coven]
     hosts: dict[str, Host]
+    spiral: SpiralFile | None = None
+    """The research loop, None when no file declares one; every host says for itself whether it runs it."""
 
 
 class Source(Frozen):
@@ -420,3 +456,10 @@ class Source(Frozen):
         if self.commit is None:
             return "uncommitted"
         return self.commit + ("-dirty" if self.dirty else "")
+
+    @property
+    def short(self) -> str:
+        """Say it for people: the first 12 characters of the commit, and that files differed from it."""
+        if self.commit is None:
+            return "uncommitted"
+        return self.commit[:12] + ("-dirty" if self.dirty else "")

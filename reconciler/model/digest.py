@@ -51,14 +51,19 @@ def target_digest(rendered: RenderedHost) -> str:
 
     So a transition that already does what is wanted can be told from one that does something else.
     """
-    described = {
+    described: dict[str, Any] = {
         "live": rendered.live,
         "groups": [rendered.groups[name].model_dump(mode="json") for name in sorted(rendered.groups)],
         "residents": [member.model_dump(mode="json") for member in rendered.residents],
         "boot": sorted(rendered.boot),
         "watchdog": rendered.watchdog.model_dump(mode="json") if rendered.watchdog else None,
         "files": {file.name: file.body_sha256 for file in rendered.files},
+        **({"events": rendered.events.model_dump(mode="json")} if rendered.events else {}),
     }
+    if rendered.schedule is not None:
+        described["schedule"] = rendered.schedule.model_dump(mode="json")
+    if rendered.spiral is not None:
+        described["spiral"] = rendered.spiral.model_dump(mode="json")
     return sha256_hex(canonical(described))
 
 

@@ -16,6 +16,10 @@ from typing import Literal
 from pydantic import Field
 
 from reconciler.model.base import Wire
+from reconciler.model.intent_events import EventsSpec
+from reconciler.model.intent_schedule import ScheduleSpec
+from reconciler.model.intent_spiral import SpiralSpec
+from reconciler.model.weights import ModelCheck
 
 
 class BusyProbe(Wire):
@@ -96,7 +100,8 @@ class Member(Wire):
 
     `in_flight` empty means that the work of this service cannot be seen and is cut when it stops (the plan said so).
     `firewall`: new connections to its port are refused while it drains. `must_pause`: no stop without its own pause.
-    `paused` is asked after a pause, `asleep` wherever it would else be taken for serving.
+    `paused` is asked after a pause, `asleep` wherever it would else be taken for serving. `steady_s`: its health is its
+    container's, which must have run that long without a break to count as up.
     """
 
     service: str
@@ -119,12 +124,22 @@ class Member(Wire):
     must_pause: bool = Field(default=False, exclude_if=operator.not_)
     paused: PauseProbe | None = Field(default=None, exclude_if=operator.not_)
     asleep: SleepProbe | None = Field(default=None, exclude_if=operator.not_)
+    steady_s: float = Field(default=0.0, exclude_if=operator.not_)
+    model: ModelCheck | None = Field(default=None, exclude_if=operator.not_)
+    """What must lie on the host before it may start."""
     image: str
     mounts: tuple[str, ...]
     argv: tuple[str, ...]
     """The words `podman run` must get after the image, and `image` before them; compared with the host's generator."""
     attempts: int = 3
     """How often this service may fail to come up before its coven is given up; records of before did not say."""
+    adopts: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Units and containers of the host that it takes the place of; which of them is a matter of each plan."""
+
+    @property
+    def is_named(self) -> bool:
+        """Say whether git gave its container a name of its own, which somebody else's may have too."""
+        return f"{self.container}.service" != self.unit
 
     def settings(self) -> Member:
         """Return what git decides: without the questions that a newer recon asks the same server.
@@ -132,7 +147,7 @@ class Member(Wire):
         A host's record from before there were such gets them with its next generation, which needs no change for it.
         """
         asked = tuple(probe.model_copy(update={"exact": False}) for probe in self.in_flight)
-        return self.model_copy(update={"paused": None, "asleep": None, "in_flight": asked})
+        return self.model_copy(update={"paused": None, "asleep": None, "in_flight": asked, "model": None, "adopts": ()})
 
 
 _LATER = ("attempts",)
@@ -168,6 +183,20 @@ class Group(Wire):
         return bare.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
 
 
+class TakeOver(Wire):
+    """A unit or container of somebody else that a move stops and keeps off, as the plan found it.
+
+    `service` takes its place. `is_up`: it runs, so it is stopped, and comes back on the way back. `boots`: it starts
+    with the host until the commit. Whoever carries it out looks again, and refuses what is otherwise by then.
+    """
+
+    name: str
+    kind: Literal["unit", "container"]
+    service: str
+    is_up: bool
+    boots: bool
+
+
 class SlotMove(Wire):
     """What happens to one slot. A `restart` names the members that change; the others keep running.
 
@@ -188,6 +217,13 @@ class SlotMove(Wire):
     memory_class: Literal["discrete", "unified", "gh200"]
     memory_timeout_s: float
     drop_caches: bool = Field(default=False, exclude_if=operator.not_)
+    takes_over: tuple[TakeOver, ...] = Field(default=(), exclude_if=operator.not_)
+
+    def starting(self) -> tuple[Member, ...]:
+        """Return the members that the move starts."""
+        if not self.new:
+            return ()
+        return tuple(m for m in self.new.members if self.kind == "switch" or m.service in self.restart)
 
 
 class WatchdogSpec(Wire):
@@ -253,3 +289,8 @@ class Intent(Wire):
     stop_units: tuple[str, ...]
     """Running units of ours that the new generation no longer has, and that no move stops."""
     watchdog: WatchdogSpec | None = None
+    schedule: ScheduleSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    asked: str = Field(default="", exclude_if=operator.not_)
+    """What a person asked for beside what is declared, `restart reasoning/vllm`: never joined with another order."""
+    spiral: SpiralSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    events: EventsSpec | None = Field(default=None, exclude_if=operator.not_)

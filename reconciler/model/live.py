@@ -5,8 +5,10 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from reconciler.model.desired import Host
-from reconciler.model.observed import Gpu, GpuProcess, HostState, Known, Lease, Manifest, Unit
+from reconciler.model.observed import Gpu, GpuProcess, Hold, HostState, Known, Lease, Lock, Manifest, Unit
 
 _NO_MANIFEST = Manifest()
 UP = frozenset({"active", "activating", "reloading"})
@@ -30,10 +32,54 @@ def is_fresh(lease: Lease, state: HostState) -> bool:
     return lease.boot_id == state.identity.boot_id and silent <= lease.ttl_s
 
 
+def quiet_s(state: HostState) -> float:
+    """Return for how long nothing was done on a host: since it booted, or since its last transaction ended.
+
+    Before that nobody had a first look to take, whatever the host is looked after by.
+    """
+    last = state.executor.last
+    if not isinstance(last, Known):
+        return state.identity.boottime_s
+    ended = float(last.value.get("started_at", 0)) + float(last.value.get("elapsed_s", 0))
+    since = state.identity.wall_time - ended
+    # A clock that was set back says nothing; the one since boot cannot be.
+    return min(state.identity.boottime_s, since) if since >= 0 else state.identity.boottime_s
+
+
 def deed(state: HostState) -> Lease | None:
     """Return the claim of a watchdog that acts just now, None when none does."""
     lease = state.lease.value if isinstance(state.lease, Known) else None
     return lease if lease and lease.doing and not state.executor.active and is_fresh(lease, state) else None
+
+
+_TIMERS = {
+    "recon-spiral.timer": "nothing holds its rate caps or backs off",
+    "recon-reaper.timer": "nothing deletes what is over its budget",
+}
+
+
+def unattended(state: HostState) -> tuple[str, ...]:
+    """Say what nobody does for a spiral that somebody started by force: its timers boot with its flag alone."""
+    is_forced = isinstance(state.down, Known) and state.down.value.forced is not None
+    if not is_forced or not isinstance(state.units, Known):
+        return ()
+    up = {unit.name for unit in state.units.value if unit.active == "active"}
+    return tuple(f"{timer} does not run: {what}" for timer, what in _TIMERS.items() if timer not in up)
+
+
+def until(hold: Hold) -> str:
+    """Say when a hold ends by itself, nothing when it does not."""
+    if hold.until is None:
+        return ""
+    try:
+        return f" until {datetime.fromtimestamp(hold.until, UTC):%Y-%m-%d %H:%M}Z"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def locked_what(host: str, lock: Lock) -> str:
+    """Say what a lock is on."""
+    return f"slot {lock.slot} of {host}" if lock.slot else host
 
 
 def crashes(unit: Unit) -> str | None:

@@ -17,6 +17,12 @@ from typing_extensions import TypeAliasType
 
 from reconciler.model.base import Wire
 from reconciler.model.intent import Group, Member
+from reconciler.model.intent_schedule import ScheduleSpec
+from reconciler.model.observed_loop import LoopState
+from reconciler.model.observed_outbox import OutboxState
+from reconciler.model.observed_schedule import Job, ScheduleState
+from reconciler.model.spiral_state import DownState, SpiralState
+from reconciler.model.weights import ModelFault
 
 T = TypeVar("T")
 
@@ -148,12 +154,16 @@ class Unit(Wire):
 
 
 class Health(Wire):
-    """The answer of a health address: `ok` is 2xx, of an engine that is awake."""
+    """The answer of a health address: `ok` is 2xx, of an engine that is awake.
+
+    `slow`: no answer in time, or one that took long. It may work all the same, so it is not called dead.
+    """
 
     ok: bool
     status: int
     detail: str
     asleep: bool = Field(default=False, exclude_if=operator.not_)
+    slow: bool = Field(default=False, exclude_if=operator.not_)
 
 
 class SharedState(Wire):
@@ -163,6 +173,37 @@ class SharedState(Wire):
     load: str
     active: str
     health: Fact[Health]
+
+
+class Adoptee(Wire):
+    """A unit or container of somebody else that git names under `adopts:`.
+
+    `active` is systemd's or podman's word; `is_up` says whether anything of it runs or may, `boots` whether it starts
+    with the host. `container` is the id of one that podman runs. `problem` is why it cannot be taken over, and `fix`
+    what to do about that; both empty when it can.
+    """
+
+    name: str
+    kind: Literal["unit", "container", "missing"]
+    active: str
+    is_up: bool
+    boots: bool
+    container: str | None
+    stop_timeout_s: float
+    problem: str = ""
+    fix: str = ""
+
+
+class NameHolder(Wire):
+    """A container that is not recon's and has a name that git gives to one; `is_removed`: its name goes when it stops.
+
+    `unit` is what runs it, None where podman does by itself; `status` is podman's word.
+    """
+
+    name: str
+    unit: str | None
+    status: str
+    is_removed: bool
 
 
 Tier = Literal["committed", "native", "trial", "stray"]
@@ -211,6 +252,7 @@ class Manifest(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)
     source_commit: str = ""
     machine_id: str | None = None
+    schedule: ScheduleSpec | None = None
 
     def running_group(self, coven: str | None) -> Group | None:
         """Return a coven that runs, None when it does not."""
@@ -250,6 +292,21 @@ class Hold(Wire):
     until: float | None
 
 
+class Lock(Wire):
+    """A reservation of the host, or of one slot of it, that stands; `left_s` is how long it still does at most.
+
+    `yours`: the question came with its token.
+    """
+
+    id: str
+    slot: str | None
+    owner: str
+    reason: str
+    left_s: float
+    ttl_s: float
+    yours: bool = False
+
+
 class Executor(Wire):
     """Whether a transition runs now, and how the last one ended (the outcome record, see `model.outcome`).
 
@@ -273,7 +330,7 @@ class Damage(Wire):
 class Alert(Wire):
     """What a person must look at: by whom it was raised, about what, and what to type."""
 
-    by: Literal["watchdog", "executor"]
+    by: Literal["watchdog", "executor", "schedule", "spiral"]
     code: str
     about: str
     text: str
@@ -319,6 +376,7 @@ class HostState(Wire):
     images: Fact[tuple[str, ...]] = NotApplicable(na="not asked")
     lease: Fact[Lease | None]
     hold: Fact[Hold | None]
+    locks: Fact[tuple[Lock, ...]] = NotApplicable(na="not told")
     executor: Executor
     fingerprint: str
     fingerprint_parts: dict[str, str] = Field(default_factory=dict)
@@ -329,7 +387,24 @@ class HostState(Wire):
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds without service the last time each coven came up; for people only."""
     watchdog: Fact[WatchdogState] = NotApplicable(na="not told")
+    lingers: Fact[bool] = NotApplicable(na="not a user's")
+    """Whether the user's manager goes on when nobody is logged in."""
+    bus: Fact[bool] = NotApplicable(na="not a user's")
+    """Whether the user's manager has a message bus."""
+    schedule: Fact[ScheduleState] = NotApplicable(na="not told")
+    registry: Fact[tuple[Job, ...]] = NotApplicable(na="not told")
+    models: Fact[tuple[ModelFault, ...]] = NotApplicable(na="not asked")
+    """What is wrong with the models of what should run; staging looks again."""
+    loop: Fact[LoopState] = NotApplicable(na="not told")
+    """What the spiral's tick did last; volatile, and nothing a plan depends on."""
+    outbox: Fact[OutboxState] = NotApplicable(na="not told")
     notes: tuple[str, ...] = ()
+    down: Fact[DownState] = NotApplicable(na="not told")
+    spiral: Fact[SpiralState] = NotApplicable(na="not told")
+    names: Fact[tuple[NameHolder, ...]] = NotApplicable(na="not asked")
+    """Who else has a name that git gives to a container of recon's."""
+    adoptees: Fact[tuple[Adoptee, ...]] = NotApplicable(na="not asked")
+    """What git names to be taken over, as it is now."""
 
 
 class Unreachable(Wire):

@@ -8,6 +8,7 @@ Must not: know how the events travelled.
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 from pydantic import Field
@@ -23,7 +24,9 @@ STEPS = (
     "hook",
     "admission",
     "drain",
+    "spiral",
     "stop",
+    "take_over",
     "drop_caches",
     "verify_memory",
     "trial",
@@ -88,6 +91,8 @@ class Outcome(Wire):
     """The number of the claim under which it ran; None when it never had one, or the controller wrote this."""
     events: int | None = None
     """How many lines its journal has: one that was cut later is noticed."""
+    asked: str = Field(default="", exclude_if=operator.not_)
+    """What a person asked for beside what is declared."""
 
 
 _EXIT: dict[str, ExitCode] = {

@@ -8,6 +8,7 @@ Must not: hold a clock, decide anything, or know how it is shown.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Literal
 
 from pydantic import Field
@@ -15,6 +16,10 @@ from pydantic import Field
 from reconciler.model.base import Wire
 from reconciler.model.desired import Source
 from reconciler.model.intent import Group, Member, SlotMove, WatchdogSpec
+from reconciler.model.intent_events import EventsSpec
+from reconciler.model.intent_schedule import ScheduleSpec, SlotNow
+from reconciler.model.intent_spiral import SpiralSpec
+from reconciler.model.spiral_state import Guardrail
 
 FORMAT_VERSION = "1.0"
 
@@ -33,7 +38,7 @@ class PlanStep(Wire):
 
 
 class Budget(Wire):
-    """The memory of a slot in bytes: capacity - reserve - shared - residents >= need."""
+    """The memory of a slot in bytes: capacity - reserve - shared - residents - spiral >= need."""
 
     slot: str
     capacity: int | None
@@ -43,6 +48,8 @@ class Budget(Wire):
     need: int
     available: int | None
     reason: str = ""
+    spiral: int = Field(default=0, exclude_if=lambda value: not value)
+    """What the GPU lane of an enabled spiral holds on this slot; taken from what is available too."""
 
 
 class Transition(Wire):
@@ -89,8 +96,8 @@ class PlannedChange(Wire):
 
     @property
     def is_beside_slots(self) -> bool:
-        """Say whether a resident or a left-over service is touched: those have no slot, and so no transition."""
-        return self.kind in {"resident", "orphan"}
+        """Say whether it is a resident, the spiral, its share or something left over: none has a transition."""
+        return self.kind in {"resident", "orphan", "spiral", "share"}
 
 
 class Refusal(Wire):
@@ -127,6 +134,11 @@ class Order(Wire):
     stop_units: tuple[str, ...]
     shared: tuple[str, ...]
     watchdog: WatchdogSpec | None = None
+    schedule: ScheduleSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    asked: str = Field(default="", exclude_if=operator.not_)
+    """What a person asked for beside what is declared, `restart reasoning/vllm`: never joined with another order."""
+    spiral: SpiralSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    events: EventsSpec | None = Field(default=None, exclude_if=operator.not_)
 
 
 class HostPlan(Wire):
@@ -150,7 +162,13 @@ class HostPlan(Wire):
     warnings: tuple[str, ...] = ()
     unknowns: tuple[str, ...] = ()
     """What could not be read and so was not compared; nothing of it may be called fine."""
+    guardrails: tuple[Guardrail, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """How the guardrails of its spiral stand, where one is declared."""
+    held: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """What people have down on the host, or started against a guardrail."""
     order: Order | None = None
+    schedule: tuple[SlotNow, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """What the schedule says of every slot at the time of the host's own clock, and what comes next."""
     joins: str | None = Field(default=None, exclude_if=lambda value: value is None)
     """The transaction that runs there and already does what is declared; `apply` follows it instead of waiting."""
     observed_parts: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)

@@ -12,6 +12,18 @@ from typing import Literal
 
 from reconciler.model.base import Frozen
 from reconciler.model.desired import HttpCall, RuntimeName
+from reconciler.model.weights import Layout
+
+DEFAULT_CACHE = "/srv/huggingface/hub"
+"""Where a host keeps its hub models when git does not say."""
+
+_HUB_ENV = (
+    # The second is the name of the first in older releases of the hub's own library.
+    ("HF_HUB_CACHE", "{cache}"),
+    ("HUGGINGFACE_HUB_CACHE", "{cache}"),
+    ("HF_HUB_OFFLINE", "1"),
+    ("TRANSFORMERS_OFFLINE", "1"),
+)
 
 
 class InFlightProbe(Frozen):
@@ -83,6 +95,12 @@ class Runtime(Frozen):
         port_flag: the word before the port.
         owned: every spelling of what the three flags above set; a person must not set them again.
         hub_has_tags: whether a hub name may end with `:tag`.
+        hub_layout: how the cache is laid out in which it finds a hub model; None when it finds none by itself.
+        hub_env: variables by which it looks into that cache (`{cache}`) and nowhere else; not to be set again.
+        revision_flag: the word before the revision of a hub model.
+        needs_template: whether chat fails for a model without a chat template; `template_flag` gives it another one.
+        no_chat: words after which nobody chats with it.
+        resizes: words after which the size of the files says nothing about the memory they take.
         defaults: words added unless `args` already set their first word.
         env: variables it is told its port by (`{port}`); a person must not set them again.
         name_flag: the word that changes the name a model is served under; else it is the model as it was given.
@@ -90,6 +108,7 @@ class Runtime(Frozen):
         stop: what it promises to requests in flight on SIGTERM; None when it promises nothing.
         paused: where it says whether a pause happened.
         asleep: where it says whether it is awake.
+        steady_s: how long it must run without a break to count as up, where nothing of it can be asked.
     """
 
     name: RuntimeName
@@ -97,6 +116,13 @@ class Runtime(Frozen):
     model_from: tuple[Literal["path", "hub"], ...] = ("path", "hub")
     needs_model: bool = False
     hub_has_tags: bool = False
+    hub_layout: Layout | None = None
+    hub_env: tuple[tuple[str, str], ...] = ()
+    revision_flag: str | None = None
+    needs_template: bool = False
+    template_flag: str | None = None
+    no_chat: tuple[str, ...] = ()
+    resizes: tuple[str, ...] = ()
     model_flag: str | None = None
     hub_flag: str | None = None
     port_flag: str | None = None
@@ -112,12 +138,20 @@ class Runtime(Frozen):
     resume: HttpCall | None = None
     paused: PausedField | None = None
     asleep: AwakeMetric | None = None
+    steady_s: float = 0.0
     warm: WarmRequest | None = None
 
 
 VLLM = Runtime(
     name="vllm",
     needs_model=True,
+    hub_layout="hub",
+    hub_env=_HUB_ENV,
+    revision_flag="--revision",
+    needs_template=True,
+    template_flag="--chat-template",
+    no_chat=("--runner", "--task", "--convert"),
+    resizes=("--quantization", "-q", "--dtype", "--cpu-offload-gb", "--load-format", "--config"),
     # `vllm serve` moves `--model` to the front by itself, and images that start the API server's module want the flag.
     model_flag="--model",
     hub_flag="--model",
@@ -172,6 +206,13 @@ SGLANG = Runtime(
     # The image starts nothing by itself.
     program=("python3", "-m", "sglang.launch_server"),
     needs_model=True,
+    hub_layout="hub",
+    hub_env=_HUB_ENV,
+    revision_flag="--revision",
+    needs_template=True,
+    template_flag="--chat-template",
+    no_chat=("--is-embedding",),
+    resizes=("--quantization", "--dtype", "--cpu-offload-gb", "--load-format", "--torchao-config"),
     model_flag="--model-path",
     hub_flag="--model-path",
     port_flag="--port",
@@ -208,6 +249,13 @@ SGLANG = Runtime(
 LLAMACPP = Runtime(
     name="llamacpp",
     needs_model=True,
+    hub_layout="llama",
+    hub_env=(("LLAMA_CACHE", "{cache}"), ("HF_HUB_CACHE", "{cache}"), ("LLAMA_OFFLINE", "1")),
+    # Layers may stay in the memory of the host.
+    resizes=(
+        *("-ngl", "--gpu-layers", "--n-gpu-layers", "--cpu-moe", "-cmoe", "--n-cpu-moe", "-ncmoe"),
+        *("-ot", "--override-tensor", "-fit", "--fit"),
+    ),
     hub_has_tags=True,
     model_flag="-m",
     hub_flag="-hf",
@@ -232,6 +280,7 @@ OLLAMA = Runtime(
     model_from=("hub",),
     needs_model=True,
     hub_has_tags=True,
+    hub_layout="ollama",
     env=(("OLLAMA_HOST", "0.0.0.0:{port}"),),
     health="/api/version",
     # Nothing says how busy it is: /api/ps lists which models are loaded, not who waits for them. And no pause.
@@ -262,6 +311,12 @@ TGI = Runtime(
     name="tgi",
     # In maintenance mode since 2026: what it offers is read, nothing of it is switched.
     needs_model=True,
+    hub_layout="hub",
+    hub_env=_HUB_ENV,
+    revision_flag="--revision",
+    needs_template=True,
+    template_flag="--tokenizer-config-path",
+    resizes=("--quantize", "--dtype"),
     model_flag="--model-id",
     hub_flag="--model-id",
     port_flag="--port",
@@ -277,11 +332,13 @@ TGI = Runtime(
     warm=WarmRequest(call=HttpCall(path="/generate", body='{"inputs":"Hi","parameters":{"max_new_tokens":1}}')),
 )
 
-GENERIC = Runtime(name="generic")
-NONE = Runtime(name="none")
+GENERIC = Runtime(name="generic", hub_layout="hub", hub_env=_HUB_ENV)
+# A program that calls others and is called by nobody: its container says how it is, and what it does is cut.
+BOT = Runtime(name="bot", model_from=(), steady_s=5.0)
+NONE = Runtime(name="none", hub_layout="hub", hub_env=_HUB_ENV)
 
 RUNTIMES: dict[RuntimeName, Runtime] = {
-    runtime.name: runtime for runtime in (VLLM, SGLANG, LLAMACPP, OLLAMA, COMFYUI, TGI, GENERIC, NONE)
+    runtime.name: runtime for runtime in (VLLM, SGLANG, LLAMACPP, OLLAMA, COMFYUI, TGI, GENERIC, BOT, NONE)
 }
 
 

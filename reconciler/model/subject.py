@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model import live
+from reconciler.model import live, week
 from reconciler.model.desired import Host
 from reconciler.model.observed import HostState, Known, ManagedFile, Manifest, Unit
 from reconciler.model.rendered import RenderedHost
@@ -51,9 +51,17 @@ class Subject:
 
 
 def look_at(rendered: RenderedHost, host: Host, state: HostState, *, renews_manifest: bool = False) -> Subject:
-    """Put together what is known of one host."""
+    """Put together what is known of one host; what should be live there is what its schedule says now."""
     committed = live.committed_manifest(state)
+    # By the host's own clock, which is what the host itself goes by.
+    rendered, host = week.as_of(rendered, host, committed.live, state.identity.wall_time)
     declared_units = rendered.member_units().union(member.unit for member in rendered.residents)
+    if rendered.spiral is not None:
+        declared_units = declared_units.union(
+            (member.unit for member in rendered.spiral.units),
+            (job.unit for job in rendered.spiral.jobs),
+            rendered.spiral.share.anchors if rendered.spiral.share else (),
+        )
     committed_units = frozenset(unit for group in committed.groups for unit in group.units)
     residents = [member.unit for member in committed.residents]
     shared = [service.unit for service in host.shared]

@@ -13,21 +13,26 @@ from reconciler.model.base import format_duration
 from reconciler.model.change import Change
 from reconciler.model.desired import Fleet, Host, Source
 from reconciler.model.digest import plan_digest, target_digest
-from reconciler.model.intent import Group
+from reconciler.model.intent import Group, SlotMove
 from reconciler.model.observed import HostState, Known, Unknown, Unreachable
 from reconciler.model.plan import HostPlan, HostStatus, Plan, PlannedChange, Refusal, Summary
 from reconciler.model.rendered import RenderedHost
 from reconciler.model.subject import Subject
 from reconciler.planner.budget import budget_of, why
-from reconciler.planner.guards import Case, refusals
+from reconciler.planner.case import Case
+from reconciler.planner.guards import refusals
+from reconciler.planner.guards_held import who_else
+from reconciler.planner.guards_spiral import guardrails_of, held_lines
+from reconciler.planner.health import health_warnings, model_warnings
 from reconciler.planner.orders import host_order, planned_changes
+from reconciler.planner.scheduled import schedule_now, schedule_warnings
 from reconciler.planner.transitions import describe_move, slot_moves
 
 WATCHDOG_SILENT_S = 600.0
 WATCHDOG_SILENT_LOOKS = 10
 """A look that restarts something takes as long as the stop and the release of memory; past this it is no look."""
 
-HOLDING = frozenset({"REC8012", "REC8013", "REC7150", "REC7232"})
+HOLDING = frozenset({"REC8012", "REC8013", "REC8021", "REC7150", "REC7232", "REC7300", "REC7301"})
 """Refusals that mean "somebody else has it", not "this is wrong"."""
 
 
@@ -53,9 +58,8 @@ def plan_host(
     asked = moves or any(change.kind == "resident" for change in changes)
     slots = host.slots if asked else ()
     budgets = {slot.name: budget_of(subject, slot.name, _wanted(subject.rendered, slot.name)) for slot in slots}
-    refused = refusals(
-        Case(f"{fleet}/{host.name}", subject, changes=changes, moves=moves, budgets=budgets, is_way_back=is_way_back)
-    )
+    case = Case(f"{fleet}/{host.name}", subject, changes=changes, moves=moves, budgets=budgets, is_way_back=is_way_back)
+    refused = refusals(case)
     order = None if refused else host_order(subject, changes, moves)
     return HostPlan(
         host=host.name,
@@ -69,9 +73,12 @@ def plan_host(
         changes=tuple(planned_changes(host, changes)),
         refusals=refused,
         ignored=ignored,
-        warnings=tuple(_warnings(subject)),
+        warnings=(*who_else(case, refused), *_warnings(subject, moves)),
         unknowns=tuple(_unknowns(subject)),
+        guardrails=guardrails_of(subject),
+        held=tuple(held_lines(subject)),
         order=order,
+        schedule=schedule_now(subject),
         joins=_joined(subject.rendered, state),
         observed_parts=state.fingerprint_parts if order else {},
     )
@@ -95,29 +102,17 @@ def _status(refused: tuple[Refusal, ...]) -> HostStatus:
     return "locked" if all(refusal.code in HOLDING for refusal in refused) else "refused"
 
 
-def _warnings(subject: Subject) -> Iterable[str]:
+def _warnings(subject: Subject, moves: tuple[SlotMove, ...]) -> Iterable[str]:
     state = subject.state
-    for name, fact in sorted(state.health.items()):
-        if isinstance(fact, Known) and not fact.value.ok and subject.is_up(name):
-            unit = subject.units[name]
-            if fact.value.asleep:
-                yield f"{name} runs and is {fact.value.detail}: it serves nobody, and recon does not wake it"
-                continue
-            how = f"{live.crashes(unit)} and" if unit.restarts >= live.CRASHES else "runs but"
-            yield f"{name} {how} is not healthy: {fact.value.detail}"
-    for shared in state.shared:
-        if shared.active != "active":
-            yield f"shared service {shared.unit} is {shared.active or shared.load}; recon never touches it"
-        elif isinstance(shared.health, Known) and not shared.health.value.ok:
-            yield f"shared service {shared.unit} is not healthy: {shared.health.value.detail}"
+    yield from health_warnings(subject)
+    yield from model_warnings(subject)
     starting = [unit for unit in subject.units.values() if unit.active == "activating"]
     for unit in starting:
         if not unit.sub.startswith("auto-restart"):  # that one is a change, with the same words
             crashes = live.crashes(unit)
             yield f"{unit.name} {crashes}, and is starting again" if crashes else f"{unit.name} is starting"
     yield from _watchdog_warnings(subject)
-    if subject.host.schedule:
-        yield "schedule: is declared and checked, and not enforced by this version"
+    yield from schedule_warnings(subject, moves)
     for damage in state.damaged:
         yield f"[{damage.code}] {damage.path}: {damage.reason}"
     yield from state.notes
@@ -134,7 +129,7 @@ def _watchdog_warnings(subject: Subject) -> Iterable[str]:
     if host.watchdog is None or state.executor.active:
         return
     patience = max(WATCHDOG_SILENT_S, WATCHDOG_SILENT_LOOKS * host.watchdog.every)
-    silent = state.identity.boottime_s if seen.looked_s is None else seen.looked_s
+    silent = live.quiet_s(state) if seen.looked_s is None else seen.looked_s
     if silent > patience:
         yield f"the watchdog has not looked for {format_duration(silent)}: journalctl -u recon-watchdog.service"
 
@@ -142,14 +137,8 @@ def _watchdog_warnings(subject: Subject) -> Iterable[str]:
 def _unknowns(subject: Subject) -> Iterable[str]:
     """Yield what was asked for and could not be read; guards refuse where a transition would depend on it."""
     state = subject.state
-    if isinstance(state.gpus, Unknown):
-        yield f"the GPUs and who uses them: {state.gpus.unknown}"
-    for gpu in state.gpus.value if isinstance(state.gpus, Known) else ():
-        for what, fact in (("memory", gpu.memory), ("processes", gpu.processes)):
-            if isinstance(fact, Unknown):
-                yield f"{what} of GPU {gpu.index}: {fact.unknown}"
-    if isinstance(state.watchdog, Unknown):
-        yield f"what the watchdog says: {state.watchdog.unknown}"
+    yield from _unread_gpus(state)
+    yield from _untold(state)
     for name, health in sorted(state.health.items()):
         if isinstance(health, Unknown):
             yield f"the health of {name}: {health.unknown}"
@@ -160,6 +149,26 @@ def _unknowns(subject: Subject) -> Iterable[str]:
     for unit in sorted(unread, key=lambda unit: unit.name):
         if unit.active == "active" and unit.name in subject.rendered.member_units():
             yield f"which configuration {unit.name} runs: {why(unit.config_hash)}"
+
+
+def _unread_gpus(state: HostState) -> Iterable[str]:
+    if isinstance(state.gpus, Unknown):
+        yield f"the GPUs and who uses them: {state.gpus.unknown}"
+    for gpu in state.gpus.value if isinstance(state.gpus, Known) else ():
+        for what, fact in (("memory", gpu.memory), ("processes", gpu.processes)):
+            if isinstance(fact, Unknown):
+                yield f"{what} of GPU {gpu.index}: {fact.unknown}"
+
+
+def _untold(state: HostState) -> Iterable[str]:
+    for what, told in (
+        ("what the watchdog says", state.watchdog),
+        ("whether the models are there", state.models),
+        ("what people have down", state.down),
+        ("the guardrails of the spiral", state.spiral),
+    ):
+        if isinstance(told, Unknown):
+            yield f"{what}: {told.unknown}"
 
 
 def assemble(

@@ -1,4 +1,4 @@
-"""The lines of a plan about what stands around a coven's steps: hooks, and what keeps new requests out.
+"""The lines of a plan about what stands around a coven's steps: hooks, what keeps new requests out, the spiral.
 
 Pure. Must not: know the order of the steps.
 """
@@ -6,13 +6,17 @@ Pure. Must not: know the order of the steps.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from reconciler.model.base import format_duration, format_size
 from reconciler.model.intent import Group, HookCall, Member, SlotMove
+from reconciler.model.intent_spiral import SpiralMember
 from reconciler.model.plan import PlanStep
+from reconciler.model.subject import Subject
 
 _ABORTS = {"before_drain", "drain"}
 _GRACE_S = 5.0
+STOP_MARGIN_S = 15.0
 
 
 def hook_steps(group: Group | None, event: str) -> Iterator[PlanStep]:
@@ -58,6 +62,27 @@ def cache_steps(move: SlotMove) -> Iterator[PlanStep]:
             text=f"drop the page cache, if less than {wanted} is free without it and enough would be",
             on_failure="go on",
         )
+
+
+def gpu_lane(subject: Subject, slot: str) -> tuple[SpiralMember, ...]:
+    """Return the loops of the spiral that yield to a transition of a slot."""
+    spiral = subject.rendered.spiral
+    if spiral is None or spiral.slot != slot:
+        return ()
+    return tuple(unit for unit in spiral.units if unit.lane == "gpu" and (spiral.enabled or subject.is_up(unit.unit)))
+
+
+def lane_steps(lane: tuple[SpiralMember, ...], what: Literal["stop", "start"]) -> Iterator[PlanStep]:
+    """Yield the line about the spiral: stopped before the coven stops, started again after, on every way back too."""
+    if not lane:
+        return
+    names = ", ".join(unit.name for unit in lane)
+    if what == "start":
+        yield PlanStep(step="spiral", text=f"start the GPU lane of the spiral again: {names}", on_failure="told")
+        return
+    slowest = max(unit.stop_timeout_s for unit in lane)
+    text = f"stop the GPU lane of the spiral: {names}"
+    yield PlanStep(step="spiral", text=text, deadline_s=slowest + STOP_MARGIN_S, on_failure="roll back")
 
 
 def seal_text(stopping: tuple[Member, ...]) -> str:

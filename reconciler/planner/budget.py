@@ -1,4 +1,4 @@
-"""The memory of a slot: capacity - reserve - shared - residents >= what its coven needs.
+"""The memory of a slot: capacity - reserve - shared - residents - spiral >= what its coven needs.
 
 Pure. Must not: take an unknown figure for zero; a budget without a capacity says why and covers nothing.
 """
@@ -29,6 +29,7 @@ def budget_of(subject: Subject, slot: str, group: Group | None) -> Budget:
     reserve = reserve_of(host, state)
     shared = sum(service.memory for service in host.shared)
     residents = sum(member.memory for member in subject.rendered.residents)
+    spiral = _spiral_of(subject, slot)
     return Budget(
         slot=slot,
         capacity=capacity,
@@ -36,9 +37,18 @@ def budget_of(subject: Subject, slot: str, group: Group | None) -> Budget:
         shared=shared,
         residents=residents,
         need=sum(member.memory for member in group.members) if group else 0,
-        available=None if capacity is None else capacity - reserve - shared - residents,
+        available=None if capacity is None else capacity - reserve - shared - residents - spiral,
         reason=reason,
+        spiral=spiral,
     )
+
+
+def _spiral_of(subject: Subject, slot: str) -> int:
+    """Return what the GPU lane of the spiral holds on a slot: it yields to a transition, and comes back after."""
+    spiral = subject.rendered.spiral
+    if spiral is None or not spiral.enabled or spiral.slot != slot:
+        return 0
+    return sum(unit.memory for unit in spiral.units)
 
 
 def reserve_of(host: Host, state: HostState) -> int:

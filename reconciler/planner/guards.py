@@ -6,46 +6,23 @@ Pure. Must not: change the plan; a guard says no, or nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from reconciler.model import live
-from reconciler.model.base import format_duration, format_size
-from reconciler.model.change import Change
-from reconciler.model.desired import Host
-from reconciler.model.intent import SlotMove
-from reconciler.model.observed import HostState, Known, Unknown
-from reconciler.model.plan import Budget, Refusal
-from reconciler.model.subject import Subject
+from reconciler.model.base import format_size
+from reconciler.model.observed import Known
+from reconciler.model.plan import Refusal
 from reconciler.planner.budget import why
+from reconciler.planner.case import Case, Guard
+from reconciler.planner.guards_held import nobody_holds_it, nobody_locked_it
+from reconciler.planner.guards_models import models_are_there
+from reconciler.planner.guards_names import names_are_free
+from reconciler.planner.guards_schedule import schedule_can_be_carried_out
+from reconciler.planner.guards_scope import user_has_bus, user_lingers
+from reconciler.planner.guards_share import share_can_be_made
+from reconciler.planner.guards_spiral import guardrails_hold, nobody_has_it_down
 from reconciler.planner.renew import untold
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Everything a guard may look at for one host."""
-
-    owner: str
-    """`fleet/host`, as headers carry it."""
-    subject: Subject
-    changes: tuple[Change, ...]
-    moves: tuple[SlotMove, ...]
-    budgets: dict[str, Budget]
-    is_way_back: bool = False
-    """Whether a person named the generation to go to: the way on from a committed one that is lost or damaged."""
-
-    @property
-    def host(self) -> Host:
-        """Return the host as it is declared."""
-        return self.subject.host
-
-    @property
-    def state(self) -> HostState:
-        """Return what the host said."""
-        return self.subject.state
-
-
-Guard = Callable[[Case], Iterator[Refusal]]
+from reconciler.planner.takeover import can_be_taken_over, is_taken_over
 
 
 def refusals(case: Case) -> tuple[Refusal, ...]:
@@ -117,57 +94,6 @@ def _platform_is_new_enough(case: Case) -> Iterator[Refusal]:
 @functools.lru_cache(maxsize=64)
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.partition("-")[0].split(".") if part.isdigit())
-
-
-def _nobody_holds_it(case: Case) -> Iterator[Refusal]:
-    """A person's hold and a running transition come before any plan."""
-    hold, executor = case.state.hold, case.state.executor
-    if executor.active:
-        yield Refusal(
-            code="REC8013",
-            summary=f"a transition runs on {case.host.name}",
-            detail=_who_runs(case.state),
-            fix=f"recon apply --attach {executor.txid or 'TXID'} --host {case.host.name}",
-        )
-    elif deed := live.deed(case.state):
-        age = format_duration(max(0, round(case.state.identity.boottime_s - deed.since)))
-        yield Refusal(
-            code="REC7232",
-            summary=f"the watchdog acts on {case.host.name}",
-            detail=f"{deed.owner} has it for {age}: {deed.doing}; it ends by itself",
-            fix=f"recon apply --host {case.host.name}",
-        )
-    elif isinstance(case.state.lease, Unknown):
-        epoch = case.state.epoch.value if isinstance(case.state.epoch, Known) else "N"
-        yield Refusal(
-            code="REC7150",
-            summary=f"whether somebody has {case.host.name} cannot be told",
-            detail=f"{case.state.lease.unknown}; what cannot be read counts as held",
-            fix=f"recon lock force-release {case.host.name} --epoch {epoch} --reason TEXT",
-        )
-    if isinstance(hold, Known) and hold.value and (case.moves or case.changes):
-        yield Refusal(
-            code="REC8012",
-            summary=f"{case.host.name} is held by {hold.value.owner}",
-            detail=hold.value.reason,
-            fix=f"ask {hold.value.owner}, then remove /etc/recon/hold.json on the host",
-        )
-    if isinstance(hold, Unknown):
-        yield Refusal(
-            code="REC8012",
-            summary=f"whether {case.host.name} is held is unknown",
-            detail=hold.unknown,
-            fix="look at /etc/recon/hold.json on the host",
-        )
-
-
-def _who_runs(state: HostState) -> str:
-    """Say whose transaction runs, for how long, and what it does, as far as the host knows it yet."""
-    lease = state.lease.value if isinstance(state.lease, Known) else None
-    if lease is None or lease.txid != state.executor.txid:
-        return f"transaction {state.executor.txid or 'unknown'}, just begun"
-    age = format_duration(max(0, round(state.identity.boottime_s - lease.since)))
-    return f"{lease.owner} runs transaction {lease.txid} for {age}, step {lease.step}"
 
 
 def _something_is_declared(case: Case) -> Iterator[Refusal]:
@@ -368,6 +294,8 @@ def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
                 )
                 continue
             for process in live.foreign_processes(gpu.processes.value, case.subject.our_units):
+                if is_taken_over(process, move, case.state):
+                    continue
                 held = format_size(process.bytes.value) if isinstance(process.bytes, Known) else "an unknown amount"
                 yield Refusal(
                     code="REC8003",
@@ -378,13 +306,19 @@ def _nobody_else_is_on_it(case: Case) -> Iterator[Refusal]:
 
 
 GUARDS: tuple[Guard, ...] = (
-    _nobody_holds_it,
+    nobody_holds_it,
+    nobody_locked_it,
+    nobody_has_it_down,
     _facts_are_known,
     _machine_is_the_same,
+    user_lingers,
+    user_has_bus,
     _platform_is_new_enough,
     _something_is_declared,
     _host_may_run,
     _names_are_ours,
+    can_be_taken_over,
+    names_are_free,
     _one_coven_per_slot,
     _covens_stay_on_their_slot,
     _slots_keep_their_name,
@@ -392,4 +326,8 @@ GUARDS: tuple[Guard, ...] = (
     _gpus_are_there,
     _memory_is_known_and_enough,
     _nobody_else_is_on_it,
+    schedule_can_be_carried_out,
+    models_are_there,
+    guardrails_hold,
+    share_can_be_made,
 )

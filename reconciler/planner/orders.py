@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.model import live
-from reconciler.model.change import Change
+from reconciler.model.change import REPORTED, Change
 from reconciler.model.desired import Host
 from reconciler.model.intent import SlotMove
 from reconciler.model.plan import FileRef, Order, PlannedChange
@@ -28,6 +28,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "settings_changed": ("write",),
     "boot_differs": ("enable",),
     "foreign_process": ("report",),
+    "unit_runs": ("stop",),
 }
 _FILE_ACTIONS: dict[str, tuple[str, ...]] = {
     "file_missing": ("write",),
@@ -41,7 +42,9 @@ _FILE_ACTIONS: dict[str, tuple[str, ...]] = {
 def planned_changes(host: Host, changes: tuple[Change, ...]) -> Iterator[PlannedChange]:
     """Yield every change with what is done about it."""
     for change in changes:
-        if change.kind == "file":
+        if change.kind in REPORTED:
+            actions: tuple[str, ...] = ("report",)
+        elif change.kind == "file":
             actions = _FILE_ACTIONS.get(change.word, ("write",))
         elif change.word == "coven_switch" and not change.after:
             actions = ("stop",)
@@ -63,7 +66,7 @@ def planned_changes(host: Host, changes: tuple[Change, ...]) -> Iterator[Planned
 
 def host_order(subject: Subject, changes: tuple[Change, ...], moves: tuple[SlotMove, ...]) -> Order | None:
     """Return what the host is told, None when there is nothing for it to do (reports are not deeds)."""
-    deeds = [change for change in changes if change.kind != "gpu"]
+    deeds = [change for change in changes if change.kind not in REPORTED]
     if not deeds and not moves:
         return None
     rendered, host = subject.rendered, subject.host
@@ -86,6 +89,9 @@ def host_order(subject: Subject, changes: tuple[Change, ...], moves: tuple[SlotM
         stop_units=tuple(change.name for change in changes if change.kind == "orphan"),
         shared=tuple(sorted(shared.unit for shared in host.shared)),
         watchdog=rendered.watchdog,
+        schedule=rendered.schedule,
+        spiral=rendered.spiral,
+        events=rendered.events,
     )
 
 

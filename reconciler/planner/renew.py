@@ -15,8 +15,9 @@ from reconciler.model.observed import Known
 from reconciler.model.plan import Refusal
 from reconciler.model.subject import Subject
 
+_SHARE = "recon-share-"  # it holds no process
 _PREFIX, _GATE = "recon-", "recon-gate-"
-_OWN = frozenset({"recon-executor.service", "recon-watchdog.service"})
+_OWN = frozenset(f"recon-{what}.service" for what in ("executor", "watchdog", "schedule", "spiral", "reaper", "events"))
 
 
 def untold(subject: Subject) -> Iterator[Refusal]:
@@ -25,7 +26,8 @@ def untold(subject: Subject) -> Iterator[Refusal]:
     members = {member.unit: (group.gate, member) for group in groups.values() for member in group.members}
     residents = {member.unit: member for member in subject.rendered.residents}
     for name in sorted(subject.units):
-        if not name.endswith(".service") or not name.startswith(_PREFIX) or name in _OWN or not subject.is_up(name):
+        is_told = name in _OWN or name.startswith(_SHARE)
+        if not name.endswith(".service") or not name.startswith(_PREFIX) or is_told or not subject.is_up(name):
             continue
         if name.startswith(_GATE):
             if name not in groups:

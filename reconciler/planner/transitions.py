@@ -18,12 +18,11 @@ from reconciler.model.intent import Group, Member, SlotMove
 from reconciler.model.observed import HostState, Known
 from reconciler.model.plan import Budget, Disruption, PlanStep, Transition
 from reconciler.model.subject import Subject
-from reconciler.planner import around
+from reconciler.planner import around, takeover
 from reconciler.planner.budget import reserve_of
 
 MEMORY_TIMEOUT_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
 """How long released memory may take to show; GB10 was seen to need three to four minutes."""
-STOP_MARGIN_S = 15.0
 STAGE_DEADLINE_S = 600.0
 PULL_DEADLINE_S = 3600.0
 
@@ -66,6 +65,7 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
         memory_class=memory_class,
         memory_timeout_s=host.memory.release or MEMORY_TIMEOUT_S[memory_class],
         drop_caches=host.memory.drop_caches and memory_class != "discrete",
+        takes_over=takeover.taken_over(starting, subject),
     )
 
 
@@ -112,7 +112,7 @@ def describe_move(move: SlotMove, subject: Subject, changes: tuple[Change, ...],
         cause=causes.pop() if len(causes) == 1 else "both",
         cuts_off=_cuts_off(move, estimated, subject),
         estimated_s=estimated,
-        steps=tuple(_steps(move, subject.state)),
+        steps=tuple(_steps(move, subject)),
         budget=budget,
     )
 
@@ -139,11 +139,14 @@ def _estimate(move: SlotMove, state: HostState) -> float | None:
 def _cuts_off(move: SlotMove, estimated: float | None, subject: Subject) -> str:
     """Say who is without service, for how long, and what becomes of the work that runs when it begins."""
     stopping = tuple(member for member in _stopping(move) if subject.is_up(member.unit))
+    taken = tuple(takeover.cut_off(move, subject))
+    if not stopping and taken:
+        return "; ".join(taken)
     if not stopping:
         return "nobody is without service: nothing that serves is stopped"
     took = f"about {format_duration(estimated)}" if estimated else "a time not recorded yet"
     who = f"{move.old.coven} ({_names(stopping)})" if move.old else _names(stopping)
-    return "; ".join([f"clients of {who} are without service for {took}", *_what_of_work(move.old, stopping)])
+    return "; ".join([f"clients of {who} are without service for {took}", *_what_of_work(move.old, stopping), *taken])
 
 
 def _what_of_work(old: Group | None, stopping: tuple[Member, ...]) -> Iterator[str]:
@@ -168,18 +171,14 @@ def _stopping(move: SlotMove) -> tuple[Member, ...]:
     return tuple(m for m in move.old.members if move.kind == "switch" or m.service in move.restart)
 
 
-def _starting(move: SlotMove) -> tuple[Member, ...]:
-    if not move.new:
-        return ()
-    return tuple(m for m in move.new.members if move.kind == "switch" or m.service in move.restart)
-
-
 def _names(members: Iterable[Member]) -> str:
     return ", ".join(member.service for member in members)
 
 
-def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
-    stopping, starting = _stopping(move), _starting(move)
+def _steps(move: SlotMove, subject: Subject) -> Iterator[PlanStep]:
+    state = subject.state
+    lane = around.gpu_lane(subject, move.slot)
+    stopping, starting = _stopping(move), move.starting()
     untouched, back = "refused, nothing changed", "roll back"
     yield PlanStep(step="claim", text="take the host's lease and look again", deadline_s=30.0, on_failure=untouched)
     yield PlanStep(
@@ -190,13 +189,19 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         yield from around.admission_steps(stopping)
         yield from around.hook_steps(move.old, "drain")
         yield _drain_step(stopping, hooked=around.has_drain_hook(move.old))
+    taking = tuple(takeover.steps(move, subject))
+    yield from (step for step in taking if step.step == "drain")
+    yield from around.lane_steps(lane, "stop")
+    if stopping:
         slowest = max(member.stop_timeout_s for member in stopping)
         yield PlanStep(
             step="stop",
             text=f"stop {_names(stopping)} and wait until nothing of it runs",
-            deadline_s=slowest + STOP_MARGIN_S,
+            deadline_s=slowest + around.STOP_MARGIN_S,
             on_failure=back,
         )
+    yield from (step for step in taking if step.step == "take_over")
+    if stopping:
         yield from around.hook_steps(move.old, "after_stop")
     if starting:
         yield from around.hook_steps(move.new, "before_start")
@@ -218,6 +223,7 @@ def _steps(move: SlotMove, state: HostState) -> Iterator[PlanStep]:
         yield from around.hook_steps(move.new, "after_warm")
     yield PlanStep(step="commit", text="make it what boots: one symlink in /etc", on_failure="forward only from here")
     yield PlanStep(step="finish", text="drop the trial, record history", deadline_s=60.0, on_failure="retried")
+    yield from around.lane_steps(lane, "start")
     yield from around.hooks_of_the_way_back(move.new, move.old)
 
 
@@ -231,7 +237,7 @@ def _attempts(starting: tuple[Member, ...]) -> str:
 def _missing_images(move: SlotMove, state: HostState) -> list[str]:
     if not isinstance(state.images, Known):
         return []
-    return sorted({member.image for member in _starting(move)} - set(state.images.value))
+    return sorted({member.image for member in move.starting()} - set(state.images.value))
 
 
 def _stage_deadline_s(move: SlotMove, state: HostState) -> float:

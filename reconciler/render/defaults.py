@@ -16,7 +16,40 @@ TARGET = "coven.target.j2"
 BOOT = "boot.target.j2"
 WATCHDOG_SERVICE = "watchdog.service.j2"
 WATCHDOG_TIMER = "watchdog.timer.j2"
-NAMES = (SERVICE, GATE, TARGET, BOOT, WATCHDOG_SERVICE, WATCHDOG_TIMER)
+EVENTS_SERVICE = "events.service.j2"
+EVENTS_TIMER = "events.timer.j2"
+SCHEDULE_SERVICE = "schedule.service.j2"
+SCHEDULE_TIMER = "schedule.timer.j2"
+SPIRAL_TARGET = "spiral.target.j2"
+SPIRAL_SERVICE = "spiral.service.j2"
+SPIRAL_CONTAINER = "spiral.container.j2"
+SPIRAL_JOB = "spiral.job.j2"
+SPIRAL_TIMED_SERVICE = "spiral-timed.service.j2"
+SPIRAL_TIMED_TIMER = "spiral-timed.timer.j2"
+SHARE_TARGET = "share.target.j2"
+SHARE_MOUNT = "share.mount.j2"
+SHARE_SERVICE = "share.service.j2"
+NAMES = (
+    SERVICE,
+    GATE,
+    TARGET,
+    BOOT,
+    WATCHDOG_SERVICE,
+    WATCHDOG_TIMER,
+    SCHEDULE_SERVICE,
+    SCHEDULE_TIMER,
+    SPIRAL_TARGET,
+    SPIRAL_SERVICE,
+    SPIRAL_CONTAINER,
+    SPIRAL_JOB,
+    SPIRAL_TIMED_SERVICE,
+    SPIRAL_TIMED_TIMER,
+    EVENTS_SERVICE,
+    EVENTS_TIMER,
+    SHARE_TARGET,
+    SHARE_MOUNT,
+    SHARE_SERVICE,
+)
 
 BUILTIN: Mapping[str, str] = {
     name: files("reconciler.render").joinpath("builtin", name).read_text(encoding="utf-8") for name in NAMES

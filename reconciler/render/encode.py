@@ -66,6 +66,15 @@ def assignment(key: str, value: str, *, field: str) -> str:
     return word(f"{key}={value}", field=field)
 
 
+def environment(key: str, value: str, *, field: str) -> str:
+    """Encode `KEY=value` for `Environment=` of a unit that systemd reads itself: there `$` means nothing."""
+    text = check_text(f"{key}={value}", field=field)
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
+
+
 def raw(value: str, *, field: str) -> str:
     """Encode a Quadlet value that podman takes whole and puts into `ExecStart=`: `Volume=`, `Image=`."""
     return _hold_ends(check_text(value, field=field).replace("%", "%%").replace("$", "$$"))

@@ -14,11 +14,17 @@ from reconciler.errors import DesiredStateError, Problem
 from reconciler.model.desired import ALL_GPUS, Coven, Drain, Fleet, Host, Platform, Service, Slot
 from reconciler.model.intent import Group, Member
 from reconciler.model.rendered import RenderedFile, RenderedHost
-from reconciler.render import units
+from reconciler.model.runtimes import RUNTIMES
+from reconciler.render import events, schedule, units
 from reconciler.render.defaults import with_builtin
 from reconciler.render.hooks import hook_calls
 from reconciler.render.runtimes import launch_argv, probes_of
+from reconciler.render.share import boots_of
+from reconciler.render.spiral import key_of, render_spiral
+from reconciler.render.spiral_spec import TARGET as SPIRAL_TARGET
+from reconciler.render.spiral_timers import timers_of
 from reconciler.render.watchdog import TIMER, spec_of, watchdog_files
+from reconciler.render.weights import model_check
 
 RESIDENTS = "resident"
 
@@ -49,17 +55,28 @@ class Memo:
         residents = tuple((name, service.model_dump_json()) for name, service in host.residents.items())
         spec = spec_of(host)
         watchdog = (host.watchdog.every, spec.model_dump_json()) if host.watchdog and spec else ()
-        key = (slots, named, host.may_run, residents, host.platform.podman, host.platform.systemd, watchdog)
+        planned = schedule.spec_of(host)
+        windows = planned.model_dump_json(include={"windows"}) if planned else ""
+        key: tuple[object, ...] = (slots, named, host.may_run, residents, host.platform.podman, host.platform.systemd)
+        told = events.spec_of(host)
+        key += (watchdog, windows, key_of(self.fleet, host), told.model_dump_json() if told else "")
         if key not in self._kinds:
             self._kinds[key] = _kind(host, self)
-        return self._kinds[key].model_copy(
+        kind = self._kinds[key]
+        return kind.model_copy(
             update={
                 "host": host.name,
                 "boot": (
                     *(units.target_name(slot.coven) for slot in host.slots if slot.coven),
                     *((TIMER,) if host.watchdog else ()),
+                    *((schedule.TIMER,) if planned else ()),
+                    *((SPIRAL_TARGET,) if kind.spiral and kind.spiral.enabled else ()),
+                    *(timers_of(kind.spiral) if kind.spiral else ()),
+                    *boots_of(host.share),
+                    *((events.TIMER,) if host.events else ()),
                 ),
                 "live": {slot.name: slot.coven for slot in host.slots},
+                "schedule": planned,
             }
         )
 
@@ -103,6 +120,14 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
     spec = spec_of(host)
     if host.watchdog and spec:
         files += watchdog_files(host.watchdog, spec, memo.templates)
+    planned = schedule.spec_of(host)
+    if planned:
+        files += schedule.schedule_files(planned, memo.templates)
+    spiral = render_spiral(memo.fleet, host, memo.templates)
+    files += spiral.files if spiral else ()
+    told = events.spec_of(host)
+    if told:
+        files += events.events_files(told, memo.templates)
     _check_names(host, files)
     return RenderedHost(
         host=host.name,
@@ -112,18 +137,22 @@ def _kind(host: Host, memo: Memo) -> RenderedHost:
         boot=(),
         live={},
         watchdog=spec,
+        spiral=spiral.spec if spiral else None,
+        events=told,
     )
 
 
 def _placed(host: Host) -> list[tuple[Slot, str]]:
     """Say which covens lie on the host, each with its slot.
 
-    One slot: all the host may run, so that another can be switched to. Several: only what the slots name, for a coven's
-    units can have the devices of one slot alone.
+    One slot: all the host may run, so that another can be switched to. Several: only what the slots and their windows
+    name, for a coven's units can have the devices of one slot alone.
     """
     if len(host.slots) == 1:
         return [(host.slots[0], name) for name in sorted(host.may_run)]
-    return sorted(((slot, slot.coven) for slot in host.slots if slot.coven), key=lambda placed: placed[1])
+    placed = {(slot.name, slot.coven): slot for slot in host.slots if slot.coven}
+    placed |= {(window.slot or "", window.coven): host.slot(window.slot or "") for window in host.schedule}
+    return sorted(((slot, coven) for (_, coven), slot in placed.items()), key=lambda each: each[1])
 
 
 def _coven(coven: Coven, slot: Slot, platform: Platform, templates: Mapping[str, str]) -> Piece:
@@ -131,12 +160,12 @@ def _coven(coven: Coven, slot: Slot, platform: Platform, templates: Mapping[str,
     members = []
     for name in _start_order(coven):
         service = coven.services[name]
-        container = units.container_name(coven.name, name)
+        stem = units.container_name(coven.name, name)
         place = units.Place(
             coven=coven.name,
             service=name,
-            unit=f"{container}.service",
-            container=container,
+            unit=f"{stem}.service",
+            container=service.container_name or stem,
             gate=units.gate_name(slot.name, coven.name),
             target=units.target_name(coven.name),
             after=tuple(f"{units.container_name(coven.name, other)}.service" for other in service.after),
@@ -150,12 +179,12 @@ def _coven(coven: Coven, slot: Slot, platform: Platform, templates: Mapping[str,
 
 
 def _resident(name: str, service: Service, platform: Platform, templates: Mapping[str, str]) -> Piece:
-    container = units.resident_name(name)
+    stem = units.resident_name(name)
     place = units.Place(
         coven=RESIDENTS,
         service=name,
-        unit=f"{container}.service",
-        container=container,
+        unit=f"{stem}.service",
+        container=service.container_name or stem,
         gate=None,
         target=units.BOOT_TARGET,
         after=(),
@@ -190,9 +219,12 @@ def _member(place: units.Place, service: Service, drain: Drain, file: RenderedFi
         must_pause=drain.admission == "pause" and probes.pause is not None,
         paused=probes.paused if seals else None,
         asleep=probes.asleep,
+        model=model_check(service),
+        steady_s=min(RUNTIMES[service.runtime].steady_s, service.warm.timeout / 2),
         image=service.image,
         mounts=tuple(mount.split(":", 1)[0] for mount in units.mounts_of(service)),
         argv=launch_argv(service),
+        adopts=service.adopts,
     )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from reconciler.model.desired import HttpCall, Service
 from reconciler.model.intent import BusyProbe, Call, PauseProbe, SleepProbe, WarmUp
 from reconciler.model.runtimes import RUNTIMES, InFlightProbe, Runtime, flag_value, sets_flag
+from reconciler.render.weights import hub_env, revision_words
 
 LOOPBACK = "http://127.0.0.1"
 LONGEST_WARM_REQUEST_S = 300.0
@@ -39,7 +40,7 @@ def launch_argv(service: Service) -> tuple[str, ...]:
             (service.model.path, runtime.model_flag) if service.model.path else (service.model.hub, runtime.hub_flag)
         )
         if reference and flag:
-            argv += [flag, reference]
+            argv += [flag, reference, *revision_words(service)]
     if service.port is not None and runtime.port_flag:
         argv += [runtime.port_flag, str(service.port)]
     for words in runtime.defaults:
@@ -49,10 +50,10 @@ def launch_argv(service: Service) -> tuple[str, ...]:
 
 
 def launch_env(service: Service) -> dict[str, str]:
-    """Return the variables of the container: those by which the runtime learns its port, and the service's own."""
-    if service.port is None:
-        return dict(service.env)
-    told = {name: text.replace("{port}", str(service.port)) for name, text in RUNTIMES[service.runtime].env}
+    """Return the variables of the container: by which the runtime learns its port and its cache, and its own."""
+    told = hub_env(service)
+    if service.port is not None:
+        told |= {name: text.replace("{port}", str(service.port)) for name, text in RUNTIMES[service.runtime].env}
     return {**told, **service.env}
 
 

@@ -8,8 +8,10 @@ Names, and what holds them together:
     recon-resident-<name>.container        no gate, part of the boot target
     recon-boot.target                      what starts with the host
     recon-watchdog.timer, .service         see `watchdog`
+    recon-schedule.timer, .service         see `schedule`
 
-A template may lay out as it likes, but the lines exclusivity rests on must be there: REC4009 otherwise.
+Places are written as specifiers (%t, %S: systemd.unit(5)), so that a unit is the same for the system's manager and for
+a user's. A template may lay out as it likes, but the lines exclusivity rests on must be there: REC4009 otherwise.
 
 Must not: know a host's name (bodies are shared by all hosts of one kind), or write a value that was not encoded.
 """
@@ -26,8 +28,11 @@ from reconciler.model.rendered import FileKind, RenderedFile
 from reconciler.render import encode, gating, template
 from reconciler.render.defaults import BOOT, GATE, SERVICE, TARGET
 from reconciler.render.runtimes import launch_argv, launch_env
+from reconciler.render.weights import weights_mounts
 
 BOOT_TARGET = "recon-boot.target"
+DOWN = "%E/recon/down/coven.json"
+"""Where `recon down coven` leaves its mark: no gate opens while it is there, also after a reboot."""
 
 START_TIMEOUT_S = 300
 """For `podman run -d` alone: Quadlet's units are ready when the container runs, and the agent judges the loading."""
@@ -64,12 +69,12 @@ def target_name(coven: str) -> str:
 
 
 def container_name(coven: str, service: str) -> str:
-    """Return the name of a member's container; its unit has the same with `.service`."""
+    """Return the name of a member's unit without `.service`, and of its container where git gives it none."""
     return f"recon-{coven}-{service}"
 
 
 def resident_name(resident: str) -> str:
-    """Return the name of a resident's container."""
+    """Return the name of a resident's unit without `.service`, and of its container where git gives it none."""
     return f"recon-resident-{resident}"
 
 
@@ -80,20 +85,17 @@ def gpu_devices(gpus: Sequence[str] | str) -> tuple[str, ...]:
 
 def mounts_of(service: Service) -> tuple[str, ...]:
     """Return the `Volume=` values of a service: its weights, read-only under the same path, and its own."""
-    inside = {volume.split(":")[1] for volume in service.volumes if ":" in volume}
-    path = service.model.path if service.model else None
-    weights = () if path is None or path in inside else (f"{path}:{path}:ro",)
-    return (*weights, *service.volumes)
+    return (*weights_mounts(service), *service.volumes)
 
 
 def service_file(place: Place, service: Service, templates: Mapping[str, str]) -> RenderedFile:
     """Render a member or a resident; its hash is over the body without the hash, then written into it."""
-    name = f"{place.container}.container"
+    name = f"{place.unit.removesuffix('.service')}.container"
     values = _service_values(place, service)
     config_hash = digest(template.render(SERVICE, templates[SERVICE], _with_hash(values, place, service, "")))[:16]
     final = _with_hash(values, place, service, config_hash)
     body = template.render(SERVICE, templates[SERVICE], final)
-    _check_kept(SERVICE, body, _service_lines(place, final))
+    check_kept(SERVICE, body, _service_lines(place, final))
     return RenderedFile(
         name=name,
         kind="quadlet",
@@ -112,7 +114,8 @@ def gate_file(slot: str, coven: str, others: Sequence[str], templates: Mapping[s
     One direction is enough and both would be a cycle, so a gate comes after those whose name sorts earlier.
     A conflict is a job, and a later job can take its place: whoever starts a member of the old coven again while it
     stops needs its gate up, and systemd drops the stop that the new gate waits for. So an open gate also has a
-    directory, and no gate opens while there is one of another: that is asked when its own turn has come.
+    directory, and no gate opens while there is one of another: that is asked when its own turn has come. Nor does one
+    open while a person has the covens of the host down.
     """
     name = gate_name(slot, coven)
     conflicts = tuple(gate_name(slot, other) for other in sorted(others))
@@ -120,12 +123,18 @@ def gate_file(slot: str, coven: str, others: Sequence[str], templates: Mapping[s
         "description": encode.unit_value(f"recon: {coven} may run on slot {slot}", field=name),
         "conflicts": conflicts,
         "after": tuple(other for other in conflicts if other < name),
-        "open_gates": tuple(f"/run/{_stem(other)}" for other in conflicts),
+        "open_gates": tuple(f"%t/{_stem(other)}" for other in conflicts),
         "directory": _stem(name),
+        "down": DOWN,
     }
     kept = {f"Conflicts={other}" for other in conflicts} | {f"After={other}" for other in values["after"]}
     kept |= {f"AssertPathExists=!{path}" for path in values["open_gates"]}
-    kept |= {"RefuseManualStart=yes", "RemainAfterExit=yes", f"RuntimeDirectory={_stem(name)}"}
+    kept |= {
+        f"AssertPathExists=!{DOWN}",
+        "RefuseManualStart=yes",
+        "RemainAfterExit=yes",
+        f"RuntimeDirectory={_stem(name)}",
+    }
     return _native(name, GATE, values, kept, templates, coven=coven)
 
 
@@ -259,13 +268,14 @@ def _native(
     coven: str | None = None,
 ) -> RenderedFile:
     body = template.render(template_name, templates[template_name], values)
-    _check_kept(template_name, body, kept)
+    check_kept(template_name, body, kept)
     sha256 = digest(body)
     kind: FileKind = "native"
     return RenderedFile(name=name, kind=kind, body=body, body_sha256=sha256, config_hash=sha256[:16], coven=coven)
 
 
-def _check_kept(template_name: str, body: str, kept: set[str]) -> None:
+def check_kept(template_name: str, body: str, kept: set[str]) -> None:
+    """Raise REC4009 when a line that must be there is not in what a template made."""
     missing = sorted(kept - set(body.splitlines()))
     if missing:
         raise DesiredStateError(

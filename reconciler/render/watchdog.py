@@ -55,7 +55,7 @@ def watchdog_files(watchdog: Watchdog, spec: WatchdogSpec, templates: Mapping[st
         "every": encode.systemd_seconds(watchdog.every),
         "service": SERVICE,
     }
-    start = "ExecStart=/usr/bin/python3 -I -S /var/lib/recon/agent/current watch"
+    start = "ExecStart=/usr/bin/python3 -I -S %S/recon/agent/current watch"
     kept = {start, "Type=oneshot", *(f"{key}={value}" for key, value in service["settings"])}
     return (
         native_file(SERVICE, WATCHDOG_SERVICE, service, kept, templates),

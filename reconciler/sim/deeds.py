@@ -104,7 +104,7 @@ def requests(machine: SimMachine, word: str, duration: float, count: int = 1, st
         raise DeedError(f"nothing of {word} runs on {machine.state.host}")
     for server in servers:
         add_requests(server, machine.clock.now, duration, count, start_in)
-    return f"{machine.state.host}: {count} requests of {duration:g} s to {word}"
+    return f"{machine.state.host}: {count} {'request' if count == 1 else 'requests'} of {duration:g} s to {word}"
 
 
 def post(machine: SimMachine, word: str, path: str) -> str:
@@ -153,6 +153,25 @@ def missing(machine: SimMachine, what: str, name: str) -> str:
     return f"{state.host}: {what} {name} is gone"
 
 
+def put_file(machine: SimMachine, path: str, text: str) -> str:
+    """Write a file on the host, and the directory above it."""
+    machine.files.make_dirs(path.rpartition("/")[0])
+    machine.files.put(path, Node.of(text.encode()))
+    return f"{machine.state.host}: {path} is there"
+
+
+def run_by_hand(machine: SimMachine, words: Sequence[str]) -> str:
+    """Run a program from a shell, which goes on until it is killed."""
+    if not words:
+        raise DeedError("say which program")
+    pid = machine.clock.pid()
+    comm, group = words[0].rpartition("/")[2][:15], "/user.slice/user-1000.slice/session-3.scope"
+    machine.state.processes[pid] = Process(
+        pid=pid, comm=comm, argv=list(words), cgroup=group, uid=1000, started=machine.clock.now
+    )
+    return f"{machine.state.host}: pid {pid} runs {' '.join(words)}"
+
+
 def _fault_words(machine: SimMachine, words: Sequence[str]) -> str:
     kind, match, value, text = (*words, *("", "*", "0", "")[len(words) :])
     return fault(machine, kind, match, float(value), text)
@@ -185,6 +204,8 @@ DEEDS: dict[str, Deed] = {
     ),
     "post": Deed("COVEN/SERVICE|:PORT PATH", "call a server by hand", lambda m, w: post(m, w[0], w[1])),
     "missing": Deed("image|unpullable|path NAME", "take an image or path away", lambda m, w: missing(m, w[0], w[1])),
+    "file": Deed("PATH TEXT", "write a file", lambda m, w: put_file(m, w[0], w[1])),
+    "run": Deed("PROGRAM [WORD...]", "run a program from a shell", run_by_hand),
     "down": Deed("", "switch the host off", lambda m, _: switch_off(m)),
     "up": Deed("", "switch the host on again", lambda m, _: switch_on(m)),
     "reboot": Deed("", "power cut and boot", lambda m, _: switch_on(m)),

@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from reconciler.agent import dispatch
 from reconciler.sim.faults import fault_of
 from reconciler.sim.machine import KilledError, SimMachine
 from reconciler.sim.state import Kind, Node, ServiceFacts
+from reconciler.sim.weights import provide_model
 
 HOSTS = "hosts.json"
 """Optional: `{"name": {"kind": "h200", "gpus": 8, "seed": 1}}`, read when a host is made."""
@@ -35,6 +36,22 @@ _SHARED = "[Unit]\nDescription={unit} (somebody else's)\n[Service]\nExecStart=/u
 
 class SimulationError(RuntimeError):
     """The agent did something the simulator does not know; an answer would have been made up."""
+
+
+class _Timed(NamedTuple):
+    """What a unit of recon's own asks the agent for."""
+
+    unit: str
+    args: dict[str, object]
+
+
+_BY_TIMER = {
+    "watch": _Timed("recon-watchdog.service", {}),
+    "schedule": _Timed("recon-schedule.service", {}),
+    "deliver": _Timed("recon-events.service", {}),
+    "tend": _Timed("recon-spiral.service", {}),
+    "reap": _Timed("recon-reaper.service", {"go": True, "by": "timer"}),
+}
 
 
 class SimFleet:
@@ -87,17 +104,21 @@ class SimFleet:
 
 def run_agent(machine: SimMachine, argv: list[str]) -> int:
     """Run the installed agent as a unit of the host does; returns its exit status."""
-    if argv[-1:] != ["watch"]:
+    verb = argv[-1] if argv else ""
+    if verb not in _BY_TIMER:
         return 0
     context = {"digest": _DIGEST, "mode": "simulated", "bundle": None}
     try:
-        dispatch.handle(machine, "watch", {}, context)
+        dispatch.handle(machine, verb, dict(_BY_TIMER[verb].args), context)
+        if verb == "schedule":
+            # What it launched is a unit of its own, and goes on when this one has ended; nobody else would run it here.
+            run_launched(machine)
     except KilledError:
         machine.revive()
         return _KILLED
     except Exception:  # whatever it was: a real unit would log it and be failed
         for line in traceback.format_exc().splitlines():
-            machine.clock.log("recon-watchdog.service", line)
+            machine.clock.log(_BY_TIMER[verb].unit, line)
         return 1
     return 0
 
@@ -147,6 +168,8 @@ def provide(machine: SimMachine, args: dict[str, Any]) -> None:
             state.images.append(ref)
     for shared in args.get("shared") or ():
         _provide_shared(machine, shared["unit"], shared.get("health"))
+    for asked in args.get("models") or ():
+        provide_model(machine, asked["check"])
     intent = args.get("intent")
     if not isinstance(intent, dict):
         return
@@ -169,6 +192,8 @@ def _provide_member(machine: SimMachine, member: dict[str, Any]) -> None:
     for path in member["mounts"]:
         if path not in machine.state.paths_missing:
             machine.files.make_dirs(path)
+    if member.get("model"):
+        provide_model(machine, member["model"])
 
 
 def _provide_program(machine: SimMachine, path: str) -> None:

@@ -143,6 +143,7 @@ class GpuMemory:
             "numa_node": {"ok": 1} if numa else dict(_NOT_SUPPORTED),
             "addressing": {"ok": 2 if unified or numa else 0},
             "recovery_action": dict(_NOT_SUPPORTED) if unified else {"ok": 0},
+            "utilization": {"ok": gpu.utilization},
             "mig": None,
             "processes": {"ok": self._processes(gpu.uuid)},
             "suspect": False,

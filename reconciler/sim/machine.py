@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,10 +20,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from reconciler.agent.durable import DurableMachine
-from reconciler.agent.machine import BusyError, Completed, Response, Stat
+from reconciler.agent.machine import BusyError, Completed, Directory, Response, Stat
 from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
+from reconciler.sim.directory import SimDirectory
 from reconciler.sim.disk import SimSystem
 from reconciler.sim.faults import fault_of
 from reconciler.sim.files import Files, error
@@ -42,6 +44,7 @@ IMAGES_JSON = "/var/lib/containers/storage/overlay-images/images.json"
 
 _COSTS = {"systemctl": 0.01, "podman": 0.05, "systemd-run": 0.02, "journalctl": 0.02, "systemd-analyze": 0.1}
 _HTTP_S = 0.002
+_SYNCHRONIZED = ["timedatectl", "show", "--property=NTPSynchronized", "--value"]
 _READ_ONLY = ("show", "is-active", "is-failed", "--version")
 
 Hook = Callable[[Literal["before", "after"], str], None]
@@ -67,6 +70,8 @@ class SimMachine(DurableMachine):
         self.hook: Hook | None = None
         self.on_call: Callable[[str], None] | None = None
         self.unknown: list[str] = []
+        self.receivers: dict[str, Callable[[dict[str, str], bytes], Response]] = {}
+        """Servers elsewhere that take what is posted to them, by address: not part of the host, and not saved."""
         self.clock = Clock(state)
         self.files = Files(state.files, self.clock.tick)
         self.disk = SimSystem(state, self.files, self._announce)
@@ -129,6 +134,7 @@ class SimMachine(DurableMachine):
         state.booted_at = state.now
         self.clock.note("boot")
         self.manager.boot()
+        self.podman.boot()
         self.clock.advance(5.0)
 
     # -- files ------------------------------------------------------------------------------------------------------
@@ -200,6 +206,25 @@ class SimMachine(DurableMachine):
         with self._changing(f"remove_tree {path}"):
             super().remove_tree(path)
 
+    def open_directory(self, path: str) -> Directory:
+        return SimDirectory.at(path, self.files, self.disk, self._changing)
+
+    def rewrite(self, path: str, change: Callable[[bytes], bytes | None]) -> bool:
+        """Change a file at once: in here nobody else runs between two lines."""
+        node = self.files.lstat(path)
+        if node is None:
+            raise error(errno.ENOENT, path)
+        if node.kind != "file" or self.files.resolve(path) != path:
+            raise error(errno.ELOOP if node.kind != "dir" else errno.EINVAL, path)
+        wanted = change(node.data)
+        if wanted is None or wanted == node.data:
+            return False
+        self.write(path, wanted, node.mode)
+        now = self.files.lstat(path)
+        if now is not None:
+            now.uid = node.uid
+        return True
+
     # -- programs ---------------------------------------------------------------------------------------------------
 
     def run(
@@ -232,6 +257,8 @@ class SimMachine(DurableMachine):
             return self._systemctl.journalctl(words)
         if program == "systemd-analyze":
             return self._systemctl.analyze(words, env)
+        if words == _SYNCHRONIZED:
+            return Completed(0, b"yes\n", b"")
         if program == GENERATOR and words[1:] in (["--dryrun"], ["-dryrun"]):
             return self._generator(env)
         raise UnknownArgvError(str(words))
@@ -240,7 +267,7 @@ class SimMachine(DurableMachine):
         if words[0] == "systemctl":
             return any(word in _READ_ONLY for word in words)
         if words[0] == "podman":
-            return words[1] not in ("pull", "volume")
+            return words[1] not in ("pull", "volume", "stop", "start", "update")
         return words[0] != "systemd-run" and words[:2] != ["nft", "-f"]
 
     def _generator(self, env: dict[str, str]) -> Completed:
@@ -263,6 +290,13 @@ class SimMachine(DurableMachine):
             return Response(0, b"no route to host")
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         answer = self.podman.servers.http(method, parts.port or 80, path or "/", body, timeout_s)
+        return Response(answer.status, answer.body[:limit])
+
+    def post(self, url: str, timeout_s: float, body: bytes, headers: dict[str, str], limit: int = 1 << 10) -> Response:
+        self._spend(min(_HTTP_S, timeout_s))
+        if url not in self.receivers:
+            return Response(0, b"no route to host")
+        answer = self.receivers[url](headers, body)
         return Response(answer.status, answer.body[:limit])
 
     def gpu_facts(self, timeout_s: float) -> dict[str, Any]:
@@ -295,6 +329,10 @@ class SimMachine(DurableMachine):
 
     def wall(self) -> float:
         return self.state.epoch + self.clock.now
+
+    def secret(self) -> str:
+        self.state.secrets += 1
+        return hashlib.sha256(f"{self.state.host} {self.state.seed} {self.state.secrets}".encode()).hexdigest()[:43]
 
     def sleep(self, seconds: float) -> None:
         self.clock.advance(seconds)

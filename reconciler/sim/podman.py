@@ -22,6 +22,7 @@ _KILLED = 137
 _NO_IMAGE = 125
 
 _FLAGS = frozenset({"--replace", "--rm", "-d", "--init", "--read-only", "--privileged", "--ignore"})
+_RESTART_FORMAT = "{{.Name}}\t{{.ImageName}}\t{{.HostConfig.RestartPolicy.Name}}\t{{json .Mounts}}"
 _LABEL_FORMAT = '{{.Id}} {{index .Config.Labels "PODMAN_SYSTEMD_UNIT"}}'
 
 Exited = Callable[[str, int], None]
@@ -55,11 +56,22 @@ class Podman:
         self._run(container, f"{cgroup}/libpod-payload-{container.id}")
         return container
 
-    def stray(self, name: str, image: str, words: Sequence[str], memory: int, devices: Sequence[str]) -> Container:
+    def stray(
+        self,
+        name: str,
+        image: str,
+        words: Sequence[str],
+        memory: int,
+        devices: Sequence[str],
+        *,
+        restart: str = "",
+        keeps: bool = False,
+    ) -> Container:
         """Do what somebody's `podman run` on a shell does: a container in a scope of its own."""
         container = self._container("", ["podman", "run", "--name", name, image, *words])
         container.devices = list(devices)
         container.labels["io.recon.memory"] = str(memory)
+        container.restart, container.keeps = restart, keeps
         self._run(container, f"/machine.slice/libpod-{container.id}.scope/container")
         return container
 
@@ -93,13 +105,26 @@ class Podman:
             self._state.processes[container.pid].state = stuck.text or "D"
         for pid in (container.conmon, *([] if stuck else [container.pid])):
             self._state.processes.pop(pid, None)
-        self._forget(container)
+        if container.keeps:
+            container.server, container.pid = None, 0
+        else:
+            self._forget(container)
         if container.unit and self.on_exit is not None:
             self.on_exit(container.unit, code)
 
     def clear(self) -> None:
-        """Forget all containers: the machine went down."""
+        """Forget all containers that ran and do not stay: the machine went down."""
+        kept = {ident: each for ident, each in self._state.containers.items() if each.keeps}
         self._state.containers.clear()
+        self._state.containers.update(kept)
+        for each in kept.values():
+            each.status, each.server, each.pid = "exited", None, 0
+
+    def boot(self) -> None:
+        """Do what podman-restart.service does: start what is always to run."""
+        for container in list(self._state.containers.values()):
+            if container.restart == "always":
+                self._begin(container)
 
     def images_json(self) -> bytes:
         """Return podman's own list of images, as it lies on the disk."""
@@ -116,15 +141,92 @@ class Podman:
             return Completed(0, f"podman version {self._state.podman}\n".encode(), b"")
         if words[:2] == ["image", "exists"] and len(words) == 3:
             return Completed(0 if self._has_image(words[2]) else 1, b"", b"")
+        if words[:4] == ["image", "inspect", "--format", "{{.Config.User}}"] and len(words) == 5:
+            return Completed(0 if self._has_image(words[4]) else 125, b"\n", b"")
         if words[:1] == ["pull"]:
             return self._pull([word for word in words[1:] if word not in ("--quiet", "-q")], timeout_s)
-        if words[:4] == ["inspect", "--type=container", "--format", _LABEL_FORMAT]:
-            return self._inspect(words[4:])
-        if words[:1] == ["ps"]:
-            return self._ps(words[1:])
         if words[:1] == ["volume"]:
             return self._volume(words[1:])
-        raise UnknownArgvError(f"podman: {list(argv)}")
+        if words[:1] in (["stop"], ["start"], ["update"]):
+            return self._deed(words, timeout_s)
+        told = self._told(words)
+        if told is None:
+            raise UnknownArgvError(f"podman: {list(argv)}")
+        return told
+
+    def _deed(self, words: list[str], timeout_s: float) -> Completed:
+        """Stop, start or update a container that somebody names."""
+        found = next((each for each in self._state.containers.values() if each.name == words[-1]), None)
+        if found is None:
+            return Completed(125, b"", f'Error: no container with name "{words[-1]}" found\n'.encode())
+        if words == ["stop", "--", found.name]:
+            if found.status == "running":
+                self.stop(found)
+                self._clock.wait_for(lambda: found.status != "running", timeout_s)
+        elif words == ["start", "--", found.name]:
+            if found.status != "running":
+                self._begin(found)
+        elif len(words) == 4 and words[1].startswith("--restart=") and words[2] == "--":
+            found.restart = words[1].partition("=")[2]
+        else:
+            raise UnknownArgvError(f"podman: {words}")
+        return Completed(0, f"{found.name}\n".encode(), b"")
+
+    def _begin(self, container: Container) -> None:
+        container.status = "running"
+        self._run(container, f"/machine.slice/libpod-{container.id}.scope/container")
+
+    def _told(self, words: list[str]) -> Completed | None:
+        """Tell of containers; None for what nobody asks."""
+        if words == ["ps", "--quiet", "--no-trunc"]:
+            return Completed(0, "".join(f"{each.id}\n" for each in self._running()).encode(), b"")
+        if words[:1] == ["ps"]:
+            return self._ps(words[1:])
+        if words[:4] == ["inspect", "--type=container", "--format", _LABEL_FORMAT]:
+            return self._inspect(words[4:])
+        if words[:4] == ["inspect", "--type=container", "--format", _RESTART_FORMAT]:
+            return self._inspect_restarts(words[4:])
+        if words[:4] == ["inspect", "--type", "container", "--"]:
+            return self._inspect_whole(words[4:])
+        return None
+
+    def _running(self) -> list[Container]:
+        return [each for each in self._state.containers.values() if each.status == "running"]
+
+    def _inspect_whole(self, idents: list[str]) -> Completed:
+        """Tell of containers as far as a simulated one has what podman would say."""
+        documents = [
+            {
+                "Id": each.id,
+                "Name": each.name,
+                "ImageName": each.image,
+                "ImageDigest": each.image.partition("@")[2],
+                "Config": {
+                    "Env": [f"{name}={value}" for name, value in each.env.items()],
+                    "Cmd": each.command,
+                    "Labels": each.labels,
+                    "StopTimeout": int(each.stop_timeout),
+                    "CreateCommand": ["podman", "run", *(f"--device={device}" for device in each.devices), each.image],
+                },
+                "HostConfig": {
+                    "NetworkMode": "host",
+                    "RestartPolicy": {"Name": each.restart or "no"},
+                    "AutoRemove": not each.keeps,
+                },
+                "Mounts": [],
+                "State": {
+                    "Status": each.status,
+                    "StartedAt": f"{each.created:.3f}",
+                    "Running": each.status == "running",
+                    "CgroupPath": f"/machine.slice/libpod-{each.id}.scope" if each.status == "running" else "",
+                },
+            }
+            for each in self._state.containers.values()
+            if each.id in idents or each.name in idents
+        ]
+        if not documents:
+            return Completed(125, b"[]\n", f'Error: no such object: "{idents[-1]}"\n'.encode())
+        return Completed(0, json.dumps(documents).encode(), b"")
 
     def _volume(self, words: list[str]) -> Completed:
         """Make or remove a volume that holds an image."""
@@ -171,6 +273,16 @@ class Podman:
             lines.append(f"{ident} {container.labels.get('PODMAN_SYSTEMD_UNIT', '')}")
         return Completed(rc, "".join(line + "\n" for line in lines).encode(), b"")
 
+    def _inspect_restarts(self, idents: list[str]) -> Completed:
+        lines = []
+        for ident in idents:
+            container = self._state.containers.get(ident)
+            if container is None:
+                return Completed(125, b"", f'Error: no such object: "{ident}"\n'.encode())
+            mounts = json.dumps([{"Type": "bind", "Source": source} for source in container.mounts])
+            lines.append(f"{container.name}\t{container.image}\t{container.restart}\t{mounts}")
+        return Completed(0, "".join(line + "\n" for line in lines).encode(), b"")
+
     def _ps(self, words: list[str]) -> Completed:
         known = {"-a", "--all", "--format", "json", "--format=json", "--no-trunc"}
         labels = [word.partition("label=")[2] for word in words if word.startswith(("--filter=label=", "label="))]
@@ -191,6 +303,7 @@ class Podman:
                         "Image": container.image,
                         "State": container.status,
                         "Pid": container.pid,
+                        "AutoRemove": not container.keeps,
                         "Labels": container.labels,
                     }
                 )
@@ -239,6 +352,8 @@ class Podman:
             env=_pairs(options.get("--env", [])),
             labels=_pairs(options.get("--label", [])),
             devices=options.get("--device", []),
+            restart=next(iter(options.get("--restart", [])), ""),
+            mounts=[volume.split(":", 1)[0] for volume in options.get("--volume", []) + options.get("-v", [])],
             stop_timeout=float(next(iter(options.get("--stop-timeout", [])), "10")),
         )
 

@@ -71,6 +71,8 @@ class Kernel:
 
     def kind_of(self, path: str) -> str | None:
         """Say what is at a path: file, dir, or nothing."""
+        if path == f"{_CGROUPS}/cgroup.controllers":
+            return "file"
         if path.startswith(_CGROUPS):
             name = path.rpartition("/")[2]
             group = path[len(_CGROUPS) :].rpartition("/")[0] if name in _GROUP_FILES else path[len(_CGROUPS) :]
@@ -133,6 +135,14 @@ class Kernel:
             raise error(errno.ENOENT, path)
         return made[name].encode()
 
+    def _mounts(self) -> bytes:
+        lines = ["22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw"]
+        lines += [
+            f"{30 + number} 22 0:{30 + number} / {place} rw,nosuid,nodev shared:9 - nfs4 {source} rw,hard"
+            for number, (place, source) in enumerate(sorted(self._state.mounted.items()))
+        ]
+        return ("\n".join(lines) + "\n").encode()
+
     def _meminfo(self) -> bytes:
         return "".join(
             f"{key}: {value // 1024} kB\n" if key != "HugePages_Total" else f"{key}: {value}\n"
@@ -151,7 +161,10 @@ class Kernel:
 
 
 _FIXED: dict[str, Callable[[Kernel], bytes]] = {
+    "/proc/1/stat": lambda _: b"1 (systemd) S %b0 0 0\n" % (b"0 " * 18),
+    "/proc/1/mountinfo": Kernel._mounts,
     "/proc/meminfo": Kernel._meminfo,
+    "/proc/self/status": lambda _: b"Name:\tpython3\nUid:\t0\t0\t0\t0\n",
     "/proc/uptime": lambda kernel: f"{kernel._state.now - kernel._state.booted_at:.2f} 0.00\n".encode(),
     "/proc/sys/kernel/random/boot_id": lambda kernel: f"{boot_id(kernel._state)}\n".encode(),
     "/proc/sys/kernel/hostname": lambda kernel: f"{kernel._state.host}\n".encode(),

@@ -177,7 +177,11 @@ class Container(Part):
     labels: dict[str, str] = field(default_factory=dict)
     devices: list[str] = field(default_factory=list)
     stop_timeout: float = 10.0
-    status: Literal["running", "exited"] = "running"
+    restart: str = ""
+    keeps: bool = False
+    """It stays when it has ended, as one does that was run without --rm."""
+    mounts: list[str] = field(default_factory=list)
+    status: Literal["running", "paused", "exited"] = "running"
     exit_code: int = 0
     pid: int = 0
     conmon: int = 0
@@ -195,6 +199,7 @@ class Gpu(Part):
     bus: str
     total: int
     reserved: int
+    utilization: int = 0
 
 
 @dataclass
@@ -249,6 +254,7 @@ class SimState(BaseModel):
     booted_at: float = 0.0
     boots: int = 0
     serial: int = 0
+    secrets: int = 0
     next_pid: int = 600
     mtime: int = 0
     disk_free: int = 800 * GiB
@@ -268,6 +274,8 @@ class SimState(BaseModel):
     containers: dict[str, Container] = {}
     gpus: list[Gpu] = []
     holdings: list[Holding] = []
+    mounted: dict[str, str] = {}
+    """What the kernel shows as mounted, source by place. The simulator mounts nothing: tests write it by hand."""
     images: list[str] = []
     images_missing: list[str] = []
     held_images: dict[str, str] = {}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from reconciler.agent.machine import Completed
+from reconciler.sim import journal
 from reconciler.sim.clock import Clock
 from reconciler.sim.faults import fault_of
 from reconciler.sim.files import Files
@@ -17,12 +18,14 @@ from reconciler.sim.jobs import Kind, Mode, RefusedError
 from reconciler.sim.podman import UnknownArgvError
 from reconciler.sim.state import SimState
 from reconciler.sim.systemd import RELOAD_S, Manager
-from reconciler.sim.unitfile import BadUnitError, last, parse
+from reconciler.sim.unitfile import BadUnitError, last, parse, seconds
 
+_ALL = 1 << 30
 _SECTIONS = frozenset({"Unit", "Service", "Install", "Socket", "Timer", "Path", "Mount", "Slice", "Scope", "Target"})
 _UNIT_KEYS = frozenset(
     """Description Documentation Wants Requires Requisite BindsTo PartOf Upholds Conflicts Before After OnFailure
-    OnSuccess PropagatesStopTo StopPropagatedFrom RequiresMountsFor WantsMountsFor StopWhenUnneeded RefuseManualStart
+    OnSuccess PropagatesStopTo StopPropagatedFrom PropagatesReloadTo ReloadPropagatedFrom RequiresMountsFor
+    WantsMountsFor StopWhenUnneeded RefuseManualStart
     RefuseManualStop AllowIsolate DefaultDependencies CollectMode JobTimeoutSec StartLimitIntervalSec StartLimitBurst
     StartLimitAction SourcePath ConditionPathExists AssertPathExists FailureAction SuccessAction""".split()  # noqa: SIM905 - one word a line would fill a screen
 )
@@ -33,8 +36,17 @@ _SERVICE_KEYS = frozenset(
     SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus NotifyAccess OOMPolicy OOMScoreAdjust
     Environment EnvironmentFile KillMode KillSignal SendSIGKILL SyslogIdentifier Delegate Slice MemoryMax
     MemoryHigh MemorySwapMax TasksMax CPUQuota CPUWeight IOWeight LimitNOFILE LimitMEMLOCK LogLevelMax User
-    Group WorkingDirectory StandardOutput StandardError LoadCredential Nice""".split()  # noqa: SIM905 - as above
+    Group WorkingDirectory StandardOutput StandardError LoadCredential Nice NoNewPrivileges RestrictSUIDSGID
+    LockPersonality ProtectSystem""".split()  # noqa: SIM905 - as above
 )
+_BACK = {
+    "WantedBy": "Wants",
+    "RequiredBy": "Requires",
+    "UpheldBy": "Upholds",
+    "RequisiteOf": "Requisite",
+    "BoundBy": "BindsTo",
+    "ConsistsOf": "PartOf",
+}
 _JOB_FAILED = (
     "Job for {0} failed because the control process exited with error code.\n"
     'See "systemctl status {0}" and "journalctl -xeu {0}" for details.'
@@ -43,7 +55,10 @@ _NO_ROOM = (
     "Failed to reload daemon: Refusing to reload, not enough space available on /run/systemd. "
     "Currently, 9.1M are free, but a safety buffer of 16.0M is enforced.\n"
 )
-_SERVICE_ONLY = ("Type", "MainPID", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ControlGroup")
+_SERVICE_ONLY = (
+    *("Type", "MainPID", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "ControlGroup"),
+    *("Restart", "MemoryMax", "TasksMax"),
+)
 
 
 class Systemctl:
@@ -114,7 +129,7 @@ class Systemctl:
 
     def journalctl(self, argv: Sequence[str]) -> Completed:
         """Answer `journalctl` for the last lines of one unit."""
-        unit, count, since = "", 10, float("-inf")
+        unit, count, since, after, as_json = "", 10, float("-inf"), "", False
         words = iter(argv[1:])
         for word in words:
             key, _, value = word.partition("=")
@@ -124,6 +139,10 @@ class Systemctl:
                 count = int(value or next(words))
             elif key == "--since" and value.startswith("@"):
                 since = float(value[1:]) - self._state.epoch
+            elif key == "--after-cursor":
+                after, count = value, _ALL
+            elif word == "--output=json":
+                as_json = True
             elif key == "-o" and next(words) == "cat":
                 continue
             elif word not in ("--output=cat", "--no-pager", "--quiet", "-q"):
@@ -133,7 +152,10 @@ class Systemctl:
         lines = self._state.logs.get(unit, [])
         # A state that was saved before times were kept has lines without one: they are older than any.
         times = [float("-inf")] * len(lines) + self._state.log_times.get(unit, [])
-        lines = [line for line, at in zip(lines, times[-len(lines) :], strict=True) if at >= since][-count:]
+        times = times[len(times) - len(lines) :]
+        if as_json:
+            return Completed(0, journal.entries(unit, lines, times, self._state.epoch, after=after, count=count), b"")
+        lines = [line for line, at in zip(lines, times, strict=True) if at >= since][-count:]
         return Completed(0, "".join(line + "\n" for line in lines).encode(), b"")
 
     def _queue(self, verb: str, options: dict[str, str], names: list[str], timeout_s: float) -> Completed:
@@ -242,6 +264,10 @@ class Systemctl:
                 "ExecMainCode": str(run.main_code),
                 "ExecMainStatus": str(run.main_status),
                 "ControlGroup": self._manager.control_group(name) if "ControlGroup" in wanted else "",
+                "Restart": last(unit.sections, "Service", "Restart", "no"),
+                "MemoryMax": _size(last(unit.sections, "Service", "MemoryMax", "infinity")),
+                "TasksMax": last(unit.sections, "Service", "TasksMax", "4915"),
+                "ExecStart": _exec(last(unit.sections, "Service", "ExecStart", "")),
             }
         return {
             **shown,
@@ -258,7 +284,21 @@ class Systemctl:
             "Job": str(job.id) if job is not None else "",
             "NeedDaemonReload": "yes" if is_old else "no",
             "InvocationID": run.invocation,
+            "PropagatesStopTo": last(unit.sections, "Unit", "PropagatesStopTo", ""),
+            "TimeoutStopUSec": last(unit.sections, "Service", "TimeoutStopSec", "1min 30s"),
+            "TriggeredBy": " ".join(self._triggers(name)) if "TriggeredBy" in wanted else "",
+            **{
+                key: " ".join(sorted(self._manager.units.into(kind, name)))
+                for key, kind in _BACK.items()
+                if key in wanted
+            },
+            "StartLimitBurst": last(unit.sections, "Unit", "StartLimitBurst", "5"),
+            "StartLimitIntervalUSec": _span(last(unit.sections, "Unit", "StartLimitIntervalSec")),
         }
+
+    def _triggers(self, name: str) -> list[str]:
+        timer = f"{name.rpartition('.')[0]}.timer"
+        return [timer] if timer in self._state.loaded and self._manager.units.get(timer).load == "loaded" else []
 
     def _verify(self, path: str, places: list[str]) -> list[str]:
         try:
@@ -312,6 +352,22 @@ def _split(argv: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
     if set(options) - known - {"--kill-whom", "--signal"}:
         raise UnknownArgvError(f"systemctl: {list(argv)}")
     return verb, options, names
+
+
+def _exec(line: str) -> str:
+    return f"{{ path={line.split(' ', maxsplit=1)[0]} ; argv[]={line} ; ignore_errors=no }}" if line else ""
+
+
+def _size(value: str) -> str:
+    """Return a size as `systemctl show` does: in bytes."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    return str(int(value[:-1]) * units[value[-1]]) if value[-1:] in units and value[:-1].isdigit() else value
+
+
+def _span(value: str) -> str:
+    """Return the time of a start limit as `systemctl show` does, near enough: 0 and infinity are what matters."""
+    span = seconds(value, 10.0)
+    return "infinity" if span == float("inf") else f"{span:g}s" if span else "0"
 
 
 def _file_state(fragment: str) -> str:

@@ -215,12 +215,18 @@ class Manager:
             if self.run_of(other).active != "active":
                 return "dependency"
         for key, answer in _PATH_CHECKS.items():
-            if not all(self._is_so(check) for check in words(unit.sections, "Unit", key)):
+            checks = (expand(check, unit.name, self._specifiers) for check in words(unit.sections, "Unit", key))
+            if not all(self._is_so(check) for check in checks):
                 return answer
         return None
 
     def _is_so(self, check: str) -> bool:
         return (self._files.stat(check.lstrip("!")) is None) == check.startswith("!")
+
+    @property
+    def _specifiers(self) -> dict[str, str]:
+        """Return the ones of the system's manager (systemd.unit(5)) that units of ours use."""
+        return {"t": _RUNTIME, "S": "/var/lib", "E": "/etc", "H": self._state.host}
 
     def _on(self, event: str, handler: Callable[[str, int], None]) -> None:
         self._clock.on(f"unit.{event}", lambda args: handler(str(args["unit"]), int(args["turn"])))
@@ -290,6 +296,7 @@ class Manager:
             self._become(name, "active", "exited")
             self.jobs.finish(name, "done")
         else:
+            self._clock.log(name, f"Finished {name}.")
             self._become(name, "inactive", "dead")
             self.jobs.finish(name, "done")
 
@@ -383,13 +390,12 @@ class Manager:
         return False
 
     def _argv(self, unit: UnitFile) -> list[str]:
-        return command(last(unit.sections, "Service", "ExecStart"), unit.name, {"t": "/run", "H": self._state.host})
+        return command(last(unit.sections, "Service", "ExecStart"), unit.name, self._specifiers)
 
     def _environment(self, unit: UnitFile) -> dict[str, str]:
         pairs = [word for value in values(unit.sections, "Service", "Environment") for word in split(value)]
         return {
-            key: expand(value, unit.name, {"t": "/run", "H": self._state.host})
-            for key, _, value in (pair.partition("=") for pair in pairs)
+            key: expand(value, unit.name, self._specifiers) for key, _, value in (pair.partition("=") for pair in pairs)
         }
 
     def _process(self, name: str, comm: str, argv: list[str], env: dict[str, str]) -> int:

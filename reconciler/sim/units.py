@@ -158,12 +158,20 @@ class Units:
             out: Edges = defaultdict(lambda: defaultdict(set))
             into: Edges = defaultdict(lambda: defaultdict(set))
             for name, unit in self._state.loaded.items():
-                for relation, named in self._relations(unit).items():
+                for relation, found in self._relations(unit).items():
+                    named = [other for other in found if relation != "After" or not self._is_before(unit, other)]
                     out[relation][name].update(named)
                     for other in named:
                         into[relation][other].add(name)
             self._edges = (out, into)
         return self._edges
+
+    def _is_before(self, unit: UnitFile, other: str) -> bool:
+        """Say whether a target pulls in a unit that is ordered after it: then it does not wait for that one."""
+        theirs = self._state.loaded.get(other)
+        if theirs is None or not unit.name.endswith(".target") or other in words(unit.sections, "Unit", "After"):
+            return False
+        return unit.name in words(theirs.sections, "Unit", "After")
 
     def _busy(self) -> set[str]:
         return {

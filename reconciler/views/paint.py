@@ -25,9 +25,10 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """Wraps text in colours, or leaves it alone."""
+    """Wraps text in colours, or leaves it alone; `width` is how many columns there are, None where nobody counts."""
 
     on: bool
+    width: int | None = None
 
     def __call__(self, text: str, *styles: str) -> str:
         """Return the text in the styles named."""

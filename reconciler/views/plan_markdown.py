@@ -109,6 +109,9 @@ def _foot(plan: Plan) -> Iterator[str]:
     parts += [inert(warning) for warning in plan.warnings]
     if plan.summary.refused:
         parts.append(f"**{plan.summary.refused} host(s) refused**")
+    inside = [host.host for host in plan.hosts if any(not now.is_declared for now in host.schedule)]
+    if inside:
+        parts.append(f"inside a window of their schedule: {inert(', '.join(inside[:8]))}{' …' * (len(inside) > 8)}")
     if plan.targeted:
         parts.append(f"only {inert(', '.join(plan.targeted))}")
     yield " · ".join(parts)

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 
 from reconciler.model.base import count, format_duration, format_size
+from reconciler.model.desired import Source
 from reconciler.model.plan import Budget, Cause, HostPlan, Plan, PlannedChange, Transition, WayBack
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
@@ -40,6 +41,8 @@ def plan_lines(plan: Plan, paint: Paint, *, diffs: bool = False) -> Iterator[str
     if quiet:
         names = ", ".join(f"{host.host} ({_live(host)})" for host in quiet)
         yield f"{paint('No changes', 'green')}: {one_line(names)}"
+        for host in quiet:
+            yield from schedule_lines(host, paint, named=True)
         yield ""
     for warning in plan.warnings:
         yield paint(f"warning: {one_line(warning)}", "yellow")
@@ -53,7 +56,7 @@ def _whose(host: HostPlan) -> dict[Cause, str]:
 
 def _is_quiet(host: HostPlan) -> bool:
     return host.status == "ok" and not (
-        host.changes or host.transitions or host.warnings or host.unknowns or host.order
+        host.changes or host.transitions or host.warnings or host.unknowns or host.order or host.held
     )
 
 
@@ -72,7 +75,7 @@ def _title(plan: Plan, paint: Paint) -> str:
 
 def _way_back(way: WayBack, paint: Paint) -> str:
     text = (
-        f"Back to generation {way.generation} of {way.host}: commit {way.source_commit[:12]}, "
+        f"Back to generation {way.generation} of {way.host}: commit {Source.of_label(way.source_commit).short}, "
         f"applied by {way.applied_by}; {way.from_generation} is committed now"
     )
     return paint(one_line(text), "magenta")
@@ -83,26 +86,60 @@ def host_lines(host: HostPlan, paint: Paint, *, diffs: bool) -> Iterator[str]:
     if host.status == "unreachable":
         yield f"{paint(host.host, 'bold')}  {paint('unreachable', 'red', 'bold')}  {one_line(host.reason)}"
         return
-    word = "" if host.status == "ok" else paint(host.status, "red", "bold")
+    word = "" if host.status == "ok" else paint(_status_word(host), "red", "bold")
     yield f"{paint(host.host, 'bold')}  {paint(f'now {_live(host)}', 'dim')}  {word}".rstrip()
     whose = _whose(host)
     for refusal in host.refusals:
         yield f"  {paint('✗', 'red')} {paint(f'[{refusal.code}]', 'red')} {one_line(refusal.summary)}"
         yield f"    why:  {one_line(refusal.detail)}"
         yield f"    hint: {paint(one_line(refusal.fix), 'cyan')}"
+    yield from schedule_lines(host, paint)
+    covens_are_refused = any(refusal.code == "REC8021" for refusal in host.refusals)
+    for held in host.held:
+        if covens_are_refused and held.startswith("coven is down"):
+            continue  # the refusal says so already
+        yield f"  {paint('held', 'magenta', 'bold')} {one_line(held)}"
+    for guardrail in host.guardrails:
+        colour = "green" if guardrail.state == "ok" else "red"
+        yield f"  guardrail {guardrail.name:<13} {paint(f'{guardrail.state:<7}', colour)} {one_line(guardrail.text)}"
     for transition in host.transitions:
         yield from _transition(transition, paint, whose=whose[transition.cause], steps=not host.refusals)
     # What a transition does about covens and members stands above, with its reason.
     changes = [change for change in host.changes if change.kind not in {"coven", "member"}]
     if changes:
         yield f"  {paint('changes', 'bold')}"
-    for group in _grouped(changes, apart=diffs):
+    groups = _grouped(changes, apart=diffs)
+    width = max((len(_name(group[0])) for group in groups if len(group) == 1), default=0)
+    for group in groups:
         said = whose[group[0].cause]
-        yield from _change(group[0], paint, said, diffs=diffs) if len(group) == 1 else _many(group, paint, said)
+        alone = _change(group[0], paint, said, width=width, diffs=diffs)
+        yield from alone if len(group) == 1 else _many(group, paint, said)
     for unknown in host.unknowns:
         yield f"  {paint('? unknown', 'red')} {one_line(unknown)}"
     for warning in host.warnings:
         yield f"  {paint('!', 'yellow')} {one_line(warning)}"
+
+
+_HOLDS = frozenset({"REC8012", "REC8021"})
+_LOCKS = frozenset({"REC7300", "REC7301"})
+
+
+def _status_word(host: HostPlan) -> str:
+    """Say in a word why nothing will be done; `locked` of the JSON is a lock, a hold, or somebody at work."""
+    codes = {refusal.code for refusal in host.refusals}
+    if host.status != "locked" or codes <= _LOCKS:
+        return host.status
+    return "held" if codes <= _HOLDS | _LOCKS else "busy"
+
+
+def schedule_lines(host: HostPlan, paint: Paint, *, named: bool = False) -> Iterator[str]:
+    """Yield what the schedule of a host says now and next."""
+    if host.schedule:
+        from reconciler.model.week import said  # the plan of a fleet without windows needs no rule
+
+        for now in host.schedule:
+            name = f"{host.host} " if named else ""
+            yield f"  {paint('schedule', 'blue')} {name}{one_line(said(now))}"
 
 
 def _transition(move: Transition, paint: Paint, *, whose: str, steps: bool) -> Iterator[str]:
@@ -133,7 +170,9 @@ def _budget(budget: Budget) -> str:
         return f"unknown: {one_line(budget.reason)}"
     return (
         f"{format_size(budget.capacity)} - reserve {format_size(budget.reserve)} - shared {format_size(budget.shared)}"
-        f" - residents {format_size(budget.residents)} = {format_size(budget.available)},"
+        f" - residents {format_size(budget.residents)}"
+        + (f" - spiral {format_size(budget.spiral)}" if budget.spiral else "")
+        + f" = {format_size(budget.available)},"
         f" needed {format_size(budget.need)}"
     )
 
@@ -147,6 +186,9 @@ def _grouped(changes: list[PlannedChange], *, apart: bool) -> list[list[PlannedC
         groups.setdefault(key, []).append(change)
     return list(groups.values())
 
+
+_NAMES_WIDTH = 72
+"""Names of files side by side: as wide as fits a terminal of 80, for what is folded twice is ragged."""
 
 _MANY = {
     "file_new": "new",
@@ -164,7 +206,7 @@ def _many(group: list[PlannedChange], paint: Paint, whose: str) -> Iterator[str]
     what = _MANY.get(group[0].action_reason, group[0].action_reason)
     yield f"    {paint(sign, color)} {len(group)} files {what} {paint(f'({whose})', 'dim')}"
     names = ", ".join(change.name for change in group)
-    for line in textwrap.wrap(one_line(names), 100, break_on_hyphens=False):
+    for line in textwrap.wrap(one_line(names), _NAMES_WIDTH, break_on_hyphens=False):
         yield f"        {paint(line, 'dim')}"
 
 
@@ -174,10 +216,14 @@ def _sign(change: PlannedChange) -> tuple[str, str]:
     return _SIGNS.get(change.actions[0] if change.actions else "report", ("~", "yellow"))
 
 
-def _change(change: PlannedChange, paint: Paint, whose: str, *, diffs: bool) -> Iterator[str]:
+def _name(change: PlannedChange) -> str:
+    return f"{change.kind}/{change.name}"
+
+
+def _change(change: PlannedChange, paint: Paint, whose: str, *, width: int, diffs: bool) -> Iterator[str]:
     sign, color = _sign(change)
-    name = f"{change.kind}/{change.name}"
-    yield f"    {paint(sign, color)} {name:<46} {one_line(change.reason)} {paint(f'({whose})', 'dim')}"
+    name = f"{_name(change):<{width}}"
+    yield f"    {paint(sign, color)} {name}  {one_line(change.reason)} {paint(f'({whose})', 'dim')}"
     if diffs:
         for line in change.diff:
             yield "        " + paint(one_line(line), *_diff_style(line))
@@ -195,6 +241,8 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
     total = plan.summary
     if not plan.has_changes and plan.complete and not total.refused:
         said = "It runs what that generation was." if plan.way_back else "Every host runs what is declared."
+        if any(host.held for host in plan.hosts):
+            said = "Every host runs what is declared, but for what people hold down or have forced."
         yield paint(f"No changes. {said}", "green", "bold")
     else:
         yield (

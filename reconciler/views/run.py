@@ -13,6 +13,7 @@ from reconciler.model.base import format_duration
 from reconciler.model.outcome import JournalEvent, Outcome
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
+from reconciler.views.width import fold
 
 _STATE = {
     "applied": ("✔", "green"),
@@ -35,9 +36,13 @@ def event_line(host: str, event: JournalEvent, paint: Paint) -> str:
 
 
 def waiting_line(running: dict[str, tuple[str, float]], paint: Paint) -> str:
-    """Return the moving line of a terminal: for every running host the step it is in and for how long."""
+    """Return the moving line of a terminal: for each running host its step and for how long, as far as one row goes.
+
+    A second row would stay behind when the line is wiped.
+    """
     parts = [f"{paint(host, 'bold')} {step} {format_duration(max(0, int(s)))}" for host, (step, s) in running.items()]
-    return paint("… ", "dim") + " · ".join(parts)
+    line = paint("… ", "dim") + " · ".join(parts)
+    return line if paint.width is None else next(fold(line, paint.width - 1, hang=0))
 
 
 def outcome_lines(outcome: Outcome, paint: Paint) -> Iterator[str]:
@@ -46,7 +51,9 @@ def outcome_lines(outcome: Outcome, paint: Paint) -> Iterator[str]:
     runs = ", ".join(f"{coven or 'nothing'}" for _, coven in sorted(outcome.live.items())) or "nothing"
     word = outcome.state.replace("_", " ")
     took = format_duration(round(outcome.elapsed_s, 1))
-    yield f"{paint(sign, style)} {paint(outcome.host, 'bold')} {paint(word, style, 'bold')} in {took}; runs {runs}"
+    # What was not read is not nothing.
+    told = f"; runs {runs}" if outcome.live or outcome.state != "unknown" else ""
+    yield f"{paint(sign, style)} {paint(outcome.host, 'bold')} {paint(word, style, 'bold')} in {took}{told}"
     if outcome.state not in {"applied", "nothing"}:
         code = f"[{outcome.code}] " if outcome.code else ""
         yield f"    why:  {code}{one_line(outcome.reason)}"

@@ -33,17 +33,20 @@ from reconciler.model.desired import (
     Ssh,
     Watchdog,
 )
+from reconciler.model.events import Events
 from reconciler.model.intent import Intent, IntentFile
 from reconciler.model.observed import HostState
 from reconciler.model.outcome import JournalEvent, Outcome
 from reconciler.model.rendered import RenderedHost
 from reconciler.model.subject import look_at
+from reconciler.model.window import Window
 from reconciler.planner import plan_host
 from reconciler.render.headers import with_header
 from reconciler.render.host import render_host
 from reconciler.sim.machine import Hook, KilledError, SimMachine, StoppedError
 from reconciler.sim.services import add_requests
 from reconciler.sim.state import Kind, Node, ServiceFacts, SimState
+from reconciler.sim.weights import provide_model
 
 CONTEXT = {"digest": "simulated", "mode": "simulated", "bundle": None}
 DIGEST = "sha256:" + "a" * 64
@@ -51,6 +54,7 @@ IMAGES = {
     "vllm": f"docker.io/vllm/vllm-openai@{DIGEST}",
     "llamacpp": f"ghcr.io/ggml-org/llama.cpp@{DIGEST}",
     "none": f"registry.example.net/parser@{DIGEST}",
+    "bot": f"registry.example.net/bot@{DIGEST}",
 }
 OWNER = "studio/h-1"
 MINE = ("/var/lib/recon/", "/run/recon/")
@@ -124,6 +128,9 @@ class Bench:
         self.residents = residents or {}
         self.shared: tuple[str, ...] = ()
         self.watchdog: Watchdog | None = None
+        self.schedule: tuple[Window, ...] = ()
+        self.reserve: int | None = None
+        self.webhooks: Events | None = None
         self.count = 0
 
     def copy(self) -> Bench:
@@ -138,7 +145,7 @@ class Bench:
             address="192.0.2.11",
             host_key=None,
             ssh=Ssh(),
-            reserve=None,
+            reserve=self.reserve,
             memory=self.memory,
             platform=Platform(),
             slots=tuple(
@@ -149,8 +156,9 @@ class Bench:
             shared=tuple(Shared.model_validate({"unit": unit, "memory": "1GiB"}) for unit in self.shared),
             residents=self.residents,
             spiral=Spiral(),
-            schedule=(),
+            schedule=self.schedule,
             watchdog=self.watchdog,
+            events=self.webhooks,
         )
         fleet = Fleet(name="studio", transport="ssh", policy=Policy(), covens=self.covens, hosts={"h-1": host})
         return render_host(fleet, host, {}), host
@@ -195,7 +203,7 @@ class Bench:
     def intent_anyway(self, *live: str | None) -> dict[str, Any]:
         """Return an intent as if nobody held the host; what holds it stays where it is."""
         files = self.machine.state.files
-        kept = {path: files.pop(path) for path in (places.LEASE, places.HOLD) if path in files}
+        kept = {path: files.pop(path) for path in (places.LEASE, places.HOLD, places.LOCKS) if path in files}
         try:
             intent = self.intent(*live)
         finally:
@@ -204,7 +212,11 @@ class Bench:
 
     def question(self) -> dict[str, Any]:
         """Return what a plan asks the host."""
-        return {"memory": "auto", "shared": [{"unit": unit, "health": None} for unit in self.shared]}
+        services = [service for coven in self.covens.values() for service in coven.services.values()]
+        adopts = sorted({name for service in services for name in service.adopts})
+        names = sorted({service.container_name for service in services if service.container_name})
+        asked = {"memory": "auto", "shared": [{"unit": unit, "health": None} for unit in self.shared]}
+        return {**asked, **({"adopts": adopts} if adopts else {}), **({"containers": names} if names else {})}
 
     def looked_at(self, intent: dict[str, Any]) -> dict[str, Any]:
         """Return an intent as if the host had been as it is now when it was planned."""
@@ -221,6 +233,8 @@ class Bench:
             )
             for path in member["mounts"]:
                 self.machine.files.make_dirs(path)
+            if member.get("model"):
+                provide_model(self.machine, member["model"])
 
     def program(self, path: str, text: str) -> None:
         """Put a hook's program on the host."""
@@ -267,7 +281,7 @@ class Bench:
 
     def serving(self) -> list[str]:
         """Return the containers that run."""
-        return sorted(container.name for container in self.machine.state.containers.values())
+        return sorted(each.name for each in self.machine.state.containers.values() if each.status == "running")
 
     def busy(self, port: int, seconds: float) -> None:
         """Put a request on a server."""
@@ -275,11 +289,11 @@ class Bench:
             add_requests(server, self.machine.clock.now, seconds, 1, 0.0)
 
     def disk(self) -> dict[str, Node]:
-        """Return everything on the disk that is not the executor's own book-keeping, without times."""
+        """Return everything on the disk but the executor's own book-keeping and what tests make of models."""
         return {
             path: replace(node, mtime=0)
             for path, node in self.machine.state.files.items()
-            if not (path + "/").startswith(MINE) and node.kind != "dir"
+            if not (path + "/").startswith((*MINE, "/srv/models/")) and node.kind != "dir"
         }
 
     def doing(self, deed: Callable[[], Any]) -> list[str]:

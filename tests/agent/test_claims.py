@@ -46,6 +46,14 @@ def test_a_hold_may_be_written_by_hand_or_sealed() -> None:
     assert claims.hold(FakeHost({"/etc/recon/hold.json": seal(HOLD)})) == HOLD
 
 
+@pytest.mark.parametrize(("until", "holds"), [(None, True), (99.0, False), (100.0, False), (100.5, True)])
+def test_a_hold_ends_by_the_clock_on_the_wall_when_its_owner_said_when(until: float | None, holds: bool) -> None:
+    host = FakeHost({"/etc/recon/hold.json": seal({**HOLD, "until": until})})
+    host.wall = lambda: 100.0  # type: ignore[method-assign] # the one clock people set
+
+    assert claims.hold(host) == ({**HOLD, "until": until} if holds else None)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"[]", b"hold please", b'{"owner": 1}', seal(HOLD).replace(b"noon", b"dusk"), b'{"owner": "a"}']
 )

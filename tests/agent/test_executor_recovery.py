@@ -74,7 +74,9 @@ def last(bench: Bench) -> dict[str, Any]:
 
 
 def history(bench: Bench) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in bench.machine.read(places.HISTORY).splitlines()]
+    """Return the lines of how transactions ended."""
+    lines = [json.loads(line) for line in bench.machine.read(places.HISTORY).splitlines()]
+    return [line for line in lines if line.get("kind") != "started"]
 
 
 def test_an_outcome_that_nobody_knows_to_be_on_the_disk_is_written_again_before_its_line(bench: Bench) -> None:
@@ -497,3 +499,64 @@ def test_a_lock_that_a_dead_executor_keeps_holds_the_host(bench: Bench) -> None:
     assert (outcome.state, outcome.code) == ("held", "REC7231")
     assert outcome.fix == "reboot the host, then: recon apply --host h-1"
     assert seen == []
+
+
+def test_an_end_that_its_own_recovery_could_not_tell_is_told_by_the_next_executor(bench: Bench) -> None:
+    """Who ends another one's transaction may be killed between the outcome and its line, and then nobody ends it."""
+    path = places.transaction(TXID) + "/outcome.json"
+    stop_before(bench, "mkdir /etc/recon/generations/2/units", PowerCutError)
+    second = bench.submit(bench.intent("vision"))
+
+    def strike(call: str) -> None:
+        if call == f"fsync {places.transaction(TXID)}" and bench.machine.stat(path) is not None:
+            bench.machine.on_call = None
+            raise KilledError
+
+    bench.machine.on_call = strike
+    with pytest.raises(KilledError):
+        executor.execute(bench.machine, second)
+    bench.machine.revive()
+    assert executor.execute(bench.machine, second)["state"] == "aborted"
+
+    third = bench.run("vision")
+    bench.machine.reboot(luck=lambda: 0.9)
+
+    assert bench.machine.stat(path) is not None
+    assert [(line["txid"], line["state"]) for line in history(bench)[1:]] == [
+        (TXID, "aborted"),
+        (second, "aborted"),
+        (third.txid, "applied"),
+    ]
+
+
+def test_a_coven_started_by_hand_without_its_services_is_brought_up_whole() -> None:
+    """A power cut before the first commit leaves its gate and target, and a person may start the target."""
+    bench = half_a_coven()
+
+    outcome = bench.run("reasoning")
+
+    assert (outcome.state, outcome.live) == ("applied", {"all": "reasoning"})
+    assert bench.serving() == REASONING
+
+
+def test_a_coven_that_had_no_services_before_is_left_as_it_was_when_they_do_not_come_up() -> None:
+    bench = half_a_coven()
+    set_fault(bench.machine.state, "crash-at-start", "recon-reasoning-vllm.service")
+
+    outcome = bench.run("reasoning")
+
+    assert (outcome.state, outcome.code, outcome.live) == ("rolled_back", "REC7105", {"all": "reasoning"})
+    assert bench.serving() == []
+
+
+def half_a_coven() -> Bench:
+    """Return a host on which gate and target of a coven are up, and nothing was ever committed."""
+    bench = Bench()
+    txid = bench.submit(bench.intent("reasoning"))
+    bench.strike(txid, ending_before("run systemctl reset-failed", PowerCutError))
+    bench.machine.reboot()
+    bench.machine.clock.advance(60.0)
+    bench.machine.run(["systemctl", "start", "--no-block", "recon-coven-reasoning.target"], 30.0)
+    bench.machine.clock.advance(5.0)
+    assert bench.serving() == []
+    return bench

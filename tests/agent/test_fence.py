@@ -29,6 +29,8 @@ CHANGES: dict[str, Any] = {
     "append": lambda machine: machine.append("/etc/recon/x", b""),
     "symlink": lambda machine: machine.symlink("/etc/recon/generations/9", places.COMMITTED),
     "remove": lambda machine: machine.remove(places.TRIAL),
+    "rewrite": lambda machine: machine.rewrite("/etc/hostname", lambda _data: b"x"),
+    "unlink": lambda machine: machine.open_directory("/etc").unlink(b"hostname"),
     "remove_tree": lambda machine: machine.remove_tree("/etc/recon/generations/9"),
     "start": lambda machine: machine.run(["systemctl", "start", "--no-block", "recon-a.target"], 1.0),
     "reload": lambda machine: machine.run(["systemctl", "daemon-reload"], 1.0),
@@ -163,3 +165,23 @@ def test_a_claim_that_is_lost_while_the_lease_is_renewed_changes_nothing_more(ma
         fenced.run(["systemctl", "daemon-reload"], 1.0)
 
     assert seen == [f"before write {places.LEASE}", f"after write {places.LEASE}"]
+
+
+@pytest.mark.parametrize("name", [*CHANGES])
+def test_a_deed_that_is_no_safety_deed_is_proven_inside_one_too(machine: SimMachine, name: str) -> None:
+    fenced = Fenced(machine)
+    fenced.hold(a_lost_lease(machine))
+
+    with fenced.lowered(), fenced.raised(), pytest.raises(LeaseError):
+        CHANGES[name](fenced)
+    with fenced.lowered(), fenced.raised():
+        pass
+
+    assert not fenced.is_lowered
+
+
+def a_lost_lease(machine: SimMachine) -> Lease:
+    """Return a claim that somebody has taken over since."""
+    lease = Lease(machine, {"epoch": 1, "owner": "ann", "txid": "t", "boot_id": "b", "renewed": 0.0, "ttl_s": 60.0})
+    write_record(machine, places.EPOCH, {"epoch": 2})
+    return lease

@@ -134,3 +134,45 @@ def test_doubled_signs_and_a_lone_dollar_inside_a_word_stay_what_they_are() -> N
         "5$",
         "50%",
     ]
+
+
+class Verifying(FakeHost):
+    """A host whose systemd-analyze ends as it is told to."""
+
+    def __init__(self, rc: int, err: bytes) -> None:
+        super().__init__()
+        self.end = Completed(rc, b"", err)
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None: ...
+
+    def remove_tree(self, path: str) -> None: ...
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None: ...
+
+    def run(self, argv: Any, timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None) -> Completed:
+        return self.end
+
+
+HANGS = b"\nrecon: killed at its deadline"
+
+
+@pytest.mark.parametrize(
+    ("rc", "err", "away", "said"),
+    [
+        (0, b"", "", []),
+        (1, b"/etc/other.service:3: Unknown key", "", []),
+        (1, b"/scratch/recon-a.service:3: Unknown key", "", ["/scratch/recon-a.service:3: Unknown key"]),
+        (124, HANGS, "", ["systemd-analyze verify: recon: killed at its deadline"]),
+        (124, HANGS, "/srv/spiral", []),
+        (
+            127,
+            b"systemd-analyze: No such file or directory",
+            "/srv/spiral",
+            ["systemd-analyze verify: systemd-analyze: No such file or directory"],
+        ),
+    ],
+)
+def test_what_nobody_looked_at_is_not_well(rc: int, err: bytes, away: str, said: list[str]) -> None:
+    found = generator.verify(Verifying(rc, err), {"recon-a.service": "[Service]\n"}, {}, "/scratch", away=away)
+
+    assert found == said

@@ -157,3 +157,37 @@ def test_a_live_part_that_was_made_again_never_takes_the_place_of_an_older_one()
     assert machine.read(FIRST, 1 << 30) == first
     assert machine.stat(places.history_part(2)) is not None
     assert list(history_parts.verify(machine)) == []
+
+
+def test_deeds_beside_transactions_push_none_of_them_out_of_sight() -> None:
+    machine = SimMachine.new("h-1")
+    machine.mkdir(places.STATE)
+    for number in range(60):
+        history.append(machine, {"txid": f"t-{number:02}", "state": "applied", "epoch": number})
+    for number in range(200):
+        history.append(machine, {"kind": "lock", "deed": "renewed", "at": float(number)})
+
+    told = history.recent(machine)
+
+    ended = [line["txid"] for line in told if "txid" in line]
+    assert ended == [f"t-{number:02}" for number in range(10, 60)]
+    assert [line["at"] for line in told if "kind" in line] == [float(number) for number in range(150, 200)]
+    assert lease.newest(machine) == 59
+
+
+def test_transactions_stay_in_sight_over_many_parts_of_other_deeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_parts, "LONG", 20_000)
+    machine = SimMachine.new("h-1")
+    machine.mkdir(places.STATE)
+    for number in range(60):
+        history.append(machine, {"txid": f"t-{number:02}", "state": "applied", "epoch": number})
+    for number in range(900):
+        history.append(machine, {"kind": "lock", "deed": "renewed", "at": float(number)})
+
+    told = history.recent(machine)
+
+    assert len(history_parts.numbers(machine)) >= 3
+    assert [line["txid"] for line in told if "txid" in line] == [f"t-{number:02}" for number in range(10, 60)]
+    assert [line["at"] for line in told if "kind" in line] == [float(number) for number in range(850, 900)]
+    assert lease.newest(machine) == 59
+    assert list(history_parts.verify(machine)) == []

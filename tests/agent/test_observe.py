@@ -228,12 +228,19 @@ def test_the_whole_answer_of_a_host_is_what_the_schema_says() -> None:
         "images": {"value": ["example.net/a:1"]},
         "lease": {"value": None},
         "hold": {"value": None},
+        "locks": {"value": []},
         "epoch": {"value": 0},
         "damaged": [],
         "executor": {"active": True, "txid": "t1", "last": {"value": {"state": "applied"}}, "target": None},
         "timings": {},
         "watchdog": {"na": "the committed generation has no watchdog"},
+        "schedule": {"na": "no schedule is declared"},
+        "registry": {"na": "nobody has registered a job"},
+        "models": {"na": "not asked"},
+        "outbox": {"na": "the committed generation has no webhooks"},
         "notes": [],
+        "down": {"value": {"spiral": None, "coven": None, "forced": None}},
+        "spiral": {"na": "not asked"},
     }
 
 

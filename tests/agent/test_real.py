@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http.server
 import os
+import re
 import select
 import signal
 import socket
@@ -444,3 +445,10 @@ def test_whatever_is_there_is_moved_to_another_name(tmp_path: Path) -> None:
 
     assert not place.exists()
     assert (tmp_path / "epoch.corrupt-1" / "notes").read_text(encoding="utf-8") == "somebody's"
+
+
+def test_a_secret_is_long_fit_for_a_command_line_and_never_the_same(machine: RealMachine) -> None:
+    found = {machine.secret() for _ in range(50)}
+
+    assert len(found) == 50
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", secret) for secret in found)

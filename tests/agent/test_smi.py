@@ -24,6 +24,7 @@ REPORT = b"""<?xml version="1.0" ?>
     <fb_memory_usage>
       <total>143771 MiB</total><reserved>650 MiB</reserved><used>100 MiB</used><free>143021 MiB</free>
     </fb_memory_usage>
+    <utilization><gpu_util>37 %</gpu_util><memory_util>5 %</memory_util></utilization>
     <bar1_memory_usage><total>262144 MiB</total></bar1_memory_usage>
     <processes>
       <process_info>
@@ -58,6 +59,7 @@ def test_a_report_has_the_shape_of_nvmls_answer() -> None:
                 "numa_node": {"error": "not_found", "code": 13},
                 "addressing": {"ok": 2},
                 "recovery_action": {"ok": 2},
+                "utilization": {"ok": 37},
                 "mig": None,
                 "processes": {
                     "ok": [

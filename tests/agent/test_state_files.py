@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.agent import claims, damage, executor, history, lease, observe, places
+from reconciler.agent.dispatch import handle
 from reconciler.agent.journal import read_events
 from reconciler.agent.record import FutureError, RecordError, read_record, seal, unseal, write_record
 from reconciler.model.observed import HostState
@@ -35,6 +36,9 @@ def whole() -> Bench:
     write_record(machine, places.FACTS, {"podman": {"program": {"path": "/usr/bin/podman"}, "version": "5.4.2"}})
     machine.mkdir("/etc/recon")
     write_record(machine, places.HOLD, HOLD)
+    lock = {"slot": None, "ttl_s": 600.0, "owner": "ann", "reason": "a demo"}
+    handle(machine, "lock", {"deed": "acquire", **lock}, CONTEXT)
+    write_record(machine, TXN + "/passes.json", {"locks": ["5f2c91ab"]})
     machine.mkdir(places.AGENTS + "/simulated")
     machine.write(places.AGENTS + "/simulated/.ok", b"simulated\n")
     assert damage.survey(machine) == []
@@ -53,8 +57,10 @@ FILES = (
     places.IDLE,
     places.KEPT,
     places.HOLD,
+    places.LOCKS,
     places.AGENTS + "/simulated/.ok",
     TXN + "/intent.json",
+    TXN + "/passes.json",
     TXN + "/undo.json",
     TXN + "/outcome.json",
     TXN + "/journal.jsonl",
@@ -64,7 +70,7 @@ FILES = (
 
 def test_every_file_that_recon_keeps_is_in_the_list(whole: Bench) -> None:
     ours = ("/var/lib/recon/", "/run/recon/", "/etc/recon/")
-    locks = ("/lock", "/launch.lock")
+    locks = ("/lock", "/launch.lock", "/locks.lock", "/history.lock")
     other = ("/recon_agent/", "/pynvml", "__main__.py", ".container", "/units/", "/boot.wants/", *locks, "2026-0001")
     kept = {path for path, node in whole.machine.state.files.items() if path.startswith(ours) and node.kind == "file"}
 
@@ -128,7 +134,7 @@ def test_status_and_plan_name_what_is_damaged_and_with_which_code(whole: Bench) 
     assert [(each.path, each.code, each.reason) for each in state.damaged] == [
         (places.EPOCH, "REC5020", "it is not JSON"),
         (places.TIMINGS, "REC5021", "it is of version 2, this recon knows 1"),
-        (places.HISTORY, "REC5022", "line 1 is not as it was written"),
+        (places.HISTORY, "REC5022", "line 2 is not as it was written"),
     ]
 
 
@@ -213,11 +219,11 @@ def test_what_is_no_file_in_the_place_of_one_is_put_aside_whole(serving: Bench, 
         assert [bench.machine.read(f"{each}/notes") for each in kept] == [b"somebody's"]
 
 
-@pytest.mark.parametrize("path", [places.LEASE, places.HOLD])
-def test_a_claim_or_a_hold_that_cannot_be_read_is_held_whatever_is_wrong_with_it(whole: Bench, path: str) -> None:
+@pytest.mark.parametrize("path", [places.LEASE, places.HOLD, places.LOCKS])
+def test_a_claim_hold_or_lock_that_cannot_be_read_is_held_whatever_is_wrong_with_it(whole: Bench, path: str) -> None:
     for how, change in DAMAGES.items():
         bench = whole.copy()
-        for other in (places.LEASE, places.HOLD):
+        for other in (places.LEASE, places.HOLD, places.LOCKS):
             if other != path:
                 bench.machine.remove(other)
         bench.machine.write(path, change(bench.machine.read(path)))

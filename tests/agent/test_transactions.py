@@ -56,7 +56,8 @@ def test_what_began_and_has_no_end_is_newer_than_what_ended() -> None:
 def test_an_end_whose_line_a_power_cut_kept_from_the_history_is_the_newest() -> None:
     machine = a_host(LATE, NOW)
     begin(machine, EARLY)
-    write_record(machine, f"{places.transaction(EARLY)}/outcome.json", {"state": "aborted", "txid": EARLY})
+    body = {"state": "aborted", "txid": EARLY, "committed": 1}
+    write_record(machine, f"{places.transaction(EARLY)}/outcome.json", body)
 
     assert transactions.in_order(machine) == [LATE, NOW, EARLY]
     end(machine, "20250101T000000.000Z-ee")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import executor, lease, observe, places, watch
+from reconciler.agent import down, executor, lease, observe, places, watch
+from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
 from reconciler.diff import diff_host, ignored_facts
@@ -376,6 +377,19 @@ def hold_unreadable(host: Watched) -> None:
     host.machine.write(places.HOLD, b"torn")
 
 
+def a_lock(host: Watched, slot: str | None = None) -> str:
+    asked = {"deed": "acquire", "slot": slot, "ttl_s": 7200.0, "owner": "ann", "reason": "benchmark"}
+    return str(handle(host.machine, "lock", asked, CONTEXT)["token"])
+
+
+def a_lock_of_its_slot(host: Watched) -> None:
+    a_lock(host, "all")
+
+
+def locks_unreadable(host: Watched) -> None:
+    host.machine.write(places.LOCKS, b"torn")
+
+
 def lease_of_another(host: Watched) -> None:
     lease.take(host.machine, owner="ci@example.net", txid="2026-0009", boot_id="b")
 
@@ -411,6 +425,9 @@ def executor_runs(host: Watched) -> None:
     [
         hold,
         hold_unreadable,
+        a_lock,
+        a_lock_of_its_slot,
+        locks_unreadable,
         lease_of_another,
         trial,
         interrupted,
@@ -429,7 +446,60 @@ def test_a_host_that_is_somebody_elses_is_left_alone(host: Watched, somebody: Ca
     assert host.looks(60) == []
 
     assert (host.pid(VLLM), host.pid(RERANK)) == pids
-    assert read_record(host.machine, places.LOOKS)["said"] != "all is well"
+    assert somebody is a_lock_of_its_slot or read_record(host.machine, places.LOOKS)["said"] != "all is well"
+
+
+def test_a_host_whose_lock_or_hold_has_ended_is_looked_after_again(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    a_lock(host)
+    ends = host.machine.wall() + 7500.0
+    host.machine.write(places.HOLD, json.dumps({"owner": "ann", "reason": "x", "since": 1, "until": ends}).encode())
+    assert host.looks(200) == []
+
+    assert STOP in host.looks(40)
+
+
+def test_a_lock_taken_between_the_look_and_the_deed_is_seen(host: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    really, taken = host.machine.lock, [False]
+
+    def lock(path: str) -> Any:
+        # The look has found what is due, and takes the host's lock to do it.
+        if path == places.LOCK and not taken[0]:
+            taken[0] = True
+            a_lock(host, "all")
+        return really(path)
+
+    monkeypatch.setattr(host.machine, "lock", lock)
+
+    assert host.looks(6) == []
+    assert taken == [True]
+
+
+def test_a_lock_of_one_slot_leaves_residents_and_other_slots_looked_after() -> None:
+    host = Watched(residents={"embed": a_service("none", None, memory="1GiB")})
+    a_lock(host, "all")
+    host.crash("recon-resident-embed.service")
+    host.machine.manager.jobs.enqueue("recon-resident-embed.service", "stop")
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    host.looks(6)
+
+    units = read_record(host.machine, places.LOOKS)["units"]
+    assert list(units) == ["recon-resident-embed.service"]
+
+
+def test_a_resident_is_looked_after_while_a_person_has_the_covens_down() -> None:
+    host = Watched(residents={"embed": a_service("llamacpp", 8009, memory="2GiB")})
+    unit = "recon-resident-embed.service"
+    down.down(host.machine, {"scope": "coven", "owner": "ann", "reason": "smoke", "host": "h-1"})
+    set_fault(host.machine.state, "unhealthy", unit)
+    host.healing_after(1, f"run systemctl start --no-block --job-mode=fail {unit}")
+
+    ran = host.looks(5)
+
+    assert [what for what in ran if unit not in what] == []
+    assert host.history() == [f"restarted {unit} (attempt 1 of 3)"]
+    assert host.serving() == ["recon-resident-embed"]
 
 
 def test_what_was_counted_before_a_hold_says_nothing_after_it(host: Watched) -> None:
@@ -883,6 +953,24 @@ def test_a_commit_that_nobody_told_of_is_left_alone_while_its_executor_runs(host
     host.looks(2)
 
     assert host.told().said == f"left alone: claimed by ci@example.net, transaction {txid}"
+
+
+@pytest.mark.parametrize("number", [10, 40, 70, 100])
+def test_what_a_power_cut_interrupted_comes_to_its_end_while_a_person_has_the_covens_down(
+    host: Watched, number: int
+) -> None:
+    """The end is told and nothing is started for it; what was taken down is down."""
+    intent = host.intent("vision")
+    other, _ = cut_at(host, intent, number)
+    down.down(other.machine, {"scope": "all", "owner": "ann", "reason": "fire", "host": "h-1"})
+
+    other.looks(4)
+
+    last = other.state().executor.last
+    assert isinstance(last, Known)
+    assert (last.value["txid"], last.value["state"]) in {(intent["txid"], "aborted"), (intent["txid"], "applied")}
+    assert other.serving() == []
+    assert other.told().said.startswith("left alone: the covens are down by ann: fire")
 
 
 def test_what_a_power_cut_interrupted_waits_while_a_person_holds_the_host(host: Watched) -> None:

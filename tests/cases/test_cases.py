@@ -17,7 +17,8 @@ from reconciler.model.observed import HostState, Observation, Unreachable
 from reconciler.views.paint import Paint
 from reconciler.views.plan_markdown import plan_markdown
 from reconciler.views.plan_text import plan_lines
-from reconciler.workflow import open_repository, plan_fleet, render_hosts, select_hosts
+from reconciler.workflow.planning import plan_fleet, render_hosts
+from reconciler.workflow.repository import open_repository, select_hosts
 
 STORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/desired"))
 

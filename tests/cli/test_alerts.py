@@ -111,6 +111,24 @@ def test_a_watchdog_that_does_not_look_any_more_is_a_warning(
     assert "the watchdog has not looked for 1h" in shown
 
 
+def test_that_nobody_has_looked_is_said_when_a_first_look_is_overdue_and_not_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = SimWorld(tmp_path)
+    for host in ("h-1", "h-2"):
+        perform(world.fleet, host, "wait", ["500000"])
+    assert run(["-C", str(tmp_path), "apply", "--yes"]) == 0
+    capsys.readouterr()
+    at_once = said(world, capsys, "status") + said(world, capsys, "plan")
+    with world.fleet.open("h-2") as machine:
+        machine.clock.drop("timer.")
+        machine.clock.advance(90.0)
+    overdue = said(world, capsys, "status", "--host", "h-2")
+
+    assert "looked" not in at_once
+    assert "h-2: watchdog has not looked since the host booted" in overdue
+
+
 def test_a_way_back_by_hand_keeps_the_watchdog_of_that_generation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

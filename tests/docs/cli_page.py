@@ -15,6 +15,7 @@ from typing import Any
 import typer.main
 
 from reconciler.cli.app import app
+from reconciler.cli.help_text import VERBATIM
 
 PAGE = Path("docs/reference/cli.md")
 _COMPLETION = frozenset({"install_completion", "show_completion"})
@@ -73,8 +74,15 @@ def _usage(command: Any) -> list[str]:
 
 def _paragraphs(text: str) -> Iterator[str]:
     for paragraph in text.split("\n\n"):
-        yield _plain(paragraph)
-        yield ""
+        if paragraph.startswith(VERBATIM):
+            _, name, *items = paragraph.split("\n")
+            yield from (name, "", *(_item(name, each) for each in items), "")
+        else:
+            yield from (_plain(paragraph), "")
+
+
+def _item(name: str, text: str) -> str:
+    return f"- `{text.strip()}`" if name == "Examples:" else f"- {_plain(text)}"
 
 
 def _plain(text: str) -> str:

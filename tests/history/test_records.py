@@ -36,5 +36,5 @@ def test_an_outcome_is_one_line() -> None:
 
     assert line(ended) == (
         "2023-11-14 22:13:20Z spark-1 rolled back in 40s: generation 4, a=vision, b=nothing; "
-        f"by ann@laptop from {'c' * 40}"
+        f"by ann@laptop from {'c' * 12}"
     )

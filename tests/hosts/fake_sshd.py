@@ -39,6 +39,9 @@ ECHO_AGENT: Bundle = pack(
             "            'files': sorted(ctx['bundle'] or {})}\n"
         ),
         "recon_agent/real.py": "class RealMachine:\n    name = 'real'\n",
+        "recon_agent/user_scope.py": (
+            "class UserMachine:\n    def __init__(self, inner):\n        self.name = 'the user of ' + inner.name\n"
+        ),
         "pynvml.py": "NAME = 'the binding'\n",
     }
 )
@@ -57,6 +60,8 @@ class Script:
     """Run the command, but let it have only so many bytes before the connection ends."""
     cut_out: int | None = None
     """Run the command, but let only so many bytes of its answer through before the connection ends."""
+    deny_sudo: bool = False
+    """Run what asks for no privilege; what does ends as sudo ends without a rule."""
 
 
 @dataclass
@@ -104,12 +109,15 @@ class _Server(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._sshd.commands.append(command.decode())
-        threading.Thread(target=_execute, args=(self._sshd, channel), daemon=True).start()
+        sudo = b"sudo -n" in command
+        threading.Thread(target=_execute, args=(self._sshd, channel, sudo), daemon=True).start()
         return True
 
 
-def _execute(sshd: Sshd, channel: paramiko.Channel) -> None:
+def _execute(sshd: Sshd, channel: paramiko.Channel, sudo: bool) -> None:
     script = sshd.script
+    if script.deny_sudo:
+        script = Script(stderr=b"sudo: a password is required\n", status=1) if sudo else Script()
     if script == Script(cut_in=script.cut_in, cut_out=script.cut_out):
         _run_command(channel, script)
         return

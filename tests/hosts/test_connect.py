@@ -10,7 +10,7 @@ from reconciler.errors import RefusedError, Where
 from reconciler.hosts.connect import connector, key_file, split_jump, target_of
 from reconciler.hosts.ssh import SshTransport, Target
 from reconciler.hosts.ssh_errors import Place
-from reconciler.model.desired import Fleet, Policy, Ssh
+from reconciler.model.desired import Fleet, Policy, Scope, Ssh
 from tests.builders import a_host
 
 
@@ -25,6 +25,11 @@ from tests.builders import a_host
 )
 def test_a_jump_host_is_user_address_and_port(jump: str, parts: tuple[str | None, str, int]) -> None:
     assert split_jump(jump) == parts
+
+
+@pytest.mark.parametrize(("scope", "is_users"), [("system", False), ("user", True)])
+def test_a_target_says_whose_units_are_meant(tmp_path: Path, scope: Scope, is_users: bool) -> None:
+    assert target_of(a_host(scope=scope), tmp_path).is_users is is_users
 
 
 def test_a_target_has_the_pinned_key_the_users_key_and_the_jump_host(tmp_path: Path) -> None:

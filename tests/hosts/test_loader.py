@@ -67,6 +67,14 @@ def test_streamed_the_agent_runs_from_memory_and_nothing_is_written(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_request_for_a_users_units_gets_the_users_machine(tmp_path: Path) -> None:
+    frames = request_frame("observe", {}, ECHO_AGENT.digest, is_users=True), bundle_frame(ECHO_AGENT.packed)
+
+    done = run(tmp_path, *frames)
+
+    assert parse_reply(done.stdout.rpartition(b"\n")[2], "h")["machine"] == "the user of real"
+
+
 def test_streamed_the_gpu_binding_is_importable_by_its_own_name(tmp_path: Path) -> None:
     assert ask(tmp_path, ECHO_AGENT, "weights", {}) == (True, {"ok": True, "reply": {"pynvml": "the binding"}})
 

@@ -12,7 +12,7 @@ from reconciler.hosts.observe import observe_fleet, observe_host
 from reconciler.hosts.simulated import SimulatedTransport
 from reconciler.model.desired import Fleet, Host, MemorySpec, Policy
 from reconciler.model.observed import HostState, Observation, Unreachable
-from tests.builders import a_host, a_shared, a_state
+from tests.builders import a_file, a_group, a_host, a_member, a_rendered, a_shared, a_state
 
 
 class FakeTransport:
@@ -48,7 +48,12 @@ def without_time(seen: Observation) -> Observation:
 def test_one_request_asks_everything_and_the_connection_is_let_go() -> None:
     host = a_host(shared=(a_shared(),), memory=MemorySpec(kind="unified"))
     transport = FakeTransport(STATE)
-    seen = observe_host(host, transport, images=["b", "a", "b"], expect={"x.container": "d" * 64}, deadline_s=5.0)
+    image = "registry.example.net/{}@sha256:" + "b" * 64
+    members = [
+        a_member("vision", name, image=image.format(kind)) for name, kind in (("x", "b"), ("y", "a"), ("z", "b"))
+    ]
+    rendered = a_rendered(a_group("vision", *members), live={"all": "vision"}, files=(a_file("x.container"),))
+    seen = observe_host(host, transport, rendered, deadline_s=5.0)
 
     assert seen == HostState.model_validate(STATE)
     assert transport.asked == [
@@ -57,8 +62,8 @@ def test_one_request_asks_everything_and_the_connection_is_let_go() -> None:
             {
                 "shared": [{"unit": "qdrant.service", "health": None}],
                 "memory": "unified",
-                "images": ["a", "b"],
-                "expect": {"x.container": "d" * 64},
+                "images": [image.format("a"), image.format("b")],
+                "expect": {"x.container": a_file("x.container").body_sha256},
                 "deadline_s": 5.0,
             },
             20.0,
@@ -119,7 +124,7 @@ def test_hosts_are_asked_at_the_same_time_and_returned_in_the_order_asked() -> N
         assert isinstance(seen, HostState)
         done.append(name)
 
-    seen = observe_fleet(fleet, reversed(names), lambda _: Meeting(STATE), images_by_host={}, on_done=on_done)
+    seen = observe_fleet(fleet, reversed(names), lambda _: Meeting(STATE), rendered={}, on_done=on_done)
 
     assert list(seen) == list(reversed(names))
     assert sorted(done) == names
@@ -131,7 +136,7 @@ def test_one_bad_host_takes_no_other_with_it() -> None:
         "spark-2": UnreachableError(Problem("REC6006", "late")),
     }
     fleet = a_fleet(a_host(name="spark-1"), a_host(name="spark-2"))
-    seen = observe_fleet(fleet, answers, lambda host: FakeTransport(answers[host.name]), images_by_host={})
+    seen = observe_fleet(fleet, answers, lambda host: FakeTransport(answers[host.name]), rendered={})
 
     assert {name: type(state) for name, state in seen.items()} == {"spark-1": HostState, "spark-2": Unreachable}
 
@@ -147,7 +152,7 @@ def test_a_key_that_cannot_be_used_is_refused_before_any_host_is_asked() -> None
 
     fleet = a_fleet(a_host(name="spark-1"), a_host(name="spark-2"))
     with pytest.raises(RefusedError):
-        observe_fleet(fleet, ["spark-1", "spark-2"], connect, images_by_host={})
+        observe_fleet(fleet, ["spark-1", "spark-2"], connect, rendered={})
 
     assert [transport.asked for transport in asked] == [[]]
 
@@ -160,13 +165,13 @@ def test_an_interrupted_run_closes_what_it_opened() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        observe_fleet(fleet, ["spark-1"], lambda _: transport, images_by_host={}, on_done=interrupt)
+        observe_fleet(fleet, ["spark-1"], lambda _: transport, rendered={}, on_done=interrupt)
 
     assert transport.closed == 2
 
 
 def test_no_hosts_are_no_observations() -> None:
-    assert observe_fleet(a_fleet(), [], lambda _: FakeTransport(STATE), images_by_host={}) == {}
+    assert observe_fleet(a_fleet(), [], lambda _: FakeTransport(STATE), rendered={}) == {}
 
 
 class FakeSimulation:

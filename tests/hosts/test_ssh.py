@@ -79,7 +79,7 @@ def test_one_request_is_one_exec_of_the_fixed_command_and_brings_the_agent_along
         "verb": "observe",
         "args": {"text": "ümlaut; $(x)"},
         "mode": "streamed",
-        "files": ["pynvml.py", "recon_agent/__init__.py", "recon_agent/dispatch.py", "recon_agent/real.py"],
+        "files": sorted(ECHO_AGENT.files),
     }
     assert bed.sshd.commands == [FIXED]
     assert bed.sshd.logins == ["recon"]
@@ -107,6 +107,13 @@ def test_a_transport_that_was_closed_connects_anew(bed: Bed) -> None:
 def test_root_needs_no_sudo(bed: Bed) -> None:
     bed.with_target(place=replace(bed.target.place, user="root")).ask("observe", {}, deadline_s=20)
 
+    assert bed.sshd.commands == [FIXED.replace("sudo -n -- ", "")]
+
+
+def test_the_units_of_a_user_are_asked_for_without_sudo(bed: Bed) -> None:
+    reply = bed.with_target(is_users=True).ask("observe", {}, deadline_s=20)
+
+    assert reply["machine"] == "the user of real"
     assert bed.sshd.commands == [FIXED.replace("sudo -n -- ", "")]
 
 
@@ -395,3 +402,47 @@ def test_a_connection_that_nobody_answers_on_is_ended_by_the_system_within_45_se
     assert KEEPALIVE_S + unanswered_s <= 45
     assert HAND_OVER_S <= 45
     assert WAIT_S + TRAVEL_S <= 45
+
+
+def test_a_user_who_may_not_become_root_can_look_and_is_remembered(bed: Bed) -> None:
+    bed.sshd.script = Script(deny_sudo=True)
+    transport = bed.run.transport(bed.target)
+    first = transport.ask("observe", {}, deadline_s=20)
+    second = transport.ask("survey", {}, deadline_s=20)
+    transport.close()
+
+    assert (first["verb"], second["verb"]) == ("observe", "survey")
+    assert bed.sshd.commands == [FIXED, FIXED.replace("sudo -n -- ", ""), FIXED.replace("sudo -n -- ", "")]
+
+
+@pytest.mark.parametrize("verb", ["apply", "enroll", "clear", "follow"])
+def test_who_may_not_become_root_changes_nothing(bed: Bed, verb: str) -> None:
+    bed.sshd.script = Script(deny_sudo=True)
+    code, _, fix = problem_of(bed.with_target(), HostError, verb=verb)
+
+    assert code == "REC6009"
+    assert "NOPASSWD: /usr/bin/python3" in fix
+    assert bed.sshd.commands == [FIXED]
+
+
+def test_a_key_is_shown_without_logging_in(bed: Bed) -> None:
+    target = replace(bed.target, host_key=None)
+
+    assert str(bed.run.shown_key(target)) == bed.sshd.pinned
+    assert bed.run.shown_key(target, kind="ssh-ed25519") is None
+    assert bed.run.shown_key(target, kind="no-such-kind") is None
+    assert (bed.sshd.logins, bed.sshd.commands) == ([], [])
+
+
+def test_the_key_of_a_host_that_is_not_there_is_an_error_that_says_so(bed: Bed) -> None:
+    target = replace(bed.target, place=replace(bed.target.place, port=1))
+    with pytest.raises(UnreachableError) as caught:
+        bed.run.shown_key(target)
+
+    assert caught.value.problems[0].code == "REC6007"
+
+
+def test_the_public_half_is_that_of_the_key_that_logs_in(bed: Bed, tmp_path: Path) -> None:
+    private = paramiko.PKey.from_path(tmp_path / "key")
+
+    assert bed.run.public_key(bed.target).blob == private.asbytes()

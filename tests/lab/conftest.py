@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,12 @@ from reconciler.lab import labs, scaffold, tools
 from reconciler.lab.labs import Lab
 from reconciler.lab.machines import Machine
 
+SLOW = tuple(
+    f"test_{name}.py"
+    for name in ("schedule", "watchdog", "events", "rootless", "shares", "spiral", "services", "fencing")
+)
+"""What waits longest, longest first: begun last, it would be what everybody waits for."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything below this directory as needing the lab; what waits longest comes first and ends in time."""
@@ -21,7 +27,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.lab)
-    items.sort(key=lambda item: item.path.name != "test_watchdog.py")
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep with a test that failed what its hosts logged last: they are gone when somebody reads why it failed."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(lab, Lab):
+        report.sections += [(f"journal of {machine.record.name}", journal(machine)) for machine in lab.machines]
+    return report
+
+
+def journal(machine: Machine) -> str:
+    """Return the last lines of a host's journal; what prevented it, where there is none."""
+    try:
+        done = machine.run(["journalctl", "--no-pager", "-o", "short-precise", "-n", "120"], check=False)
+    except tools.LabError as problem:
+        return str(problem)
+    return (done.stdout + done.stderr).decode(errors="replace")
 
 
 @pytest.fixture(scope="session")

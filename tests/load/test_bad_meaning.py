@@ -15,6 +15,7 @@ TOP = "desired/fleet.yaml"
 WRITING = "desired/covens/writing.yaml"
 MODEL = "model: {path: /srv/m}"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+HOOK = "events:\n  webhooks:\n    ops:\n      url: https://h.example.net/\n      secret_file: /etc/recon/secrets/ops\n"
 HTTP = "port: 80\nhttp: {health: /h, in_flight: none}"
 
 # name, files put in place, code, place, words that the message must hold
@@ -44,6 +45,21 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("mapping for text", {BOX: "address: {a: b}\n"}, "REC2003", f"{BOX}:1:10", "a mapping where text"),
     ("no value", {BOX: "address:\n"}, "REC2003", f"{BOX}:1:9", "write one, or remove the key"),
     ("fraction for a number", {WRITING: service("port: 80.5")}, "REC2003", f"{WRITING}:6:11", "a whole number"),
+    # events
+    ("webhook without address", {TOP: FLEET + "events: {webhooks: {ops: {secret_file: /etc/recon/secrets/ops}}}\n"}, "REC2002", f"{TOP}:3:21", "url"),
+    ("webhook to nowhere", {TOP: FLEET + HOOK.replace("https://h.example.net/", "ftp://h.example.net/")}, "REC7320", f"{TOP}:6:12", "https://"),
+    ("webhook with a password", {TOP: FLEET + HOOK.replace("https://", "https://a:b@")}, "REC7320", f"{TOP}:6:12", "would stand in git"),
+    ("webhook without a host", {TOP: FLEET + HOOK.replace("h.example.net", "")}, "REC7320", f"{TOP}:6:12", "names no host"),
+    ("webhook with a bad port", {TOP: FLEET + HOOK.replace(".net", ".net:99999")}, "REC7320", f"{TOP}:6:12", "taken apart"),
+    ("webhook with a fragment", {TOP: FLEET + HOOK.replace(".net/", ".net/#a")}, "REC7320", f"{TOP}:6:12", "never sent"),
+    ("keys elsewhere", {TOP: FLEET + HOOK.replace("secrets/ops", "secrets/../x")}, "REC7321", f"{TOP}:7:20", "write /etc/recon/secrets/NAME"),
+    ("event that is none", {TOP: FLEET + HOOK + "      events: [transition.faild]\n"}, "REC7322", f"{TOP}:8:16", "did you mean transition.failed?"),
+    ("event that is nothing like one", {TOP: FLEET + HOOK + "      events: [HELD]\n"}, "REC7322", f"{TOP}:8:16", "host.KIND"),
+    ("no event at all", {TOP: FLEET + HOOK + "      events: []\n"}, "REC7322", f"{TOP}:8:7", "never called"),
+    ("webhook that waits for long", {TOP: FLEET + HOOK + "      timeout: 31s\n"}, "REC2012", f"{TOP}:8:16", "at most 30s"),
+    ("webhook with another key", {BOX: HOST + HOOK + "      secret: x\n"}, "REC2001", f"{BOX}:8:7", "secret_file"),
+    ("webhook with a bad name", {BOX: HOST + HOOK.replace("ops:", "Ops:")}, "REC3001", f"{BOX}:5:5", "Ops"),
+    ("webhook of a host to nowhere", {BOX: HOST + HOOK.replace("https:", "gopher:")}, "REC7320", f"{BOX}:6:12", "http"),
     # ports
     ("port too large", {WRITING: service("port: 65536")}, "REC2004", f"{WRITING}:6:11", "1 to 65535"),
     ("port zero", {BOX: HOST + "ssh: {port: 0}\n"}, "REC2004", f"{BOX}:3:13", "1 to 65535"),
@@ -126,7 +142,7 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("health URL of a metadata service", {BOX: HOST + "shared: [{unit: q.service, memory: 0B, health: \"http://169.254.169.254/\"}]\n"}, "REC2021", f"{BOX}:3:48", "credentials"),
     ("health URL of another kind", {BOX: HOST + "shared: [{unit: q.service, memory: 0B, health: \"file:///etc/x\"}]\n"}, "REC2021", f"{BOX}:3:48", "http://"),
     ("health URL with a bad port", {BOX: HOST + "shared: [{unit: q.service, memory: 0B, health: \"http://127.0.0.1:99999/\"}]\n"}, "REC2021", f"{BOX}:3:48", "not a URL"),
-    ("spiral", {BOX: HOST + "spiral: {enabled: true}\n"}, "REC2023", f"{BOX}:3:19", "write 'enabled: false'"),
+    ("spiral", {BOX: HOST + "spiral: {enabled: true}\n"}, "REC2086", f"{BOX}:3:19", "write 'enabled: false'"),
     # models and runtimes
     ("path and hub", {WRITING: service("port: 80\nmodel: {path: /srv/m, hub: a/b}", runtime="vllm")}, "REC2025", f"{WRITING}:7:5", "both"),
     ("neither path nor hub", {WRITING: service("port: 80\nmodel: {}", runtime="vllm")}, "REC2025", f"{WRITING}:7:5", "neither"),
@@ -141,7 +157,17 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("window of no length", {BOX: HOST + 'schedule: [{coven: writing, from: "01:00", to: "01:00"}]\n'}, "REC2028", f"{BOX}:3:48", "another time"),
     ("hour 24", {BOX: HOST + 'schedule: [{coven: writing, from: "24:00", to: "01:00"}]\n'}, "REC2028", f"{BOX}:3:35", '"02:00"'),
     ("unknown day", {BOX: HOST + 'schedule: [{coven: writing, from: "02:00", to: "01:00", days: Mo}]\n'}, "REC2028", f"{BOX}:3:63", "Mon..Fri"),
-    ("window of a host with two slots", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}, r: {gpus: ["1"]}}\nschedule: [{coven: writing, from: "02:00", to: "01:00"}]\n'}, "REC2028", f"{BOX}:3:1", "one slot"),
+    ("window of a host with two slots", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}, r: {gpus: ["1"]}}\nschedule:\n  - {coven: writing, from: "02:00", to: "04:00"}\n'}, 'REC2071', f"{BOX}:4:5", 'slot: l'),
+    ("window of a slot that is not there", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}, r: {gpus: ["1"]}}\nschedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: x}\n'}, 'REC2071', f"{BOX}:4:56", 'name one of them'),
+    ("window of a slot on a host without any", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: x}\n'}, 'REC2071', f"{BOX}:4:56", 'name one of them'),
+    ("windows that tie", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", require: drained}\n  - {coven: writing, from: "02:00", to: "04:00"}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("windows that tie over midnight", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00"}\n  - {coven: writing, from: "23:00", to: "02:01", days: Sun, require: drained}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("windows that tie in one half of the year alone", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "03:00", timezone: Europe/Berlin}\n  - {coven: writing, from: "00:30", to: "00:45", require: drained}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("coven of a window on two slots", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}, r: {gpus: ["1"]}}\nschedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: r}\n'}, 'REC2072', f"{BOX}:4:13", 'second name'),
+    ("window that is over before it may begin", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", yields: 2h}\n'}, 'REC2073', f"{BOX}:4:58", 'less than 2h'),
+    ("priority above 100", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", priority: 101}\n'}, 'REC2034', f"{BOX}:4:60", "inside these bounds"),
+    ("condition nobody knows", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", require: idle}\n'}, 'REC2034', f"{BOX}:4:59", 'drained'),
+    ("idleness without a unit", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", yields: 10}\n'}, 'REC2010', f"{BOX}:4:58", '10m'),
     # slots
     ("GPU in two slots", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"]}, r: {gpus: ["1", "0"]}}\n'}, "REC2029", f"{BOX}:2:43", "slot 'l'"),
     ("GPU twice in a slot", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0", "0"]}}\n'}, "REC2029", f"{BOX}:2:25", "this slot"),
@@ -209,6 +235,14 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("jump host that ends with a dot", {BOX: HOST + "ssh: {jump: me@jump.example.net.}\n"}, "REC3011", f"{BOX}:3:13", "dot"),
     ("command as one text", {WRITING: service("args: --max-model-len 32768")}, "REC3012", f"{WRITING}:6:11", 'use a list: [--max-model-len, "32768"]'),
     ("page cache of a discrete host", {BOX: HOST + "memory: {kind: discrete, drop_caches: true}\n"}, "REC2045", f"{BOX}:3:39", "remove it"),
+    # scope
+    ("root's own manager", {BOX: HOST + "scope: user\nssh: {user: root}\n"}, "REC2110", f"{BOX}:3:8", "another user"),
+    ("root's own manager by default", {TOP: FLEET + "defaults: {ssh: {user: root}}\n", BOX: HOST + "scope: user\n"}, "REC2110", f"{BOX}:3:8", "another user"),
+    ("page cache without root", {BOX: HOST + "scope: user\nmemory: {kind: unified, drop_caches: true}\n"}, "REC2110", f"{BOX}:4:38", "only root"),
+    ("firewall without root", {WRITING: service("port: 80\ndrain: {admission: firewall}"), BOX: HOST + "scope: user\n"}, "REC2110", f"{BOX}:3:8", "admission: auto"),
+    ("firewall of the fleet without root", {TOP: FLEET + "defaults: {drain: {admission: firewall}}\n", BOX: HOST + "scope: user\n"}, "REC2110", f"{BOX}:3:8", "coven 'writing'"),
+    ("firewall of a resident without root", {BOX: HOST + f"scope: user\nresidents:\n  one:\n    {SERVICE}    port: 80\n    drain: {{admission: firewall}}\n"}, "REC2110", f"{BOX}:3:8", "a resident"),
+    ("scope that is none", {BOX: HOST + "scope: session\n"}, "REC2034", f"{BOX}:3:8", "system, user"),
     # runtimes
     ("path for ollama", {WRITING: service("model: {path: /srv/models/x}", runtime="ollama")}, "REC2040", f"{WRITING}:6:5", "hub: org/name"),
     ("model for comfyui", {WRITING: service("model: {path: /srv/models/x}", runtime="comfyui")}, "REC2040", f"{WRITING}:6:5", "volumes"),

@@ -53,7 +53,7 @@ def test_the_schema_files_are_current(name: str) -> None:
     assert (REPOSITORY / "docs/reference/schema" / name).read_text() == schema_files()[name]
 
 
-@pytest.mark.parametrize("kind", ["fleet", "host", "coven"])
+@pytest.mark.parametrize("kind", ["fleet", "host", "coven", "workload"])
 def test_every_key_of_the_schema_is_in_the_reference(kind: Any) -> None:
     missing = [key for key in keys_of(json_schema(kind)) if not re.search(rf"[`.]{key}[`.]", DESIRED_STATE)]
 

@@ -155,7 +155,7 @@ def test_every_problem_of_every_file_is_told_at_once_in_order(tmp_path: Path) ->
         "REC2002 desired/hosts/a.yaml:1:1",
         "REC2005 desired/hosts/box.yaml:1:8",
         "REC3010 desired/hosts/box.yaml:2:10",
-        "REC2023 desired/hosts/box.yaml:3:19",
+        "REC2086 desired/hosts/box.yaml:3:19",
     ]
 
 

@@ -26,6 +26,7 @@ FILES = [
     "schema/coven.schema.json",
     "schema/fleet.schema.json",
     "schema/host.schema.json",
+    "schema/workload.schema.json",
 ]
 
 

@@ -636,3 +636,19 @@ def test_dropping_the_page_cache_is_a_line_of_the_plan_where_there_is_any(kind: 
     steps = [step for step in planned.transitions[0].steps if step.step == "drop_caches"]
     text = f"drop the page cache, if less than {wanted} is free without it and enough would be"
     assert [(step.text, step.on_failure) for step in steps] == ([(text, "go on")] if wanted else [])
+
+
+def test_files_that_cannot_be_read_are_not_called_removed() -> None:
+    planned = plan(WANTS_REASONING, a_state_running(WANTS_REASONING, files=unknown("permission denied")))
+
+    assert [change for change in planned.changes if change.kind == "file"] == []
+    assert [refusal.code for refusal in planned.refusals] == ["REC8008"]
+
+
+def test_what_boots_is_told_by_what_is_missing_and_what_is_too_much() -> None:
+    other = a_state_running(WANTS_REASONING, boot_targets=Known(value=("recon-old.timer",)))
+
+    (found,) = [change for change in plan(WANTS_REASONING, other).changes if change.kind == "boot"]
+
+    missing = "recon-coven-reasoning.target does not start at boot"
+    assert found.reason == f"{missing}; recon-old.timer starts at boot and is not declared to"

@@ -123,6 +123,7 @@ def test_the_stand_in_and_the_binding_agree_on_a_whole_gpu(ask: Ask) -> None:
             "numa_node": not_supported,
             "addressing": {"ok": 1},
             "recovery_action": {"ok": 0},
+            "utilization": not_supported,
             "mig": None,
             "processes": {"ok": []},
             "suspect": False,

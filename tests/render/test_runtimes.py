@@ -7,7 +7,10 @@ import pytest
 from reconciler.model.desired import RuntimeName, Service
 from reconciler.model.intent import BusyProbe, Call, PauseProbe, SleepProbe, WarmUp
 from reconciler.model.runtimes import RUNTIMES, clashing_args, launch_flags, shortest_stop_s
+from reconciler.model.weights import ModelCheck
 from reconciler.render.runtimes import Probes, launch_argv, launch_env, probes_of
+from reconciler.render.units import mounts_of
+from reconciler.render.weights import model_check
 from tests.render.fleets import a_service
 
 BASE = "http://127.0.0.1:8000"
@@ -305,3 +308,94 @@ def test_what_is_launched_is_what_is_called_a_launch_flag() -> None:
     for name, runtime in RUNTIMES.items():
         used = {flag for flag in (runtime.model_flag, runtime.hub_flag, runtime.port_flag) if flag}
         assert used <= launch_flags(name)
+
+
+def test_a_hub_model_is_looked_for_in_the_cache_of_the_host_and_nowhere_else() -> None:
+    service = a_service(runtime="vllm", model={"hub": "org/name", "revision": "v2"}, port=8000)
+
+    assert launch_argv(service)[:4] == ("--model", "org/name", "--revision", "v2")
+    assert launch_env(service) == {
+        "HF_HUB_CACHE": "/srv/huggingface/hub",
+        "HUGGINGFACE_HUB_CACHE": "/srv/huggingface/hub",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
+    assert mounts_of(service) == ("/srv/huggingface/hub:/srv/huggingface/hub:ro",)
+    assert model_check(service) == ModelCheck(
+        path="/srv/huggingface/hub",
+        hub="org/name",
+        revision="v2",
+        layout="hub",
+        memory=service.memory,
+        chat=True,
+        fetch="hf download org/name --revision v2 --cache-dir /srv/huggingface/hub",
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "check"),
+    [
+        (a_service(runtime="none"), None),
+        (a_service(runtime="comfyui", port=8188), None),
+        (a_service(runtime="ollama", model={"hub": "library/m"}, port=1), None),
+        (
+            a_service(runtime="ollama", model={"hub": "library/m"}, port=1, volumes=("/srv/o:/root/.ollama",)),
+            ModelCheck(
+                path="/srv/o/models",
+                hub="library/m",
+                layout="ollama",
+                memory=2**30,
+                fetch="OLLAMA_MODELS=/srv/o/models ollama pull library/m",
+            ),
+        ),
+        (
+            a_service(runtime="llamacpp", model={"path": "/srv/m.gguf"}, port=1),
+            ModelCheck(path="/srv/m.gguf", memory=2**30),
+        ),
+        (
+            a_service(runtime="llamacpp", model={"path": "/srv/m.gguf"}, port=1, args=("-ngl", "20")),
+            ModelCheck(path="/srv/m.gguf"),
+        ),
+        (a_service(runtime="llamacpp", model={"path": "/srv/m"}, port=1, gpu=False), ModelCheck(path="/srv/m")),
+        (
+            a_service(runtime="vllm", model={"path": "/srv/m", "chat": False}, port=1),
+            ModelCheck(path="/srv/m", memory=2**30),
+        ),
+        (
+            a_service(runtime="vllm", model={"path": "/srv/m"}, port=1, args=("--runner", "pooling", "--dtype=half")),
+            ModelCheck(path="/srv/m"),
+        ),
+        (
+            a_service(runtime="vllm", model={"path": "/srv/m"}, port=1, args=("--chat-template", "/srv/m/c.jinja")),
+            ModelCheck(path="/srv/m", memory=2**30, chat=True, template="/srv/m/c.jinja"),
+        ),
+        (
+            a_service(
+                runtime="sglang",
+                model={"path": "/srv/m"},
+                port=1,
+                volumes=("/srv/templates:/t:ro",),
+                args=("--chat-template=/t/c.jinja",),
+            ),
+            ModelCheck(path="/srv/m", memory=2**30, chat=True, template="/srv/templates/c.jinja"),
+        ),
+        (
+            a_service(runtime="sglang", model={"path": "/srv/m"}, port=1, args=("--chat-template", "chatml")),
+            ModelCheck(path="/srv/m", memory=2**30, chat=True, template="-"),
+        ),
+    ],
+)
+def test_what_is_looked_at_before_a_service_starts(service: Service, check: ModelCheck | None) -> None:
+    assert model_check(service) == check
+
+
+def test_llama_cpp_fetches_with_its_own_image() -> None:
+    service = a_service(runtime="llamacpp", model={"hub": "org/name:q4", "cache": "/data/hub"}, port=1)
+    check = model_check(service)
+
+    assert check is not None
+    assert check.fetch == (
+        "podman run --rm --network=host -e LLAMA_CACHE=/data/hub -e HF_HUB_CACHE=/data/hub -v /data/hub:/data/hub "
+        f"{service.image} -hf org/name:q4 --port 0"
+    )
+    assert launch_env(service) == {"LLAMA_CACHE": "/data/hub", "HF_HUB_CACHE": "/data/hub", "LLAMA_OFFLINE": "1"}

@@ -216,6 +216,8 @@ def test_every_deed_says_in_one_line_what_was_done(tmp_path: Path) -> None:
         "requests": [":9999", "5"],
         "post": [":9999", "/anything"],
         "missing": ["path", "/srv/models/x"],
+        "file": ["/srv/spiral/control.json", "{}"],
+        "run": ["/srv/spiral/feeder"],
         "wait": ["3"],
     }
     said = {name: perform(fleet, "box", name, words.get(name, [])) for name in DEEDS if name != "kill"}

@@ -513,3 +513,16 @@ def test_a_gate_that_is_kept_from_closing_keeps_the_other_coven_out() -> None:
         "inactive",
         "inactive",
     ]
+
+
+def test_a_target_does_not_wait_for_what_it_wants_and_is_ordered_after_it(machine: SimMachine) -> None:
+    put(machine, "/etc/systemd/system/t.target", "[Unit]\nWants=l.service\n")
+    put(
+        machine,
+        "/etc/systemd/system/l.service",
+        "[Unit]\nBindsTo=t.target\nAfter=t.target\n[Service]\nExecStart=/bin/l\n",
+    )
+    systemctl(machine, "daemon-reload")
+
+    assert systemctl(machine, "start", "t.target") == (0, "")
+    assert active(machine, "t.target", "l.service") == ["active", "active"]

@@ -94,3 +94,29 @@ def test_kill_reaches_the_control_groups_that_are_named_and_no_other() -> None:
     done = machine.run(["systemctl", "kill", "--kill-whom=all", "--signal=SIGKILL", "--", member("a")], 10.0)
 
     assert (done.rc, active(machine, member("a"), gate("a"), "other.service")) == (0, ["failed", "active", "active"])
+
+
+def test_calendar_lines_are_due_by_the_clock_of_their_zone_and_beside_what_is_counted(machine: SimMachine) -> None:
+    seen = looks(machine)
+    put(
+        machine,
+        f"/etc/systemd/system/{TIMER}",
+        "[Timer]\nOnCalendar=Thu *-*-* 01:05:00 Europe/Berlin\nOnCalendar=*-*-* 00:20:00 UTC\n"
+        "OnUnitInactiveSec=10min\n",
+    )
+    systemctl(machine, "start", TIMER)
+
+    machine.clock.advance(26 * 60.0)
+
+    # A Thursday, 2026-01-01 00:00 UTC, and ten minutes after the end of each.
+    assert [at // 60 for at in seen] == [5, 15, 20]
+
+
+def test_the_time_since_boot_elapses_at_once_for_a_timer_that_begins_later(machine: SimMachine) -> None:
+    seen = looks(machine)
+    put(machine, f"/etc/systemd/system/{TIMER}", "[Timer]\nOnBootSec=30s\n")
+    machine.clock.advance(60.0)
+    systemctl(machine, "start", TIMER)
+    machine.clock.advance(60.0)
+
+    assert [round(at - machine.state.booted_at) for at in seen] == [65]

@@ -255,6 +255,7 @@ class Striker:
             path = strikes.corrupt(rng, world, but=lambda path: _is_spared(path, watch, fault))
             machine.clock.note(f"fault corrupt {path}")
             watch.is_damaged = watch.is_damaged or bool(path)
+            watch.damaged |= {path} - {""}
         elif fault.kind == "hang":
             strikes.hang(machine, f"{HOOK_PLACE}/{watch.event}")
         elif fault.kind in ("gone", "lost", "second"):

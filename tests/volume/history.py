@@ -7,12 +7,14 @@ Must not: know why an invariant holds.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.agent.wire import RequestError
 from reconciler.model.outcome import Outcome
 from reconciler.model.plan import HostPlan
 from reconciler.sim.machine import KilledError, PowerCutError
@@ -21,12 +23,26 @@ from reconciler.sim.state import Process
 from tests.volume import faults, strikes
 from tests.volume.cells import BETWEEN, BOOT, LOOK
 from tests.volume.faults import Aim, Fault, Striker
-from tests.volume.invariants import Watch, unfinished
+from tests.volume.invariants import TRANSACTIONS, Watch, unfinished
 from tests.volume.quick import quick
-from tests.volume.world import COVENS, LOAD_S, Wish, World, desired, limit_s
+from tests.volume.timed import Timed
+from tests.volume.world import COVENS, LOAD_S, Wish, World, desired, in_force, limit_s, next_edge_s
 
 SETTLE_S = LOAD_S + 40.0
+_SPIRALS = 0.2
+_WINDOWED = 0.09
+_TOLD_OF = {True: 0.4, False: 0.09}
+"""So many histories have windows, and so many of those with and without them a webhook; all of it takes longer."""
+
 _HOOKED = 0.1
+_SCHEDULED_S = 900.0
+"""How long a transition by the schedule may take: the deadlines of the longest, on the way and back."""
+
+_SOON_S, _MARGIN_S = 600.0, 90.0
+_LONGEST_PAUSE_S = 660.0
+"""A delivery pauses for ten minutes at most, and a timer comes within one."""
+
+_OUTBOX = "/var/lib/recon/outbox/"
 _LUCK: tuple[Luck | None, ...] = (None, None, None, lambda: 0.0, lambda: 0.99)
 """What a power cut leaves of the unsynced: some of it, all, or nothing."""
 
@@ -45,6 +61,8 @@ class Report:
 
     seed: int
     broken: list[str] = field(default_factory=list)
+    is_timed: bool = False
+    """The clock on the wall decides what it does: it has windows, or pauses that are made of what it tells."""
     reached: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
 
@@ -64,6 +82,7 @@ def _play(history: _History) -> Report:
     except Exception as error:  # a fault of the simulator, or of the agent where nobody may catch it
         history.watch.broken.append(f"[-] {type(error).__name__}: {error}")
     report = history.report
+    report.is_timed = history.timed is not None
     report.broken = history.watch.broken
     report.reached = history.watch.reached
     report.trace = history.world.machine.clock.trace
@@ -80,11 +99,21 @@ class _History:
         self.aim: Aim | None = faults.aim(self.rng, kinds, aims[coven])
         has_hooks = self.rng.random() < _HOOKED or (self.aim is not None and self.aim.faults[-1].kind == "hang")
         start = Wish(coven or ("reasoning" if self.aim else None), 0, self.rng.random() < 0.15, has_hooks)
+        # A die of its own, so that the histories without one are those that they always were.
+        self.spiral_rng = random.Random(f"spiral {seed}")
+        start = start._replace(has_spiral=self.spiral_rng.random() < _SPIRALS)
+        timed_rng = random.Random(f"timed {seed}")
+        has_windows = timed_rng.random() < _WINDOWED
+        has_webhook = timed_rng.random() < _TOLD_OF[has_windows]
+        start = start._replace(has_windows=has_windows, has_webhook=has_webhook)
         self.world = World.prepared(start)
         self.machine = self.world.machine
         self.machine.state.epoch += shift_s
         self.world.ahead = -1 if shift_s else 1
         self.watch = Watch(self.machine)
+        self.timed = Timed(self.world, self.watch, timed_rng) if has_windows or has_webhook else None
+        self.turns = 0
+        """Transactions that the schedule ordered."""
         self.machine.clock.watch = self.watch.on_time
         if self.rng.random() < 0.3:
             self._let_others_be()
@@ -115,7 +144,8 @@ class _History:
                 strikes.heal(self.machine)
             if self.watch.broken:
                 return
-        self._converge()
+        if self._converge() and self.timed is not None:
+            self._by_itself(self.timed)
 
     # -- one operation -----------------------------------------------------------------------------------------------
 
@@ -137,17 +167,35 @@ class _History:
             fault = faults.draw(rng)
             strikes.by_hand(self.world, self.watch, fault.target, fault.value, stops=fault.at % 2 == 1)
             self.machine.clock.advance(rng.choice((0.0, 0.4, 20.0)))
+        if self.timed is not None:
+            self.timed.receiver.is_up = self.timed.rng.random() < 0.7
+            self._live(self.timed.rng.choice((0.0, 20.0, 70.0, 150.0)))
         if rng.random() < 0.08 and not is_aimed:
             path = strikes.corrupt(rng, self.world)
             if path:
                 self.machine.clock.note(f"fault corrupt {path}")
                 self.watch.is_damaged = True
+                self.watch.damaged.add(path)
                 self.watch.reached["strike corrupt"] += 1
                 self.watch.reached["cell T1-C13"] += 1
+        if wish.has_spiral and not is_aimed:
+            self._take_down()
         if kind == "stale" and self.stale is not None:
             self._transact(self.stale, Striker(self.world, self.watch, []))
             # An order ends once: who hands it over again is told how it ended, whatever became of the host since.
             self.stale = None
+
+    def _take_down(self) -> None:
+        """Let a person take the spiral down, or lift that again."""
+        deed = self.spiral_rng.choice(("down", "up", "nothing", "nothing"))
+        if deed == "nothing":
+            return
+        args = {"scope": "spiral", "owner": "anna@example.net", "reason": "why not", "host": "h-1"}
+        self.watch.reached[f"spiral {deed}"] += 1
+        try:
+            self.world.ask(deed, args)
+        except RequestError as error:
+            self.machine.clock.note(f"{deed}: {error}")
 
     def _operate(self, plagues: list[Fault]) -> None:
         striker = Striker(self.world, self.watch, plagues)
@@ -205,7 +253,7 @@ class _History:
             self.watch.reached[f"plan refused {'+'.join(sorted({r.code for r in plan.refusals}))}"] += 1
         return plan
 
-    def _transact(self, order: dict[str, Any], striker: Striker) -> Outcome | None:
+    def _transact(self, order: dict[str, Any], striker: Striker, *, is_launched: bool = False) -> Outcome | None:
         """Hand an order over and let it run with what strikes meanwhile, then judge how it ended."""
         machine, watch, txid, plagues = self.machine, self.watch, order["txid"], striker.faults
         was_tampered, before = watch.is_tampered, self.world.running()
@@ -217,15 +265,19 @@ class _History:
             "gone": lambda: self._follow(txid),
         }
         machine.hook = striker.on_change
-        is_cut = not self._run(order)
+        is_cut = not self._run(None if is_launched else order)
         machine.hook = machine.on_call = None
         machine.clock.drop("volume.")
         watch.in_time(self.limits[txid])
         struck = {fault.kind for fault in plagues if fault.struck}
         self.has_failed_disk = self.has_failed_disk or bool(struck & {"io-error", "no-space"})
+        turns = self.turns
         if is_cut:
             self._power_comes_back(striker)
         outcome = self.world.outcome(txid)
+        if turns != self.turns:
+            # The schedule had its turn since the boot, and what is so now is not this one's end.
+            return outcome
         machine.clock.note(f"{txid} ended: {_told(outcome)}")
         is_calm = not (self.is_off or was_ill or watch.is_tampered or watch.is_damaged or strikes.is_ill(machine))
         if outcome is not None and not is_cut:
@@ -247,11 +299,12 @@ class _History:
         self.is_off = state in ("held", "none") or (self.is_off and state not in ("applied", "cut"))
         return outcome
 
-    def _run(self, order: dict[str, Any]) -> bool:
-        """Launch and run; False when the power went."""
+    def _run(self, order: dict[str, Any] | None) -> bool:
+        """Launch, unless the host did, and run; False when the power went."""
         try:
             try:
-                self.world.launch(order)
+                if order is not None:
+                    self.world.launch(order)
             except KilledError:
                 self.machine.revive()
             except OSError as error:
@@ -317,7 +370,7 @@ class _History:
             self._strike_at_boot(striker, disk)
         else:
             watch.power_came_back(disk)
-        machine.clock.advance(SETTLE_S)
+        self._live(SETTLE_S)
 
     def _strike_at_boot(self, striker: Striker, disk: dict[str, tuple[str, bytes]]) -> None:
         self.machine.clock.advance(self.rng.choice((0.0, 1.0, 2.5)))
@@ -332,26 +385,32 @@ class _History:
 
     # -- when faults stop --------------------------------------------------------------------------------------------
 
-    def _converge(self) -> None:
-        """Faults stop. One more apply brings the host where git wants it, after one command where one is asked for."""
+    def _converge(self) -> bool:
+        """Faults stop. One more apply brings the host where git wants it, after one command where one is asked for.
+
+        Says whether it came there.
+        """
         machine, watch = self.machine, self.watch
         strikes.heal(machine)
-        machine.clock.advance(SETTLE_S)
+        if self.timed is not None:
+            self.timed.is_calm = True
+        self._live(SETTLE_S)
         watch.is_tampered = False
         ends: list[str] = []
-        for number in range(2):
+        # With windows an edge may come while the first one is made, and another one has something to do.
+        for number in range(3 if self.world.wish.has_windows else 2):
             plan = self._look()
             if self._do_as_told(plan):
                 plan = self._look()
             if plan.refusals:
                 if watch.is_damaged:
                     watch.reached["converged held by damage"] += 1
-                    return
+                    return False
                 watch.break_(29, f"refused: {[(r.code, r.summary, r.fix) for r in plan.refusals]} after {ends}")
-                return
+                return False
             if plan.order is None:
                 self._at_rest(number)
-                return
+                return True
             order = self.world.order(plan)
             self.limits[order["txid"]] = limit_s(plan)
             outcome = self._transact(order, Striker(self.world, watch, []))
@@ -360,6 +419,7 @@ class _History:
             watch.break_(29, f"{ends} and there are still changes")
         else:
             watch.reached["not converged, damaged"] += 1
+        return False
 
     def _at_rest(self, number: int) -> None:
         watch = self.watch
@@ -377,7 +437,67 @@ class _History:
             watch.break_(27, f"no end: {left}")
 
     def _wanted(self) -> tuple[str, ...]:
-        return desired(self.world.wish).members
+        wish = self.world.wish
+        if wish.has_windows:
+            wish = wish._replace(coven=in_force(wish.coven, self.machine.wall()))
+        return desired(wish).members
+
+    # -- by itself ---------------------------------------------------------------------------------------------------
+
+    def _live(self, seconds: float) -> None:
+        """Let time pass in which the host does by its timers what is due; the power may go, and comes back."""
+        clock = self.machine.clock
+        if self.timed is None:
+            clock.advance(seconds)
+            return
+        ends = clock.now + seconds
+        while True:
+            try:
+                with self.timed.alone():
+                    clock.wait_for(lambda: bool(self.machine.state.launched), ends - clock.now)
+            except PowerCutError:
+                self.watch.begin("")
+                self._power_comes_back()
+            if not self.machine.state.launched:
+                if clock.now >= ends:
+                    return
+                continue
+            self._by_schedule(self.timed)
+
+    def _by_schedule(self, timed: Timed) -> None:
+        """Carry out what the schedule of the host ordered, with what strikes meanwhile."""
+        self.turns += 1
+        txid = self.machine.state.launched[0].rpartition(" ")[2]
+        order = json.loads(self.machine.files.read(f"{TRANSACTIONS}/{txid}/intent.json"))["body"]
+        struck = [] if timed.is_calm or timed.rng.random() < 0.6 else [faults.draw(timed.rng, self.kinds)]
+        self.limits[txid] = _SCHEDULED_S
+        outcome = self._transact(order, Striker(self.world, self.watch, struck), is_launched=True)
+        self.watch.reached[f"schedule {outcome.state if outcome else 'unknown'}"] += 1
+
+    def _by_itself(self, timed: Timed) -> None:
+        """Nobody is around any more: the host follows its windows, and tells everything that happened."""
+        machine, watch = self.machine, self.watch
+        if self.world.wish.has_windows:
+            # What was left held and is right by now, and an end that was damaged, a person has seen before leaving.
+            self.world.ask("clear", {"host": "h-1"})
+            away = next_edge_s(machine.wall())
+            if away > _SOON_S:
+                # Somebody sets the clock, for a history is short.
+                machine.state.epoch += away - _MARGIN_S
+                away = _MARGIN_S
+            self._live(away + _MARGIN_S)
+            watch.reached["windows seen"] += 1
+            if self.world.running() != self._wanted():
+                watch.break_(33, f"{self.world.running()} run, the windows say {self._wanted()}")
+            if not watch.broken and self._look().order is not None:
+                watch.break_(33, "what the schedule brought is not what a plan wants")
+        if self.world.wish.has_webhook and all(path.startswith(_OUTBOX) for path in watch.damaged):
+            timed.receiver.is_up = True
+            self._live(_LONGEST_PAUSE_S)
+            watch.reached["events told"] += len(timed.receiver.got)
+            untold = timed.untold()
+            if untold or timed.receiver.wrong:
+                watch.break_(32, f"never told: {untold}; {timed.receiver.wrong}")
 
     def _do_as_told(self, plan: HostPlan) -> bool:
         """Do the one thing a refusal asks for on the host."""

@@ -40,6 +40,10 @@ INVARIANTS = {
     24: "the wall clock decides nothing",
     27: "every transaction that began has an end, within the sum of its deadlines and those of the way back",
     29: "when faults stop, one more apply brings the host where git wants it",
+    30: "nothing of the spiral starts while a person has it down",
+    31: "the GPU lane of the spiral does not run while a coven is brought up on its slot",
+    32: "when faults stop, every end in the history has been told to the receiver, and an id always says the same",
+    33: "when faults stop, the host comes by itself to what its windows say, whatever edges it missed",
 }
 
 COMMITTED = "/etc/containers/systemd/recon"
@@ -53,11 +57,15 @@ _OURS = re.compile(
     r"/etc/recon/generations(/.*)?|/etc/containers/systemd/recon|/etc/systemd/system/recon-[^/]*(/[^/]*)?"
     r"|/etc/systemd/system/multi-user\.target\.wants/recon-boot\.target|/run/containers/systemd(/recon-trial)?"
     r"|/run/recon(/.*)?|/run/recon-gate-[a-z0-9-]+|/run/systemd/system/recon-[^/]*|/var/lib/recon(/.*)?|/etc/recon"
+    r"|/etc/recon/down(/.*)?"
     # Links of ours are made in the directory above their own; what a cut left there is taken away.
     r"|/(etc|run)/(containers|systemd|systemd/system)/\.recon[^/]*\.recon-[0-9a-f]{12}"
 )
 _TEMPORARY = re.compile(r"/\.[^/]+\.recon-[0-9a-f]{12}\Z")
-_UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target)\Z")
+_SHARED = "/qdrant.service"
+_UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target|timer)\Z")
+_BESIDE = re.compile(r"recon-(events\.service|[a-z]+\.timer)\Z")
+"""What is started beside a transition: a delivery, and timers with what brought them."""
 _COVEN_OF = re.compile(r"recon-(?:gate-[a-z0-9]+-|coven-)?(reasoning|vision)\b")
 _IN_GROUP = re.compile(r"/(recon-[^/]+\.service)(/|\Z)")
 _STEP_OF = {
@@ -66,6 +74,9 @@ _STEP_OF = {
     "commit": {"commit"},
     "trial": {"trial"},
 }
+_DOWN_SPIRAL = "/etc/recon/down/spiral.json"
+_LOOPS = "recon-spiral-"
+_CPU_LANE = "recon-spiral-steerer.service"
 _JOURNAL = "/journal.jsonl"
 _WAY_BACK = "way back"
 _UNGUARDED = ("launch", "claim", "rollback", "finish", "resume", _WAY_BACK)
@@ -166,7 +177,12 @@ class Watch:
         self.is_tampered = False
         """Somebody used systemctl beside recon: what starts then, and what runs, is not recon's doing."""
         self.is_damaged = False
+        self.damaged: set[str] = set()
+        """Files that were damaged, by their paths."""
         self._containers: tuple[str, ...] = ()
+        self._loops_left: dict[int, str] | None = None
+        self._mark = b""
+        """Loops that ran when last somebody looked while a person had them down: there can only be fewer."""
         self._epochs: list[int] = []
         self._now = ""
         self.event = ""
@@ -206,11 +222,34 @@ class Watch:
 
     def on_time(self) -> None:
         """Look at who runs; called after everything that happens by itself."""
+        self._see_loops()
         now = tuple(self.machine.state.containers)
         if now != self._containers:
             self._see()
         else:
             self._see_up()
+
+    def _loops(self) -> dict[int, str]:
+        """Return the loops of the spiral that run, by process."""
+        found = {}
+        for process in self.machine.state.processes.values():
+            match = _IN_GROUP.search(process.cgroup)
+            if match and match[1].startswith(_LOOPS):
+                found[process.pid] = match[1]
+        return found
+
+    def _see_loops(self) -> None:
+        mark = self.machine.files.read(_DOWN_SPIRAL) if self.machine.files.stat(_DOWN_SPIRAL) else b""
+        if mark != self._mark:
+            # Lifted, or lifted and put again by somebody else in between two looks: what ran meanwhile was allowed to.
+            self._mark, self._loops_left = mark, None
+        if not mark:
+            return
+        loops = self._loops()
+        for pid, unit in loops.items() if self._loops_left is not None else ():
+            if pid not in (self._loops_left or {}):
+                self.break_(30, f"{unit} began as process {pid}")
+        self._loops_left = loops
 
     def _see(self) -> None:
         state = self.machine.state
@@ -268,6 +307,7 @@ class Watch:
         if gone:
             self.break_(14, f"{sorted(gone)} were ended")
             self.foreign -= gone
+        self.foreign |= {each.pid for each in self.machine.state.processes.values() if each.cgroup.endswith(_SHARED)}
         if when == "before":
             if deed != "run":
                 self._is_late |= rest in self._unsure and rest.endswith(_JOURNAL)
@@ -276,6 +316,17 @@ class Watch:
         else:
             self._unsure.discard(rest)
             self._after(deed, rest)
+
+    def beside(self, when: str, what: str) -> None:
+        """Look at one change of a program of the host's own timers, which is no transaction."""
+        deed, _, rest = what.partition(" ")
+        if when != "before":
+            return
+        if deed != "run" and not _OURS.fullmatch(rest):
+            self.break_(15, f"a timer did: {what}")
+        words = rest.split(" ")
+        if deed == "run" and words[0] == "systemctl":
+            self.break_(15, f"a timer did: {what}")
 
     def _before(self, deed: str, rest: str) -> None:
         # The hook of the way back is called on every way back, as the rest of it is.
@@ -303,7 +354,10 @@ class Watch:
             self._is_mute = False
             self._journal(rest)
         elif deed == "run" and rest.startswith("systemctl st"):
-            self.deeds[rest.split(" ")[1]] += 1
+            # The spiral yields before the coven is touched, and comes back also when that is then left alone.
+            units = [word for word in rest.split(" ")[2:] if not word.startswith("-")]
+            if not all(unit.startswith("recon-spiral") or _BESIDE.match(unit) for unit in units):
+                self.deeds[rest.split(" ")[1]] += 1
         elif rest == EPOCH and deed == "write":
             self._new_epoch()
         elif rest == COMMITTED:
@@ -322,9 +376,13 @@ class Watch:
         units = [word for word in words[2:] if not word.startswith("-")]
         if not all(_UNIT.match(unit) for unit in units):
             self.break_(15, " ".join(words))
-        if verb not in ("start", "stop"):
+        if verb not in ("start", "stop") or all(_BESIDE.match(unit) for unit in units):
             return
         self._announced(verb, " ".join(units))
+        if verb == "start" and not self.is_tampered and any(unit.startswith("recon-coven-") for unit in units):
+            lane = sorted(set(self._loops().values()) - {_CPU_LANE})
+            if lane:
+                self.break_(31, f"{' '.join(lane)} run while {' '.join(units)} is started")
         blind = fault_of(self.machine.state, "nvml", "*") is not None
         if verb == "stop":
             self.blind_since_stop = blind
@@ -339,6 +397,11 @@ class Watch:
             self.break_(3, f"systemctl start {' '.join(units)} and no driver said that the memory is free")
 
     def _announced(self, kind: str, what: str) -> None:
+        if all(unit.startswith("recon-spiral") for unit in what.split(" ")):
+            # It yields before the coven stops, and comes back when all is done; a way back may do so without a word.
+            if self.step not in ("spiral", _WAY_BACK) and not self._is_mute:
+                self.break_(12, f"{kind} {what} under the step {self.step}")
+            return
         if self._is_mute:
             before = self.wanted() or ()
             if kind == "stop" or (kind == "start" and all(f"recon-{coven_of(what)}-" in name for name in before)):

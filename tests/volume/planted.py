@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from reconciler.agent import (
+    deliver,
     durable,
     executor,
     fence,
@@ -22,6 +23,7 @@ from reconciler.agent import (
     lease,
     outcome,
     places,
+    schedule,
     step_bring_up,
     step_commit,
     step_memory,
@@ -123,6 +125,17 @@ def _no_look(run: Any, reason: str = "") -> None:
     del run, reason
 
 
+def _taken_by_nobody(*args: Any, really: Any = deliver._post) -> tuple[int, str]:
+    return (really(*args)[0], "")
+
+
+def _begins_only(
+    machine: Any, ctx: Any, number: int, body: Any, due: Any, mark: Any, really: Any = schedule._launch
+) -> str:
+    is_end = due.wanted == body["schedule"]["declared"]
+    return "nothing begins" if is_end else really(machine, ctx, number, body, due, mark)
+
+
 def _sync_again(self: Any, fd: int, really: Any = SimSystem.fsync) -> None:
     try:
         really(self, fd)
@@ -160,6 +173,8 @@ PLANTED: dict[str, Planted] = {
     "what is committed is not looked at again": Planted(
         step_commit, "check_whole", _commit_unseen, (2,), ("corrupt",), 400
     ),
+    "what nobody took counts as told": Planted(deliver, "_post", _taken_by_nobody, (32,), seeds=200),
+    "the end of a window is no edge": Planted(schedule, "_launch", _begins_only, (33,), seeds=200),
     "the outcome is not written": Planted(outcome, "_write", _skip, (27,)),
 }
 

@@ -12,9 +12,11 @@ import copy
 import functools
 import itertools
 import pickle
+import time
 from typing import Any, Literal, NamedTuple
 
 from reconciler.agent import dispatch
+from reconciler.agent.machine import Response
 from reconciler.apply.intents import build_intent
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import (
@@ -28,29 +30,47 @@ from reconciler.model.desired import (
     Platform,
     Policy,
     Service,
+    Shared,
     Slot,
     Source,
     Spiral,
     Ssh,
 )
+from reconciler.model.events import Events
 from reconciler.model.observed import HostState
 from reconciler.model.outcome import Outcome
 from reconciler.model.plan import HostPlan
 from reconciler.model.rendered import RenderedHost
+from reconciler.model.spiral import SpiralFile
 from reconciler.model.subject import look_at
+from reconciler.model.window import Window
 from reconciler.planner import assemble, plan_host
 from reconciler.render.host import render_host
 from reconciler.sim.faults import set_fault
 from reconciler.sim.fleet import provide, run_launched
 from reconciler.sim.machine import SimMachine
+from reconciler.sim.state import Node
 from tests.agent.bench import CONTEXT, PARSER, a_coven, a_service
+from tests.agent.test_webhook import SECRET
 
 HOST = "h-1"
+SHARED = "qdrant.service"
+"""A service of somebody else on the host, which nobody may touch."""
 CovenName = Literal["reasoning", "vision"]
 COVENS: tuple[CovenName, ...] = ("reasoning", "vision")
 HOOK_PLACE = "/srv/hooks"
+_DAY_S = 86400.0
 _EVENTS = ("drain", "after_stop", "after_warm", "on_rollback")
 HOOKS = tuple(f"{HOOK_PLACE}/{event}" for event in _EVENTS)
+SECRET_FILE = "/etc/recon/secrets/ops"
+URL = "https://hooks.example.net/recon"
+WINDOWS: tuple[tuple[CovenName, str, str, int], ...] = (
+    ("vision", "00:03", "00:07", 50),
+    ("reasoning", "00:05", "00:09", 80),
+    ("vision", "01:00", "23:50", 20),
+)
+"""Coven, begin, end and priority of what the slot runs when: soon after a history begins, and over its day."""
+
 LOAD_S = 3.0
 """How long servers load here: long enough for polls in between, short enough to be quick."""
 
@@ -62,6 +82,9 @@ class Wish(NamedTuple):
     edition: int = 0
     resident: bool = False
     has_hooks: bool = False
+    has_spiral: bool = False
+    has_windows: bool = False
+    has_webhook: bool = False
 
 
 def covens(edition: int, *, has_hooks: bool = False) -> dict[str, Coven]:
@@ -84,6 +107,48 @@ def covens(edition: int, *, has_hooks: bool = False) -> dict[str, Coven]:
 
 def _hook(event: str) -> Hook:
     return Hook.model_validate({"argv": (f"{HOOK_PLACE}/{event}",), "timeout": "4s", "on_timeout": "abort"})
+
+
+def _loop(program: str, lane: str, **more: Any) -> dict[str, Any]:
+    limits = {"memory": "1GiB", "tasks": 64}
+    return {"argv": (f"{SPIRAL_ROOT}/{program}",), "lane": lane, "limits": limits, "stop": {"timeout": "2s"}, **more}
+
+
+SPIRAL_ROOT = "/srv/spiral"
+SPIRAL = SpiralFile.model_validate(
+    {
+        "root": SPIRAL_ROOT,
+        "units": {
+            "worker": _loop("worker", "gpu"),
+            "feeder": _loop("feeder", "gpu", producer=True),
+            "steerer": _loop("steerer", "cpu"),
+        },
+        "control": {"file": f"{SPIRAL_ROOT}/control.json", "keys": {"jobs_per_hour": "jobs"}},
+        "convergence": {"file": f"{SPIRAL_ROOT}/state.json", "key": "converged"},
+        "reaper": {"paths": (f"{SPIRAL_ROOT}/renders",), "keep": {"count": 9}},
+    }
+)
+
+
+def in_force(declared: CovenName | None, wall: float) -> CovenName | None:
+    """Return what the slot should run at a time on the wall, as the windows say it to a person."""
+    now = time.strftime("%H:%M", time.gmtime(wall))
+    open_now = [window for window in WINDOWS if window[1] <= now < window[2]]
+    return max(open_now, key=lambda window: window[3])[0] if open_now else declared
+
+
+def next_edge_s(wall: float) -> float:
+    """Return how long it is to the next begin or end of a window."""
+    into = wall % _DAY_S
+    edges = [int(edge[:2]) * 3600 + int(edge[3:]) * 60 for window in WINDOWS for edge in window[1:3]]
+    return min((edge - into) % _DAY_S for edge in edges)
+
+
+_SCHEDULE = tuple(
+    Window.model_validate({"coven": coven, "from": begins, "to": ends, "priority": priority})
+    for coven, begins, ends, priority in WINDOWS
+)
+_EVENTS_OF = Events.model_validate({"webhooks": {"ops": {"url": URL, "secret_file": SECRET_FILE, "timeout": "5s"}}})
 
 
 class Desired(NamedTuple):
@@ -111,13 +176,14 @@ def desired(wish: Wish) -> Desired:
         platform=Platform(),
         slots=(Slot(name=ALL_GPUS, gpus="all", coven=wish.coven),),
         may_run=COVENS,
-        shared=(),
+        shared=(Shared.model_validate({"unit": SHARED, "memory": "0B"}),),
         residents=residents,
-        spiral=Spiral(),
-        schedule=(),
+        spiral=Spiral(enabled=True, rate_caps={"jobs_per_hour": 12}) if wish.has_spiral else Spiral(),
+        schedule=_SCHEDULE if wish.has_windows else (),
+        events=_EVENTS_OF if wish.has_webhook else None,
     )
     made = covens(wish.edition, has_hooks=wish.has_hooks)
-    fleet = Fleet(name="studio", transport="sim", policy=Policy(), covens=made, hosts={HOST: host})
+    fleet = Fleet(name="studio", transport="sim", policy=Policy(), covens=made, hosts={HOST: host}, spiral=SPIRAL)
     rendered = render_host(fleet, host, {})
     groups = rendered.groups.values()
     return Desired(
@@ -158,7 +224,10 @@ class World:
     def plan(self) -> HostPlan:
         """Look at the host and plan."""
         made = desired(self.wish)
-        args = {"shared": [], "memory": "auto", "images": list(made.images), "deadline_s": 20}
+        shared = [{"unit": SHARED, "health": None}]
+        args: dict[str, Any] = {"shared": shared, "memory": "auto", "images": list(made.images), "deadline_s": 20}
+        if made.rendered.spiral is not None:
+            args["spiral"] = made.rendered.spiral.model_dump(mode="json")
         state = HostState.model_validate(self.ask("observe", args))
         subject = look_at(made.rendered, made.host, state)
         return plan_host(subject, diff_host(subject), fleet=made.fleet.name, ignored=ignored_facts(state))
@@ -208,16 +277,21 @@ _BESIDE_S = 120.0
 
 def prepare() -> None:
     """Prepare every host that a history can begin with, so that the code of this moment is what prepared it."""
-    for coven, resident, has_hooks in itertools.product((None, *COVENS), (False, True), (False, True)):
-        _prepared(Wish(coven, 0, resident, has_hooks))
+    either = (False, True)
+    for coven, more in itertools.product((None, *COVENS), itertools.product(*[either] * 5)):
+        _prepared(Wish(coven, 0, *more))
 
 
 @functools.cache
 def _prepared(wish: Wish) -> tuple[bytes, int]:
     machine = SimMachine.new(HOST, "h200")
+    machine.files.make_dirs(f"{SPIRAL_ROOT}/renders")
+    machine.files.put(f"{SPIRAL_ROOT}/control.json", Node.of(b"{}"))
+    machine.files.make_dirs(SECRET_FILE.rpartition("/")[0])
+    machine.files.put(SECRET_FILE, Node.of(SECRET + b"\n", 0o600))
     set_fault(machine.state, "slow-load", value=LOAD_S)
     world = World(machine, wish)
-    if wish.coven is not None or wish.resident:
+    if wish.coven is not None or wish.resident or wish.has_spiral or wish.has_windows or wish.has_webhook:
         order = world.order(world.plan())
         assert world.launch(order)
         world.run()
@@ -225,4 +299,8 @@ def _prepared(wish: Wish) -> tuple[bytes, int]:
         assert outcome is not None, order["txid"]
         assert outcome.state == "applied", outcome
         machine.clock.advance(LOAD_S + 10.0)
+    if wish.has_webhook:
+        # What it was told until now is not of the history.
+        machine.receivers[URL] = lambda headers, body: Response(204, b"")
+        world.ask("deliver", {})
     return pickle.dumps(copy.deepcopy(machine.state)), world.count

@@ -212,7 +212,7 @@ class Arena:
             shown = self.machine.run(["systemctl", "is-active", "recon-executor.service"], check=False).stdout
             return shown.strip() in {b"inactive", b"failed", b"unknown"} or None
 
-        wait_for(idle, "the executor never ended")
+        wait_for(idle, "the executor never ended", every_s=0.2)
 
     def wait_serving(self) -> Standing:
         """Wait until the host serves what it has committed, as it must after a boot."""
@@ -222,7 +222,7 @@ class Arena:
             return standing if standing.serving == (standing.committed,) else None
 
         try:
-            return wait_for(up, "the committed coven does not serve")
+            return wait_for(up, "the committed coven does not serve", every_s=0.2)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.standing()}") from error
 
@@ -270,13 +270,14 @@ def _populated(group: Path) -> bool:
     return "populated 1" in (group / "cgroup.events").read_text(encoding="ascii")
 
 
-def wait_for(question: Callable[[], T | None], what: str, seconds: float = WAIT_S) -> T:
+def wait_for(question: Callable[[], T | None], what: str, seconds: float = WAIT_S, *, every_s: float = 0.05) -> T:
+    """Ask until there is an answer; what lasts needs no quick look, and every look costs the host's computer."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = question()
         if answer is not None:
             return answer
-        time.sleep(0.05)
+        time.sleep(every_s)
     raise AssertionError(what)
 
 

@@ -24,9 +24,9 @@ import time
 from typing import Any
 
 STAGES = {
-    "T0": ("reconciler.workflow", "load_fleet"),
-    "T1": ("reconciler.workflow", "observe_hosts"),
-    "T2": ("reconciler.workflow", "plan_fleet"),
+    "T0": ("reconciler.workflow.repository", "load_fleet"),
+    "T1": ("reconciler.workflow.planning", "observe_hosts"),
+    "T2": ("reconciler.workflow.planning", "plan_fleet"),
     "T3": ("reconciler.apply.run", "_Run._hand_over"),
 }
 """Which function of recon does a stage."""

@@ -1,0 +1,75 @@
+"""The rate caps in the loop's control file: recon's own keys, and nothing else in it.
+
+Must not: make the file, or replace one that is not what it should be: it is told, and a person looks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional
+
+from . import fact, splice
+from .machine import BusyError, Machine
+
+LIMIT = 1 << 20
+
+
+class Written(NamedTuple):
+    """What came of it: `problem` says why the file is not as it should be."""
+
+    changed: bool
+    problem: str = ""
+
+
+def wanted(spec: Dict[str, Any], caps: Dict[str, int]) -> Dict[str, int]:
+    """Return which dotted key gets which value: of the caps that are declared and have a key."""
+    control = spec.get("control") or {"keys": {}}
+    return {key: caps[name] for name, key in control["keys"].items() if name in caps}
+
+
+def write(machine: Machine, spec: Dict[str, Any], caps: Dict[str, int]) -> Written:
+    """Write the caps that hold now into the control file, where they are not there already."""
+    control = spec.get("control")
+    keys = wanted(spec, caps)
+    if not control or not keys:
+        return Written(changed=False)
+    if not _is_below(control["file"], spec["root"]):
+        return Written(changed=False, problem=f"{control['file']} is not below {spec['root']}")
+    try:
+        return Written(machine.rewrite(control["file"], lambda data: splice.splice(data, keys)))
+    except BusyError:
+        return Written(changed=False, problem=f"{control['file']}: another program writes it all the time")
+    except (OSError, ValueError) as error:
+        return Written(changed=False, problem=_why(control["file"], error))
+
+
+def read(machine: Machine, spec: Dict[str, Any]) -> Optional[fact.Fact]:
+    """Return the owned keys as they are in the file, by cap; None when none are declared. An absent key is null."""
+    control = spec.get("control")
+    if not control:
+        return None
+    try:
+        data = read_file(machine, spec, control["file"])
+        return fact.value({name: splice.look_up(data, key)[1] for name, key in sorted(control["keys"].items())})
+    except (OSError, ValueError) as error:
+        return fact.unknown(_why(control["file"], error))
+
+
+def read_file(machine: Machine, spec: Dict[str, Any], path: str) -> bytes:
+    """Read a file of the loop: a plain one below the root, no link on the way to it."""
+    if not _is_below(path, spec["root"]):
+        raise OSError(1, f"is not below {spec['root']}")
+    place, _, name = path.rpartition("/")
+    directory = machine.open_directory(place)
+    try:
+        return directory.read(name.encode("utf-8", "surrogateescape"), LIMIT)
+    finally:
+        directory.close()
+
+
+def _is_below(path: str, root: str) -> bool:
+    return ".." not in path.split("/") and path.startswith(root.rstrip("/") + "/")
+
+
+def _why(path: str, error: BaseException) -> str:
+    text = (error.strerror if isinstance(error, OSError) else None) or fact.why(error)
+    return f"{path}: {text}"

@@ -1,0 +1,283 @@
+"""The guardrails of the spiral: what must hold before any of it runs.
+
+Each is checked against what is declared and what is there.
+
+    one-producer    exactly one unit feeds the queue, and nobody else does
+    one-authority   systemd restarts each unit, and nobody beside it
+    backoff         every unit gives up after a few crashes
+    caps            every unit has memory and task caps, and systemd knows them
+    reaper          something deletes, by a budget
+    convergence     something says when it has arrived
+    rate-caps       something says how fast
+    claim-safe      on a worker of a share: people have said that two hosts never claim the same job
+
+What steers the loop is the hub's alone: on a worker of a share the last three of the others hold by that.
+
+What cannot be told is broken: a loop that runs away was never one that somebody had looked at.
+
+Must not: change anything.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from . import fact, rivals, systemd
+from . import share as share_of
+from .machine import Machine
+from .plain import clean
+
+NAMES = ("one-producer", "one-authority", "backoff", "caps", "reaper", "convergence", "rate-caps")
+_FILE = "desired/workloads/spiral.yaml"
+_SHOWN = ("LoadState", "Restart", "StartLimitBurst", "StartLimitIntervalUSec", "MemoryMax", "TasksMax", "DropInPaths")
+_CONTROL_LIMIT = 4 << 20
+
+Spec = Dict[str, Any]
+
+
+class Verdict(NamedTuple):
+    """How one guardrail stands: `ok`, `broken` or `unknown`, in words, and what to change when it does not hold."""
+
+    name: str
+    state: str
+    text: str
+    fix: str
+
+
+class _BrokenError(Exception):
+    """It does not hold: why, and what to change."""
+
+    def __init__(self, text: str, fix: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.fix = fix
+
+
+class _UnknownError(_BrokenError):
+    """Whether it holds cannot be told: why, and what to do about that."""
+
+
+def judge(machine: Machine, spec: Spec) -> List[Verdict]:
+    """Judge every guardrail; with `planned` in the spec, by the files that are about to be written."""
+    checks = _CHECKS if _worker(spec) is None else {**_CHECKS, **_ON_WORKERS}
+    return [_judged(name, check, machine, spec) for name, check in checks.items()]
+
+
+def told(verdicts: List[Verdict]) -> List[Dict[str, str]]:
+    """Return them as `model.plan.Guardrail`."""
+    return [verdict._asdict() for verdict in verdicts]
+
+
+def broken(verdicts: List[Verdict]) -> List[Verdict]:
+    """Return those that do not hold."""
+    return [verdict for verdict in verdicts if verdict.state != "ok"]
+
+
+def _worker(spec: Spec) -> Optional[Dict[str, Any]]:
+    """Return the share that this host is a worker of, None when it is not."""
+    found: Optional[Dict[str, Any]] = spec.get("share")
+    return found if found and found["role"] == "worker" else None
+
+
+def _judged(name: str, check: Callable[[Machine, Spec], str], machine: Machine, spec: Spec) -> Verdict:
+    try:
+        return Verdict(name, "ok", check(machine, spec), "")
+    except _UnknownError as error:
+        return Verdict(name, "unknown", f"it cannot be told: {error.text}", error.fix)
+    except _BrokenError as error:
+        return Verdict(name, "broken", error.text, error.fix)
+    except (rivals.RivalsError, systemd.SystemdError, OSError, ValueError, KeyError, TypeError) as error:
+        why = clean(str(error), 300) or type(error).__name__
+        return Verdict(name, "unknown", f"it cannot be told: {why}", "look at the host: recon status")
+
+
+def _one_producer(machine: Machine, spec: Spec) -> str:
+    producers = [unit for unit in spec["units"] if unit["producer"]]
+    if len(producers) != 1:
+        names = ", ".join(unit["name"] for unit in producers) or "none"
+        fix = f"give exactly one unit 'producer: true' in {_FILE}"
+        raise _BrokenError(f"{len(producers)} units feed the queue ({names}), and exactly one must", fix)
+    one = producers[0]
+    others = rivals.running(machine, one["argv"]) if one["image"] is None else []
+    if others:
+        raise _BrokenError(f"somebody else runs {one['name']}: {_some(others)}", "end it on the host, for good")
+    return f"{one['name']} alone feeds the queue"
+
+
+def _no_producer(machine: Machine, spec: Spec) -> str:
+    share = spec["share"]
+    producers = [unit["name"] for unit in spec["units"] if unit["producer"]]
+    if producers:
+        fix = f"write 'where: hub' in {_FILE}"
+        raise _BrokenError(f"{', '.join(producers)} would feed the queue beside the hub, {share['hub']}", fix)
+    others = rivals.running(machine, share["producer"])
+    if others:
+        text = f"somebody runs the producer of {share['hub']} here: {_some(others)}"
+        raise _BrokenError(text, "end it on the host, for good")
+    return f"the hub, {share['hub']}, alone feeds the queue"
+
+
+def _on_the_hub(_machine: Machine, spec: Spec) -> str:
+    return f"on the hub, {spec['share']['hub']}"
+
+
+def _claim_safe(machine: Machine, spec: Spec) -> str:
+    share = spec["share"]
+    found = share_of.marker(machine, share)
+    if found.state == share_of.THERE:
+        return f"{found.text}: two hosts never claim the same job"
+    if found.state == share_of.MISSING:
+        fix = f"when claiming is safe between hosts, on {share['hub']}: touch {share['marker']}"
+        raise _BrokenError(f"{found.text}: nobody has said that two hosts never claim the same job", fix)
+    fix = f"systemctl status {share['unit']}; mount first: write 'enabled: false', then recon apply"
+    raise _UnknownError(found.text, fix)
+
+
+def _one_authority(machine: Machine, spec: Spec) -> str:
+    guardians = [unit["name"] for unit in spec["units"] if unit["guards"]]
+    if len(guardians) > 1:
+        fix = f"keep 'guards: hangs' on one unit in {_FILE}"
+        raise _BrokenError(f"{len(guardians)} guardians restart what hangs: {', '.join(guardians)}", fix)
+    foreign = rivals.units(machine, spec["authorities"])
+    if foreign:
+        names = " ".join(each.split(" ", 1)[0] for each in foreign[:6])
+        raise _BrokenError(f"units of somebody else are there: {_some(foreign)}", f"systemctl disable --now {names}")
+    images = [unit["image"] for unit in spec["units"] if unit["image"] is not None]
+    restarted = rivals.containers(machine, spec["root"], images)
+    if restarted:
+        fix = "podman update --restart=no NAME, or remove the container"
+        raise _BrokenError(f"podman restarts beside systemd: {_some(restarted)}", fix)
+    for unit in spec["units"]:
+        others = rivals.running(machine, unit["argv"]) if unit["image"] is None and not unit["producer"] else []
+        if others:
+            raise _BrokenError(f"somebody else runs {unit['name']}: {_some(others)}", "end it on the host, for good")
+    return "systemd alone restarts each unit" + (f", {guardians[0]} what hangs" if guardians else "")
+
+
+def _backoff(machine: Machine, spec: Spec) -> str:
+    for name, shown in _loaded(machine, spec).items():
+        wrong = [
+            text
+            for text, is_wrong in (
+                (f"Restart={shown.get('Restart')}", shown.get("Restart") != "on-failure"),
+                (f"StartLimitBurst={shown.get('StartLimitBurst')}", not 0 < _number(shown, "StartLimitBurst") <= 100),
+                ("StartLimitIntervalSec=0", shown.get("StartLimitIntervalUSec") in (None, "", "0", "infinity")),
+            )
+            if is_wrong
+        ]
+        if wrong:
+            raise _BrokenError(f"{name} has {', '.join(wrong)}{_by(shown)}", _undo(name, shown))
+    return "every unit gives up after a few crashes"
+
+
+def _caps(machine: Machine, spec: Spec) -> str:
+    for unit in spec["units"]:
+        missing = [key for key, value in (("memory", unit["memory_max"]), ("tasks", unit["tasks_max"])) if not value]
+        if missing:
+            fix = f"add 'limits: {{{', '.join(f'{key}: …' for key in missing)}}}' to it in {_FILE}"
+            raise _BrokenError(f"{unit['name']} has no cap of {' and '.join(missing)}", fix)
+    wanted = {unit["unit"]: unit for unit in spec["units"]}
+    for name, shown in _loaded(machine, spec).items():
+        for key, value in (("MemoryMax", wanted[name]["memory_max"]), ("TasksMax", wanted[name]["tasks_max"])):
+            if _number(shown, key) != value:
+                raise _BrokenError(
+                    f"{name} has {key}={clean(str(shown.get(key)), 40)}, {value} is declared{_by(shown)}",
+                    _undo(name, shown),
+                )
+    return "every unit has memory and task caps"
+
+
+def _reaper(machine: Machine, spec: Spec) -> str:
+    reaper = spec["reaper"]
+    budgets = [reaper[key] for key in ("keep_bytes", "keep_age_s", "keep_count")] if reaper else []
+    if not reaper or all(budget is None for budget in budgets):
+        fix = f"add 'reaper: {{paths: […], keep: {{bytes: 200GiB}}}}' to {_FILE}"
+        raise _BrokenError("nothing deletes what the loop makes", fix)
+    for path in reaper["paths"]:
+        found = machine.stat(path)
+        if found is None or found.kind != "dir":
+            what = "is not there" if found is None else "is no directory of its own"
+            raise _BrokenError(f"{path} of the reaper {what}", f"make the directory {path} on the host")
+    return f"a budget over {', '.join(reaper['paths'])}"
+
+
+def _convergence(_machine: Machine, spec: Spec) -> str:
+    if not spec["convergence"]:
+        fix = f"add 'convergence: {{file: …, key: converged}}' to {_FILE}"
+        raise _BrokenError("nothing says when the loop has arrived, so it would never stop", fix)
+    return f"its producers stop by {spec['convergence']['key']} of {spec['convergence']['file']}"
+
+
+def _rate_caps(machine: Machine, spec: Spec) -> str:
+    control, caps = spec["control"], spec["caps"]
+    if not control:
+        fix = f"add 'control: {{file: …, keys: {{…}}}}' to {_FILE}"
+        raise _BrokenError("no control file is declared to write rate caps into", fix)
+    missing = sorted(set(control["keys"]) - set(caps))
+    if missing:
+        fix = f"add 'rate_caps: {{{', '.join(f'{name}: …' for name in missing)}}}' to 'spiral' of the host's file"
+        raise _BrokenError(f"this host sets no {', '.join(missing)}", fix)
+    _control_file(machine, control["file"])
+    return ", ".join(f"{name} {caps[name]}" for name in sorted(caps))
+
+
+def _control_file(machine: Machine, path: str) -> None:
+    fix = f"put a JSON object there: echo '{{}}' > {path}"
+    found = machine.stat(path)
+    if found is None:
+        raise _BrokenError(f"the control file {path} is not there", fix)
+    if found.kind != "file":
+        raise _BrokenError(f"the control file {path} is no plain file", fix)
+    try:
+        document = json.loads(machine.read(path, _CONTROL_LIMIT + 1).decode("utf-8"))
+    except ValueError as error:
+        raise _BrokenError(f"the control file {path} is no JSON: {fact.why(error)}", fix) from error
+    if not isinstance(document, dict):
+        raise _BrokenError(f"the control file {path} holds no JSON object", fix)
+
+
+def _loaded(machine: Machine, spec: Spec) -> Dict[str, Dict[str, str]]:
+    """Return what systemd goes by for each unit that it has; of the others, what is declared is all there is."""
+    names = [unit["unit"] for unit in spec["units"]]
+    shown = systemd.show(machine, names, _SHOWN) if names else {}
+    there = {name: each for name, each in shown.items() if each.get("LoadState") != "not-found"}
+    if spec.get("planned"):  # a file that differs is replaced by the commit; what lies beside it is not
+        return {name: each for name, each in there.items() if each.get("DropInPaths")}
+    return there
+
+
+def _number(shown: Dict[str, str], key: str) -> int:
+    text = shown.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _by(shown: Dict[str, str]) -> str:
+    paths = clean(shown.get("DropInPaths", ""), 200)
+    return f", by {paths}" if paths else ""
+
+
+def _undo(name: str, shown: Dict[str, str]) -> str:
+    return f"systemctl revert {name}" if shown.get("DropInPaths") else "recon apply, after 'recon plan' shows the file"
+
+
+def _some(names: List[str]) -> str:
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+
+
+_CHECKS: Dict[str, Callable[[Machine, Spec], str]] = {
+    "one-producer": _one_producer,
+    "one-authority": _one_authority,
+    "backoff": _backoff,
+    "caps": _caps,
+    "reaper": _reaper,
+    "convergence": _convergence,
+    "rate-caps": _rate_caps,
+}
+_ON_WORKERS: Dict[str, Callable[[Machine, Spec], str]] = {
+    "one-producer": _no_producer,
+    "reaper": _on_the_hub,
+    "convergence": _on_the_hub,
+    "rate-caps": _on_the_hub,
+    "claim-safe": _claim_safe,
+}

@@ -1,0 +1,280 @@
+"""One look at the schedule: what should be live now, and if something else is, one ordinary transition.
+
+    held, claimed, in transition? ─▶ left alone, looked at again after a minute
+    what is in force by this host's own clock and the windows of the committed generation (`week`)
+    live already?   nothing
+    a condition (`require`, `yields`) not met: what is sure runs, and the next look asks again
+    failed since the last edge: nothing before the next one, or a new commit; a person is called
+    else            an order made from what is committed (`schedule_order`), launched as a controller's would be
+
+Nothing is remembered of edges, so a missed one is not replayed, and a host that was off does what is due now. The order
+goes through the same executor, lock, lease, drain and way back as any other.
+
+Must not: do a step of a transition, or change a file, a unit or a setting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from . import alerts, files, history, idle, launch, locks, places, schedule_book, schedule_order, week
+from .journal import boot_id
+from .machine import BusyError, Machine
+from .outcome import proceed, read_outcome
+from .plain import clean
+from .record import RecordError
+from .schedule_order import OWNER, NoOrderError
+from .systemd import SystemdError
+from .watch_boot import end_interrupted
+from .watch_dead import follow
+from .watch_site import ApartError, Site, stay_away
+from .wire import RequestError
+
+FAILED = "REC7341"
+NO_ZONE = "REC7342"
+_PASSING = ("stale", "locked")
+"""Ends that say nothing about the switch: somebody else was there first."""
+_CUT = "REC7116"
+_ORDERS = 2
+"""A switch that a power cut interrupted is ordered once more: a host that it brings down must not do so all night."""
+_GAP_S = 180.0
+"""Idleness that nobody looked at for so long is none."""
+
+
+class _Due(NamedTuple):
+    """What should be live now, the slots that begin because they are idle, and what keeps others from it, in words."""
+
+    wanted: Dict[str, Optional[str]]
+    begun: List[str]
+    waits: List[str]
+    idle: Dict[str, Any]
+
+
+def schedule(machine: Machine, ctx: Dict[str, Any]) -> Dict[str, Any]:
+    """Look once, order at most one transition, and return what it came to."""
+    seen: Dict[str, Any] = {}
+    try:
+        number, body = _committed(machine)
+        said = _look(machine, ctx, number, body, seen)
+    except (ApartError, NoOrderError, SystemdError, OSError, RecordError, RequestError) as error:
+        said = f"left alone: {clean(str(error), 600)}"
+    with contextlib.suppress(OSError, RecordError):
+        schedule_book.save_look(machine, said, seen.get("idle", {}))
+    return {"said": said}
+
+
+def _committed(machine: Machine) -> "tuple[int, Dict[str, Any]]":
+    try:
+        number = files.committed_number(machine)
+        if number is None:
+            raise ApartError("nothing is committed")
+        body = files.manifest(machine, number)
+    except (OSError, ValueError) as error:
+        raise ApartError(f"what is committed cannot be told: {error}") from error
+    if not body.get("schedule"):
+        raise ApartError("the committed generation has no schedule")
+    return number, body
+
+
+def _look(machine: Machine, ctx: Dict[str, Any], number: int, body: Dict[str, Any], seen: Dict[str, Any]) -> str:
+    spec, live, at = body["schedule"], body["live"], machine.wall()
+    unread = week.unread([window["timezone"] for window in spec["windows"]])
+    if unread:
+        text = f"the schedule cannot be followed: {', '.join(sorted(unread.values()))}"
+        _alert(machine, NO_ZONE, str(body["host"]), text, "on the host: apt install tzdata")
+        return text
+    _withdraw(machine, NO_ZONE, str(body["host"]))
+    chains = {slot: week.chain(spec["windows"], spec["declared"], slot, at) for slot in spec["declared"]}
+    settled = {slot: week.settled(choices, live.get(slot)).coven for slot, choices in chains.items()}
+    if settled == {slot: live.get(slot) for slot in settled} and not _may_begin(chains, live):
+        _withdraw(machine, FAILED, str(body["host"]))
+        return _all_is_well(settled)
+    ended = _end_left(machine, number, body)
+    if ended:
+        return ended
+    stay_away(machine)
+    due = _due(machine, body, chains, settled)
+    seen["idle"] = due.idle
+    waits = "".join(f"; {text}" for text in due.waits)
+    if due.wanted == {slot: live.get(slot) for slot in due.wanted}:
+        return _all_is_well(due.wanted) + waits
+    mark = week.mark(spec["windows"], at)
+    refused = _failed(machine, number, body, mark)
+    if refused:
+        return refused + waits
+    return _launch(machine, ctx, number, body, due, mark) + waits
+
+
+def _end_left(machine: Machine, number: int, body: Dict[str, Any]) -> str:
+    """Do for a transaction that nobody ended what the watchdog does, on a host without one: it would be stuck here."""
+    if body.get("watchdog"):
+        return ""
+    this_boot = boot_id(machine)
+    if not this_boot:
+        raise ApartError("the kernel does not say which boot this is")
+    site = Site(str(body["host"]), number, this_boot, {}, [])
+    try:
+        with alerts.alone(machine, 0.0):
+            return end_interrupted(machine, site) or follow(machine, site)
+    except BusyError as error:
+        raise ApartError("somebody else writes the alerts") from error
+
+
+def _may_begin(chains: Dict[str, List[week.Choice]], live: Dict[str, Optional[str]]) -> bool:
+    return any(choices[0].coven != live.get(slot) and not choices[0].is_sure for slot, choices in chains.items())
+
+
+def _all_is_well(covens: Dict[str, Optional[str]]) -> str:
+    return "as it should be: " + ", ".join(f"{slot} {coven or 'nothing'}" for slot, coven in sorted(covens.items()))
+
+
+def _due(
+    machine: Machine,
+    body: Dict[str, Any],
+    chains: Dict[str, List[week.Choice]],
+    settled: Dict[str, Optional[str]],
+) -> _Due:
+    """Work out what should be live, asking what runs how busy it is where a window waits for that."""
+    wanted, waits, quiet, begun = dict(settled), [], {}, {}
+    for slot, choices in sorted(chains.items()):
+        coven = body["live"].get(slot)
+        better = _better(choices, coven)
+        if not better:
+            continue
+        group = next((group for group in body["groups"] if group["coven"] == coven), None)
+        busy = idle.why_busy(machine, list(group["members"]) if group else [])
+        since = _idle_since(machine, slot, coven)
+        now = machine.boottime()
+        if not busy:
+            quiet[slot] = {"coven": coven, "since": since if since is not None else now, "seen": now}
+        for choice in better:
+            window = body["schedule"]["windows"][choice.window]
+            wait_s = float(window.get("yields_s") or 0.0)
+            left_s = wait_s - (now - quiet[slot]["since"]) if slot in quiet else wait_s
+            if not busy and left_s <= 0:
+                begun[slot] = choice.coven
+                break
+            why = busy or f"idle, {left_s:.0f} s to go"
+            waits.append(f"{choice.coven} waits on slot {slot}: {coven or 'nothing'} is {why}")
+    if any(coven != body["live"].get(slot) for slot, coven in settled.items() if slot not in begun):
+        # What is sure is not held up by what may give up again; the rest comes with the next look.
+        return _Due({**wanted, **{slot: body["live"].get(slot) for slot in begun}}, [], waits, quiet)
+    return _Due({**wanted, **begun}, sorted(begun), waits, quiet)
+
+
+def _better(choices: List[week.Choice], live: Optional[str]) -> List[week.Choice]:
+    """Return the choices with a condition that come before what runs, or before what is sure."""
+    better = []
+    for choice in choices:
+        if choice.is_sure or choice.coven == live:
+            break
+        better.append(choice)
+    return better
+
+
+def _idle_since(machine: Machine, slot: str, coven: Optional[str]) -> Optional[float]:
+    past = schedule_book.look(machine).get("idle", {}).get(slot)
+    if not past or past["coven"] != coven or machine.boottime() - float(past["seen"]) > _GAP_S:
+        return None
+    return float(past["since"])
+
+
+def _failed(machine: Machine, number: int, body: Dict[str, Any], mark: List[List[int]]) -> str:
+    """Say that the switch failed since the last edge, or nothing when it may be ordered."""
+    last = schedule_book.tried(machine)
+    if (last.get("generation"), last.get("mark")) != (number, mark):
+        _withdraw(machine, FAILED, str(body["host"]))
+        return ""
+    text = str(last["failed"])
+    if not text:
+        outcome = read_outcome(machine, last["txid"])
+        state = outcome["state"] if outcome else "unknown"
+        if outcome is None or state in _PASSING or (state == "aborted" and last["may_repeat"]):
+            # Without an outcome it never began: what began and has no end keeps everybody away.
+            return ""
+        if outcome.get("code") == _CUT and last["boot_id"] != boot_id(machine) and last["orders"] < _ORDERS:
+            return ""
+        text = clean(f"the schedule's switch ended {state.replace('_', ' ')}: {outcome['reason']}", 600)
+        _tell(machine, body, f"gave up until the next edge: {last['deed']}", text, last["txid"])
+        schedule_book.note(machine, {**last, "failed": text})
+    _alert(machine, FAILED, str(body["host"]), text, proceed(str(body["host"])))
+    return f"not tried again before the next edge or a new commit: {text}"
+
+
+def _launch(
+    machine: Machine, ctx: Dict[str, Any], number: int, body: Dict[str, Any], due: _Due, mark: List[List[int]]
+) -> str:
+    from . import observe  # the looks that change nothing need none of it
+
+    try:
+        state = observe.observe(machine, schedule_order.question(body["schedule"]), ctx)
+    except observe.IdentityError as error:
+        raise ApartError(f"the host does not say which machine it is: {error}") from error
+    intent = schedule_order.order(machine, body, number, state, due.wanted)
+    _never_cut(intent, due.begun)
+    # Known to end at the claim, it is not ordered: a lock may stand for hours, and a look comes every minute.
+    kept_out = locks.against(intent, locks.observed(machine), ())
+    if kept_out:
+        raise ApartError("; ".join(locks.said(lock) for lock in kept_out))
+    intent["txid"] = _txid(machine)
+    live = body["live"]
+    moved = {slot: coven for slot, coven in due.wanted.items() if coven != live.get(slot)}
+    deed = ", ".join(f"{slot} {live.get(slot) or 'nothing'} → {coven or 'nothing'}" for slot, coven in moved.items())
+    before = schedule_book.tried(machine)
+    same = (before.get("generation"), before.get("mark")) == (number, mark)
+    note = {
+        "generation": number,
+        "mark": mark,
+        "txid": intent["txid"],
+        "deed": deed,
+        "failed": "",
+        "may_repeat": bool(due.begun),
+        "boot_id": boot_id(machine),
+        "orders": 1 + (int(before["orders"]) if same else 0),
+    }
+    schedule_book.note(machine, note)
+    reply = launch.apply(machine, {"intent": intent}, ctx)
+    if not reply.get("launched"):
+        who = reply.get("lease") or {}
+        problem = reply.get("problem") or {}
+        raise ApartError(str(problem.get("detail") or f"{who.get('owner', 'somebody')} has the host"))
+    _tell(machine, body, deed, "a window began or ended", intent["txid"])
+    return f"ordered {deed}, transaction {intent['txid']}"
+
+
+def _never_cut(intent: Dict[str, Any], slots: List[str]) -> None:
+    """Let the drain of a window that begins on idleness give up rather than cut work that came meanwhile."""
+    for move in intent["moves"]:
+        if move["slot"] in slots and move["old"] is not None:
+            members = [{**member, "on_timeout": "abort"} for member in move["old"]["members"]]
+            move["old"] = {**move["old"], "members": members}
+
+
+def _txid(machine: Machine) -> str:
+    at = machine.wall()
+    now = datetime.datetime.fromtimestamp(at, datetime.timezone.utc)
+    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z-{OWNER}"
+
+
+def _tell(machine: Machine, body: Dict[str, Any], deed: str, why: str, txid: str) -> None:
+    """Add a line to the history, under the lock of everybody who writes there; ApartError when somebody has it."""
+    line = {"kind": OWNER, "at": machine.wall(), "host": str(body["host"]), "owner": OWNER, "reason": why}
+    try:
+        with machine.lock(places.LOCK):
+            history.append(machine, {**line, "deed": deed, "order": txid})
+    except BusyError as error:
+        raise ApartError("somebody has the host's lock") from error
+
+
+def _alert(machine: Machine, code: str, about: str, text: str, fix: str) -> None:
+    with contextlib.suppress(BusyError, OSError), alerts.alone(machine):
+        alerts.raise_alert(machine, by=OWNER, code=code, about=about, text=text, fix=fix)
+
+
+def _withdraw(machine: Machine, code: str, about: str) -> None:
+    with contextlib.suppress(BusyError, OSError, RecordError):
+        if any((each["code"], each["about"]) == (code, about) for each in alerts.standing(machine)):
+            with alerts.alone(machine):
+                alerts.withdraw(machine, code, about)

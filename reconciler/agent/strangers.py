@@ -1,0 +1,238 @@
+"""What runs on the GPUs of a host without being recon's: units and containers as somebody else started them.
+
+For a person who wants to declare them: the image, the words, the ports, the mounts, the memory they hold now. Values
+of variables that look like secrets never leave the host.
+
+Must not: change anything, or guess what a container is from its name.
+"""
+
+import json
+import re
+from typing import Any, Dict, List, Optional, Set
+
+from . import fact, gpu
+from .machine import Machine
+from .plain import clean
+from .wire import RequestError
+
+PROTOCOL = 1
+_GPU_TIMEOUT_S = 10.0
+_TIMEOUT_S = 20.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.\\-]{0,199}\Z")
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+_SECRET = re.compile(r"(?i)(TOKEN|SECRET|PASSW|API_?KEY|PRIVATE|CREDENTIAL|ACCESS_KEY|AUTH)")
+_IN_VALUE = re.compile(r"^(hf_|sk-|ghp_|glpat-|AKIA|eyJ)|://[^/@\s]+:[^/@\s]+@")
+_MOST = 64
+_PROPERTIES = "Id,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
+
+
+def strangers(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Return `model.strangers.Strangers`.
+
+    Args:
+        machine: the host.
+        args: `names` of units or containers to describe; without any, all that hold a GPU and are not recon's.
+    """
+    names = args.get("names") or []
+    if (
+        not isinstance(names, list)
+        or len(names) > _MOST
+        or not all(isinstance(n, str) and _NAME.match(n) for n in names)
+    ):
+        raise RequestError(
+            "REC5016", "the agent does not know this request", "strangers with odd names", "update recon"
+        )
+    seen = gpu.describe(machine, machine.gpu_facts(_GPU_TIMEOUT_S), "auto", _GPU_TIMEOUT_S)
+    held = _held(seen.gpus.get("value") or [])
+    containers = _containers(machine)
+    found: List[Dict[str, Any]] = []
+    for container in containers:
+        stranger = _of_container(container, held)
+        if not stranger["name"].startswith("recon-") and (
+            _is_named(stranger, names) or (not names and stranger["gpu"])
+        ):
+            found.append(_with_unit(machine, stranger))
+    told = {stranger["unit"] for stranger in found} | {stranger["container"] for stranger in found}
+    found += [_of_unit(machine, row) for row in _units_alone(held, names, told)]
+    wanted = [name for name in names if not any(_is_named(stranger, [name]) for stranger in found)]
+    found += [_of_unit(machine, {"unit": name, "bytes": None}) for name in wanted if name.endswith(".service")]
+    return {
+        "protocol": PROTOCOL,
+        "gpus": fact.value(len(seen.gpus["value"])) if "value" in seen.gpus else seen.gpus,
+        "strangers": sorted(found, key=lambda stranger: str(stranger["name"])),
+        "missing": [name for name in wanted if not name.endswith(".service")],
+    }
+
+
+def _held(gpus: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Return who holds GPU memory, by container or else unit, with the sum over all GPUs."""
+    sums: Dict[Any, Dict[str, Any]] = {}
+    for each in gpus:
+        for process in each["processes"].get("value") or []:
+            key = process["container"] or process["unit"]
+            if key is None or str(process["unit"]).startswith("recon-"):
+                continue
+            row = sums.setdefault(key, {"unit": process["unit"], "container": process["container"], "bytes": 0})
+            row["bytes"] += process["bytes"].get("value") or 0
+    return list(sums.values())
+
+
+def _containers(machine: Machine) -> List[Dict[str, Any]]:
+    """Return every running container as podman inspects it; none where there is no podman."""
+    listed = machine.run(["podman", "ps", "--quiet", "--no-trunc"], _TIMEOUT_S)
+    ids = [word for word in listed.out.decode("ascii", "replace").split() if _ID.match(word)]
+    if listed.rc != 0 or not ids:
+        return []
+    shown = machine.run(["podman", "inspect", "--type", "container", "--", *ids[:_MOST]], _TIMEOUT_S)
+    if shown.rc != 0:
+        return []
+    try:
+        documents = json.loads(shown.out.decode("utf-8", "replace"))
+    except ValueError:
+        return []
+    return [document for document in documents if isinstance(document, dict)]
+
+
+def _is_named(stranger: Dict[str, Any], names: List[str]) -> bool:
+    own = (stranger["name"], stranger["unit"], stranger["container"], (stranger["container"] or "")[:12])
+    return any(name and (name in own or f"{name}.service" == stranger["unit"]) for name in names)
+
+
+def _of_container(document: Dict[str, Any], held: List[Dict[str, Any]]) -> Dict[str, Any]:
+    config = document.get("Config") or {}
+    host = document.get("HostConfig") or {}
+    labels = config.get("Labels") or {}
+    own = str(document.get("Id", ""))
+    rows = [row for row in held if row["container"] == own]
+    unit = rows[0]["unit"] if rows and rows[0]["unit"] else labels.get("PODMAN_SYSTEMD_UNIT")
+    environment, secrets = _environment(config.get("Env") or [])
+    devices = [str(d.get("PathOnHost", "")) for d in host.get("Devices") or [] if isinstance(d, dict)]
+    words = [str(word) for word in config.get("CreateCommand") or []]
+    has_gpu = bool(rows) or any("nvidia" in text for text in [*devices, *words])
+    return {
+        "name": clean(str(document.get("Name", "")).lstrip("/"), 200),
+        "container": own or None,
+        "unit": clean(unit, 200) if unit else None,
+        "kind": "container",
+        "source": "",
+        "enabled": False,
+        "gpu": has_gpu,
+        "bytes": sum(row["bytes"] for row in rows) if rows else None,
+        "image": clean(str(document.get("ImageName") or config.get("Image") or ""), 300),
+        "digest": clean(str(document.get("ImageDigest") or ""), 80),
+        "entrypoint": _own_entrypoint(words),
+        "args": [clean(str(word), 2000) for word in config.get("Cmd") or []],
+        "env": environment,
+        "secrets": secrets,
+        "volumes": _volumes(document.get("Mounts") or []),
+        "ports": _ports(host),
+        "network": clean(str(host.get("NetworkMode") or ""), 60),
+        "shm": int(host["ShmSize"]) if isinstance(host.get("ShmSize"), int) else None,
+        "restart": clean(str((host.get("RestartPolicy") or {}).get("Name") or ""), 40),
+        "privileged": host.get("Privileged") is True,
+        "argv": [clean(word, 2000) for word in words],
+    }
+
+
+def _own_entrypoint(words: List[str]) -> List[str]:
+    """Return the entry point that was given on the command line; that of the image is no choice of anybody."""
+    for index, word in enumerate(words):
+        if word == "--entrypoint" and index + 1 < len(words):
+            return [clean(words[index + 1], 2000)]
+        if word.startswith("--entrypoint="):
+            return [clean(word[len("--entrypoint=") :], 2000)]
+    return []
+
+
+def _environment(pairs: List[Any]) -> "tuple[Dict[str, str], List[str]]":
+    """Return variables, and the names of those whose value looks like a secret and stays here."""
+    kept: Dict[str, str] = {}
+    secrets: Set[str] = set()
+    for pair in pairs:
+        name, _, value = str(pair).partition("=")
+        if _SECRET.search(name) or _IN_VALUE.search(value):
+            secrets.add(clean(name, 200))
+        else:
+            kept[clean(name, 200)] = clean(value, 2000)
+    return kept, sorted(secrets)
+
+
+def _volumes(mounts: List[Any]) -> List[Dict[str, Any]]:
+    return [
+        {
+            "kind": clean(str(mount.get("Type", "")), 20),
+            "source": clean(str(mount.get("Name") or mount.get("Source") or ""), 1000),
+            "target": clean(str(mount.get("Destination", "")), 1000),
+            "writable": mount.get("RW") is not False,
+        }
+        for mount in mounts
+        if isinstance(mount, dict)
+    ]
+
+
+def _ports(host: Dict[str, Any]) -> List[Dict[str, int]]:
+    ports: List[Dict[str, int]] = []
+    for inside, places in sorted((host.get("PortBindings") or {}).items()):
+        number = str(inside).partition("/")[0]
+        for place in places or []:
+            outside = str(place.get("HostPort") or "")
+            if number.isdigit() and outside.isdigit():
+                ports.append({"host": int(outside), "container": int(number)})
+    return ports
+
+
+def _units_alone(held: List[Dict[str, Any]], names: List[str], told: Set[Optional[str]]) -> List[Dict[str, Any]]:
+    """Return holders that are units without a container."""
+    # A container that podman did not show (another user's, docker's) is still the unit it runs in.
+    alone = [row for row in held if row["container"] not in told - {None} and row["unit"] and row["unit"] not in told]
+    return [row for row in alone if not names or row["unit"] in names or row["unit"][: -len(".service")] in names]
+
+
+def _of_unit(machine: Machine, row: Dict[str, Any]) -> Dict[str, Any]:
+    empty: Dict[str, Any] = {
+        "name": clean(str(row["unit"]), 200),
+        "container": None,
+        "unit": clean(str(row["unit"]), 200),
+        "kind": "unit",
+        "source": "",
+        "enabled": False,
+        "gpu": row["bytes"] is not None,
+        "bytes": row["bytes"],
+        "image": "",
+        "digest": "",
+        "entrypoint": [],
+        "args": [],
+        "env": {},
+        "secrets": [],
+        "volumes": [],
+        "ports": [],
+        "network": "",
+        "shm": None,
+        "restart": "",
+        "privileged": False,
+        "argv": [],
+    }
+    return _with_unit(machine, empty)
+
+
+def _with_unit(machine: Machine, stranger: Dict[str, Any]) -> Dict[str, Any]:
+    """Add what systemd knows: where the unit comes from, whether it starts with the host, what it runs."""
+    unit = stranger["unit"]
+    if not unit or "/" in unit:
+        return stranger
+    done = machine.run(["systemctl", "show", f"--property={_PROPERTIES}", "--", unit], _TIMEOUT_S)
+    shown = dict(line.split("=", 1) for line in done.out.decode("utf-8", "backslashreplace").split("\n") if "=" in line)
+    source = shown.get("SourcePath") or shown.get("FragmentPath") or ""
+    kind = (
+        "quadlet" if source.endswith(".container") else "unit" if stranger["kind"] == "unit" else "unit with podman run"
+    )
+    # A Quadlet's unit is generated; what makes it start with the host is its own [Install] section.
+    enabled = shown.get("UnitFileState") in ("enabled", "enabled-runtime", "generated")
+    argv = stranger["argv"] or _argv(shown.get("ExecStart", ""))
+    return {**stranger, "kind": kind, "source": clean(source, 1000), "enabled": enabled, "argv": argv}
+
+
+def _argv(text: str) -> List[str]:
+    """Return the words of `ExecStart` as systemd shows them, for a person to read: they were joined by spaces."""
+    match = re.search(r"argv\[\]=(.*?) ;", text)
+    return [clean(word, 2000) for word in match[1].split()] if match else []

@@ -1,0 +1,148 @@
+"""Checks the windows of a host: zones, slots, and that it is always clear which of two windows wins.
+
+Windows of one zone are compared by the clock of that zone. Those of two zones are compared by every difference that the
+two have within some years, so what validates today validates after the clocks were moved.
+
+Must not: look at a clock; what is valid does not depend on the day.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+
+from reconciler.load.codes import shown
+from reconciler.load.effective import slots_of
+from reconciler.load.report import Report
+from reconciler.load.values import Finding, check_timezone
+from reconciler.model.base import format_duration
+from reconciler.model.desired import HostFile
+from reconciler.model.window import Window
+
+_DAY_MIN = 24 * 60
+_WEEK_MIN = 7 * _DAY_MIN
+_FIRST, _DAYS = datetime(2025, 1, 1, tzinfo=UTC), 12 * 366
+
+
+def check_windows(host: HostFile, ports: Mapping[str, Mapping[int, str]], report: Report) -> None:
+    """Check all windows of one host; `ports` are those of every coven, by the service that has them."""
+    known = True
+    for index, window in enumerate(host.schedule):
+        finding = check_timezone(window.timezone)
+        report.at_value(("schedule", index, "timezone"), finding)
+        known = known and finding is None
+        if window.start == window.to:
+            detail = f"it ends at {window.to}, when it begins"
+            report.at_value(
+                ("schedule", index, "to"), Finding("REC2028", detail, "write another time, or remove the window")
+            )
+        _check_yields(index, window, report)
+    if _check_slots(host, report) and known:
+        _check_ties(host, report)
+        _check_places(host, report)
+        _check_ports(host, ports, report)
+
+
+def _check_yields(index: int, window: Window, report: Report) -> None:
+    lasts_s = _length_min(window) * 60.0
+    if window.yields is not None and lasts_s and window.yields >= lasts_s:
+        lasts = format_duration(lasts_s)
+        detail = f"it waits for {format_duration(window.yields)} of idleness and is over after {lasts}"
+        report.at_value(("schedule", index, "yields"), Finding("REC2073", detail, f"write less than {lasts}"))
+
+
+def _check_slots(host: HostFile, report: Report) -> bool:
+    """Check that every window means one slot of the host; say whether all do."""
+    names = [slot.name for slot in slots_of(host)]
+    sound = True
+    for index, window in enumerate(host.schedule):
+        if window.slot is None and len(names) > 1:
+            detail = f"this host has the slots {', '.join(names)}, and nothing says which of them the window means"
+            report.at_value(("schedule", index), Finding("REC2071", detail, f"add 'slot: {names[0]}'"))
+            sound = False
+        elif window.slot is not None and window.slot not in names:
+            detail = f"this host has no slot {shown(window.slot)}; it has {', '.join(names)}"
+            report.at_value(("schedule", index, "slot"), Finding("REC2071", detail, "name one of them, or remove it"))
+            sound = False
+    return sound
+
+
+def _check_ties(host: HostFile, report: Report) -> None:
+    """Refuse two windows of one slot and one priority that are open together and want different things."""
+    for (first, one), (second, other) in combinations(enumerate(host.schedule), 2):
+        same = (one.coven, one.require, one.yields) == (other.coven, other.require, other.yields)
+        if one.slot != other.slot or one.priority != other.priority or same or not _overlap(one, other):
+            continue
+        here, there = (report.document.where(("schedule", index)) for index in (first, second))
+        for index, window, place in ((second, one, here), (first, other, there)):
+            detail = f"it overlaps the window of '{window.coven}' at {place}, and both have priority {window.priority}"
+            report.at_value(("schedule", index), Finding("REC2070", detail, "give one of them another 'priority'"))
+
+
+def _check_places(host: HostFile, report: Report) -> None:
+    """Refuse a coven that would come to two slots: its units have the devices of one."""
+    slots = slots_of(host)
+    if len(slots) < 2:
+        return
+    owners = {slot.coven: slot.name for slot in slots if slot.coven is not None}
+    for index, window in enumerate(host.schedule):
+        owner = owners.setdefault(window.coven, window.slot or "")
+        if owner != window.slot:
+            detail = f"'{window.coven}' belongs to slot '{owner}' of this host, and its units exist once on a host"
+            fix = "name another coven, or copy the coven's file under a second name and with other ports"
+            report.at_value(("schedule", index, "coven"), Finding("REC2072", detail, fix))
+
+
+def _check_ports(host: HostFile, ports: Mapping[str, Mapping[int, str]], report: Report) -> None:
+    """Refuse a port that a window's coven shares with one that another slot may run at the same time."""
+    placed = [(slot.name, slot.coven) for slot in slots_of(host) if slot.coven is not None and host.slots is not None]
+    for index, window in enumerate(host.schedule if placed else ()):
+        for slot, coven in placed:
+            both = sorted(set(ports.get(window.coven, {})) & set(ports.get(coven, {})))
+            if slot != window.slot and both:
+                detail = f"'{window.coven}' and '{coven}' of slot '{slot}' both want port {both[0]} at the same time"
+                report.at_value(
+                    ("schedule", index, "coven"), Finding("REC2004", detail, "give one of them another port")
+                )
+        placed.append((window.slot or "", window.coven))
+
+
+def _length_min(window: Window) -> int:
+    return (_minutes(window.to) - _minutes(window.start)) % _DAY_MIN
+
+
+def _minutes(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    """Say whether two windows are ever open together."""
+    from reconciler.model.week import days_of  # the windows of a fleet without any need no rule
+
+    for later in _differences(one.timezone, other.timezone):
+        for day in days_of(one.days):
+            begin = day * _DAY_MIN + _minutes(one.start)
+            for other_day in days_of(other.days):
+                other_begin = other_day * _DAY_MIN + _minutes(other.start) + later
+                if (other_begin - begin) % _WEEK_MIN < _length_min(one):
+                    return True
+                if (begin - other_begin) % _WEEK_MIN < _length_min(other):
+                    return True
+    return False
+
+
+@functools.lru_cache(maxsize=256)
+def _differences(one: str, other: str) -> frozenset[int]:
+    """Return by how many minutes the clock of one zone is, at some time, ahead of another's."""
+    if one == other:
+        return frozenset({0})
+    from reconciler.model.week import zone
+
+    found = set()
+    for day in range(_DAYS):
+        at = _FIRST + timedelta(days=day)
+        ahead = (at.astimezone(zone(name)).utcoffset() or timedelta() for name in (one, other))
+        found.add(int((next(ahead) - next(ahead)).total_seconds()) // 60)
+    return frozenset(found)

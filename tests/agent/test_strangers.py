@@ -1,0 +1,140 @@
+"""What runs on GPUs without being recon's: containers as podman tells of them, units as systemd does, no secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reconciler.agent import dispatch
+from reconciler.agent.machine import Completed
+from reconciler.agent.wire import RequestError
+from reconciler.model.strangers import Port, Stranger, Strangers, Volume
+from reconciler.sim.machine import SimMachine
+from tests.agent.fakehost import FakeHost
+
+ID = "a" * 64
+PS = ("podman", "ps", "--quiet", "--no-trunc")
+INSPECT = ("podman", "inspect", "--type", "container", "--", ID)
+CREATE = ["podman", "run", "--device", "nvidia.com/gpu=all", "--entrypoint=/serve", "-e", "A=1", "image"]
+DOCUMENT = {
+    "Id": ID,
+    "Name": "chat",
+    "ImageName": "docker.io/vllm/vllm-openai:v1",
+    "ImageDigest": "sha256:" + "1" * 64,
+    "Config": {
+        "Env": ["A=1", "PATH=/bin", "HF_TOKEN=abc", "URL=https://u:p@x.example.net", "B=sk-123", "DB_PASSWORD=x"],
+        "Cmd": ["--model", "/m"],
+        "Labels": {"PODMAN_SYSTEMD_UNIT": "chat.service"},
+        "CreateCommand": CREATE,
+    },
+    "HostConfig": {
+        "NetworkMode": "bridge",
+        "ShmSize": 1 << 30,
+        "RestartPolicy": {"Name": "always"},
+        "Privileged": True,
+        "PortBindings": {"8000/tcp": [{"HostIp": "", "HostPort": "80"}]},
+    },
+    "Mounts": [
+        {"Type": "bind", "Source": "/srv/m", "Destination": "/m", "RW": False},
+        {"Type": "volume", "Name": "cache", "Source": "/var/x", "Destination": "/cache", "RW": True},
+    ],
+}
+
+
+def show(unit: str) -> tuple[str, ...]:
+    properties = "Id,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
+    return ("systemctl", "show", f"--property={properties}", "--", unit)
+
+
+class Host(FakeHost):
+    """A dictionary whose GPU cannot be asked."""
+
+    def gpu_facts(self, timeout_s: float) -> dict[str, Any]:
+        return {"error": {"code": 9, "text": "no driver"}, "driver": None, "gpus": []}
+
+
+def asked(host: Any, *names: str) -> Strangers:
+    reply = dispatch.handle(host, "strangers", {"names": list(names)}, {"digest": "d", "mode": "streamed"})
+    return Strangers.model_validate(reply)
+
+
+def test_a_container_is_told_whole_and_its_secrets_by_name_alone() -> None:
+    host = Host(
+        programs={
+            PS: Completed(0, f"{ID}\n".encode(), b""),
+            INSPECT: Completed(0, json.dumps([DOCUMENT]).encode(), b""),
+            show("chat.service"): Completed(
+                0, b"SourcePath=/etc/containers/systemd/chat.container\nUnitFileState=generated\n", b""
+            ),
+        }
+    )
+
+    assert asked(host).strangers == (
+        Stranger(
+            name="chat",
+            container=ID,
+            unit="chat.service",
+            kind="quadlet",
+            source="/etc/containers/systemd/chat.container",
+            enabled=True,
+            gpu=True,
+            bytes=None,
+            image="docker.io/vllm/vllm-openai:v1",
+            digest="sha256:" + "1" * 64,
+            entrypoint=("/serve",),
+            args=("--model", "/m"),
+            env={"A": "1", "PATH": "/bin"},
+            secrets=("B", "DB_PASSWORD", "HF_TOKEN", "URL"),
+            volumes=(
+                Volume(kind="bind", source="/srv/m", target="/m", writable=False),
+                Volume(kind="volume", source="cache", target="/cache", writable=True),
+            ),
+            ports=(Port(host=80, container=8000),),
+            network="bridge",
+            shm=1 << 30,
+            restart="always",
+            privileged=True,
+            argv=tuple(CREATE),
+        ),
+    )
+    assert asked(host, "chat").strangers == asked(host, "chat.service").strangers == asked(host).strangers
+    assert asked(host, "other").missing == ("other",)
+
+
+def test_a_unit_that_is_named_and_has_no_container_is_told_by_what_it_runs() -> None:
+    start = b"ExecStart={ path=/usr/bin/docker ; argv[]=/usr/bin/docker run image ; ignore_errors=no }\n"
+    host = Host(
+        programs={
+            PS: Completed(127, b"", b""),
+            show("old.service"): Completed(0, start + b"FragmentPath=/etc/systemd/system/old.service\n", b""),
+        }
+    )
+
+    (found,) = asked(host, "old.service").strangers
+
+    assert (found.kind, found.image, found.argv) == ("unit", "", ("/usr/bin/docker", "run", "image"))
+    assert (found.source, found.enabled) == ("/etc/systemd/system/old.service", False)
+
+
+@pytest.mark.parametrize("names", [["a b"], ["-x"], ["$(x)"], [1], "x", ["x"] * 65])
+def test_odd_names_never_reach_a_program(names: Any) -> None:
+    host = Host()
+    with pytest.raises(RequestError):
+        dispatch.handle(host, "strangers", {"names": names}, {"digest": "d", "mode": "streamed"})
+
+    assert host.ran == []
+
+
+@pytest.mark.parametrize("output", [b"", b"not json", b'{"a": 1}', b"[1, null]"])
+def test_what_podman_says_oddly_is_nothing(output: bytes) -> None:
+    host = Host(programs={PS: Completed(0, f"{ID}\n".encode(), b""), INSPECT: Completed(0, output, b"")})
+
+    assert asked(host).strangers == ()
+
+
+def test_a_simulated_host_has_none_of_its_own() -> None:
+    assert asked(SimMachine.new("h-1")) == Strangers.model_validate(
+        {"protocol": 1, "gpus": {"value": 1}, "strangers": [], "missing": []}
+    )
