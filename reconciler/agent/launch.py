@@ -29,6 +29,7 @@ LAUNCH_TIMEOUT_S = 30.0
 _MAX_WAIT_S = 5.0
 _POLL_S = 0.05
 _GATHER_S = 0.4
+_LEAVE_S = 2.0
 _RECHECK_S = 0.5
 _TURN_POLL_S = 0.02
 _PATIENCE_S = 0.5
@@ -144,6 +145,8 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     """Return what happened since an event, waiting a little for news so that asking again is cheap.
 
     News is gathered for a moment: steps come in bursts, and every request is an interpreter that competes with them.
+    An outcome is told when the executor has left as well, unless that takes long: the next plan of whoever is told
+    would say that a transition runs.
     """
     txid = checked(args["txid"])
     after = int(args.get("after_seq", 0))
@@ -151,6 +154,7 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     ends = began + min(_MAX_WAIT_S, max(0.0, float(args.get("wait_s", 0))))
     path = places.transaction(txid) + "/journal.jsonl"
     rechecked = False
+    told: Optional[float] = None
     while True:
         # In this order: an executor that ends between two looks has written its outcome before it went.
         active = is_active(machine)
@@ -162,7 +166,13 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
             events = []
         reply = {"events": events, "outcome": outcome, "active": active}
         now = machine.monotonic()
-        if outcome is not None or (events and (now >= began + _GATHER_S or now >= ends)):
+        if outcome is not None:
+            told = now if told is None else told
+            if not active or now >= told + min(_LEAVE_S, ends - began):
+                return reply
+            machine.sleep(_POLL_S)
+            continue
+        if events and (now >= began + _GATHER_S or now >= ends):
             return reply
         if not active:
             if events:

@@ -129,7 +129,7 @@ def _host(identity: str, block: int, number: int, cgroups: Path) -> HostRecord:
 
 def save(record: LabRecord) -> None:
     """Write a lab's record, whole or not at all: for this computer, and a copy in its directory for its owner."""
-    REGISTRY.mkdir(mode=0o755, exist_ok=True)
+    _make_registry()
     for final in (Path(record.directory) / COPY, REGISTRY / f"{record.id}.json"):
         _write(record, final)
 
@@ -207,10 +207,16 @@ def _locked() -> Iterator[None]:
                 REGISTRY.rmdir()
 
 
+def _make_registry() -> None:
+    # Not exist_ok: that looks again, and raises when another run removed the directory in between.
+    with suppress(FileExistsError):
+        REGISTRY.mkdir(mode=0o755)
+
+
 def _take_lock() -> TextIO:
     """Return the lock's file, locked: the one that lies there now, for whoever had it before may have removed it."""
     while True:
-        REGISTRY.mkdir(mode=0o755, exist_ok=True)
+        _make_registry()
         with suppress(FileNotFoundError):
             stream = _LOCK.open("w")
             fcntl.flock(stream, fcntl.LOCK_EX)

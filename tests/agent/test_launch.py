@@ -292,6 +292,40 @@ def test_following_gives_news_and_then_the_outcome() -> None:
     assert rest == {"events": [], "outcome": outcome, "active": True}
 
 
+def test_an_outcome_is_told_when_the_executor_has_left_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next plan says that a transition runs, and a pipeline that applies and then plans ends with 4."""
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+    outcome = executor.execute(bench.machine, intent["txid"])
+    sleep, waits = bench.machine.sleep, iter(range(1, 100))
+
+    def leave_at_the_third(seconds: float) -> None:
+        sleep(seconds)
+        if next(waits) == 3:
+            end_unit(bench)
+
+    monkeypatch.setattr(bench.machine, "sleep", leave_at_the_third)
+    answer = follow(bench, intent["txid"], wait_s=2.0)
+
+    assert (answer["outcome"], answer["active"], next(waits)) == (outcome, False, 4)
+
+
+def test_an_executor_that_does_not_leave_delays_the_word_of_its_end_by_two_seconds() -> None:
+    bench = Bench()
+    intent = bench.intent("reasoning")
+    apply(bench, intent)
+    outcome = executor.execute(bench.machine, intent["txid"])
+    before = bench.machine.monotonic()
+
+    answer = follow(bench, intent["txid"])
+    took_s = bench.machine.monotonic() - before
+    at_once = follow(bench, intent["txid"], wait_s=0)
+
+    assert (answer["outcome"], answer["active"], round(took_s, 1)) == (outcome, True, 2.0)
+    assert (at_once, round(bench.machine.monotonic() - before - took_s, 1)) == (answer, 0.0)
+
+
 def test_the_end_is_told_when_something_else_is_in_the_place_of_the_journal() -> None:
     bench = Bench()
     intent = bench.intent("reasoning")

@@ -51,7 +51,9 @@ class Fresh:
 
     def settle(self) -> None:
         """Wait until the executor, and a first look of the watchdog, have left: a plan says so while they are there."""
-        self.shell("while systemctl -q is-active recon-executor.service recon-watchdog.service; do sleep 0.1; done")
+        # Not is-active: the watchdog is a oneshot, which runs while it is "activating".
+        units = "recon-executor.service recon-watchdog.service"
+        self.shell(f"while systemctl show -P ActiveState {units} | grep -qE '^active|ing$'; do sleep 0.1; done")
 
     def shell(self, text: str) -> bytes:
         return self.machine.run(["sh", "-ec", text]).stdout

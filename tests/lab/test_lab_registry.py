@@ -50,6 +50,18 @@ def test_runs_that_come_and_go_at_once_leave_each_other_the_registry(tmp_path: P
     assert (at_once(come_and_go), registry.REGISTRY.exists()) == ([0] * RUNS, False)
 
 
+def test_a_registry_that_goes_just_when_it_is_found_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the mkdir(2) that finds the directory and any look at it, another run may remove it."""
+    registry.REGISTRY.mkdir()
+    monkeypatch.setattr(Path, "is_dir", lambda _path: False)
+
+    record = a_lab(tmp_path / "run")
+
+    assert (registry.REGISTRY / f"{record.id}.json").exists()
+
+
 def test_what_a_dead_run_left_is_taken_over_by_one_of_those_who_find_it(tmp_path: Path) -> None:
     left = [a_lab(tmp_path / f"left{number}") for number in range(8)]
     for record in left:
