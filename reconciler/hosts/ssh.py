@@ -185,22 +185,12 @@ class SshRun:
         return transport
 
     def _trusted(self, target: Target) -> Trusted:
-        if target.host_key:
-            pinned = parse_key(target.host_key)
-            if pinned is None:
-                raise UnreachableError(
-                    Problem(
-                        "REC6001",
-                        "host_key is not a public key",
-                        f"for {target.place}: {target.host_key[:60]!a}",
-                        f"take the line of: ssh-keyscan -p {target.place.port} {target.place.address}",
-                    )
-                )
-            return Trusted(keys=(pinned,), revoked=())
+        """Return what is known of a target: the key that is pinned stands for those in known_hosts, not for revoked."""
         with self._lock:
             if self._known is None:
                 self._known = self._read_known_hosts()
-        return self._known.lookup(target.place.address, target.place.port)
+        known = self._known.lookup(target.place.address, target.place.port)
+        return Trusted(keys=(_pinned(target),), revoked=known.revoked) if target.host_key else known
 
     def _log_in(self, transport: paramiko.Transport, target: Target, deadline: Deadline) -> None:
         place, tried, reason = target.place, [], "it has none of them"
@@ -423,6 +413,20 @@ def _take_stderr(channel: paramiko.Channel, stderr: bytearray) -> None:
 def _is_cut(transport: paramiko.Transport, exc: Exception) -> bool:
     """Say whether the connection went before the server had answered; one that refuses says so before it hangs up."""
     return not transport.is_active() and (isinstance(exc, (EOFError, OSError)) or "saw EOF" in str(exc))
+
+
+def _pinned(target: Target) -> HostKey:
+    key = parse_key(target.host_key or "")
+    if key is None:
+        raise UnreachableError(
+            Problem(
+                "REC6001",
+                "host_key is not a public key",
+                f"for {target.place}: {(target.host_key or '')[:60]!a}",
+                f"take the line of: ssh-keyscan -p {target.place.port} {target.place.address}",
+            )
+        )
+    return key
 
 
 def _prefer_trusted(transport: paramiko.Transport, trusted: Trusted) -> None:

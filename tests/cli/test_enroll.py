@@ -231,6 +231,52 @@ def test_a_key_that_nobody_confirms_is_not_trusted(bed: Bed) -> None:
     assert (bed.sshd.logins, bed.file.exists()) == ([], False)
 
 
+def other_key(bed: Bed) -> str:
+    key = fake_sshd.a_key(bed.root / "other")
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+@pytest.fixture
+def known_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the known_hosts file of whoever runs recon."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home/.ssh").mkdir(parents=True)
+    return tmp_path / "home/.ssh/known_hosts"
+
+
+def test_a_line_that_revokes_another_key_vouches_for_none(bed: Bed, known_hosts: Path) -> None:
+    known_hosts.write_text(f"@revoked * {other_key(bed)}\n")
+    bed.answer = False
+
+    assert bed.refused(RefusedError)[0] == "REC7420"
+    assert bed.asked == [f"127.0.0.1 shows {bed.sshd.host_key.get_name()} {bed.sshd.host_key.fingerprint}"]
+    assert (bed.sshd.logins, bed.file.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_revoked_key_is_refused_whoever_vouches_for_it(
+    bed: Bed, known_hosts: Path, is_known: bool, is_named: bool
+) -> None:
+    known = f"[127.0.0.1]:{bed.sshd.port} {bed.sshd.pinned}\n" if is_known else ""
+    known_hosts.write_text(f"{known}@revoked * {bed.sshd.pinned}\n")
+    named = bed.sshd.host_key.fingerprint if is_named else None
+
+    assert bed.refused(UnreachableError, host_key=named)[0] == "REC6003"
+    assert (bed.asked, bed.sshd.logins, bed.file.exists()) == ([], [], False)
+
+
+def test_a_key_in_known_hosts_is_pinned_without_a_question_beside_a_revoked_one(bed: Bed, known_hosts: Path) -> None:
+    place = f"[127.0.0.1]:{bed.sshd.port}"
+    revoked = other_key(bed)
+    known_hosts.write_text(f"{place} {revoked}\n{place} {bed.sshd.pinned}\n@revoked * {revoked}\n")
+
+    bed.enroll()
+
+    assert bed.asked == []
+    assert f"host_key: {bed.sshd.pinned}" in bed.file.read_text()
+
+
 def test_with_check_nothing_is_written_and_only_root_logs_in(bed: Bed) -> None:
     ended = bed.enroll(check=True)
 

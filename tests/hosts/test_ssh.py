@@ -168,6 +168,13 @@ def test_a_revoked_key_is_refused(bed: Bed) -> None:
     assert code == "REC6003"
 
 
+def test_a_revoked_key_is_refused_also_where_git_pins_it(bed: Bed) -> None:
+    run = SshRun(ECHO_AGENT, known_hosts=lambda: KnownHosts(f"@revoked * {bed.sshd.pinned}\n"))
+    code, _, _ = problem_of(run.transport(bed.target), UnreachableError)
+
+    assert (code, bed.sshd.logins) == ("REC6003", [])
+
+
 def test_a_refused_login_is_tried_once_and_says_which_key(bed: Bed, tmp_path: Path) -> None:
     fake_sshd.a_key(tmp_path / "other")
     code, detail, fix = problem_of(bed.with_target(key=tmp_path / "other"), UnreachableError)
