@@ -44,7 +44,7 @@ _GAP_S = 180.0
 
 
 class _Due(NamedTuple):
-    """What should be live now, the slots that begin because they are idle, and what keeps others from it, in words."""
+    """What should be live on each slot that may be moved, which of them begin for idleness, and why others wait."""
 
     wanted: Dict[str, Optional[str]]
     begun: List[str]
@@ -159,8 +159,8 @@ def _due(
             why = busy or f"idle, {left_s:.0f} s to go"
             waits.append(f"{choice.coven} waits on slot {slot}: {coven or 'nothing'} is {why}")
     if any(coven != body["live"].get(slot) for slot, coven in settled.items() if slot not in begun):
-        # What is sure is not held up by what may give up again; the rest comes with the next look.
-        return _Due({**wanted, **{slot: body["live"].get(slot) for slot in begun}}, [], waits, quiet)
+        # What is sure is not held up by what may give up again; the rest stays as it is until the next look.
+        return _Due({slot: coven for slot, coven in wanted.items() if slot not in begun}, [], waits, quiet)
     return _Due({**wanted, **begun}, sorted(begun), waits, quiet)
 
 

@@ -609,6 +609,54 @@ def test_a_sure_switch_of_one_slot_is_not_held_up_by_a_window_of_another_that_ma
     assert host.serving() == ["recon-other-vllm", "recon-speech-tts"]
 
 
+PAIR = {"left": ("0",), "right": ("1",)}
+DAY_OF_TWO = a_coven("reasoning", vllm=a_service("vllm", 8001, memory="60GiB"))
+OTHER = a_coven("other", vllm=a_service("vllm", 8011, memory="60GiB"))
+THIRD = a_coven("third", vllm=a_service("vllm", 8012, memory="60GiB"))
+LATER = {"from": "04:00", "to": "06:00"}
+
+
+def of_two(*windows: dict[str, Any]) -> Scheduled:
+    """A host of two slots that runs reasoning and vision outside of its windows."""
+    covens = (DAY_OF_TWO, OTHER, THIRD, VISION, SPEECH)
+    return Scheduled(*windows, covens=covens, slots=PAIR, declared=("reasoning", "vision"))
+
+
+def after_a_window_one_that_waits() -> Scheduled:
+    """A host of two slots on which, at 04:00, one switches surely and a window that is over gives way to idleness."""
+    return of_two(
+        {**NIGHT, "coven": "speech", "slot": "right"},
+        {**NIGHT, **LATER, "coven": "third", "slot": "right", "require": "drained"},
+        {**NIGHT, **LATER, "coven": "other", "slot": "left"},
+    )
+
+
+def test_a_slot_that_waits_for_its_turn_after_its_window_ended_keeps_no_other_from_switching() -> None:
+    host = after_a_window_one_that_waits()
+    host.until("2026-01-06T04:05")
+    within = host.serving()
+    host.until("2026-01-06T06:05")
+
+    assert within == ["recon-other-vllm", "recon-third-vllm"]
+    assert host.orders() == [
+        "right vision → speech",
+        "left reasoning → other",
+        "right speech → third",
+        "left other → reasoning, right third → vision",
+    ]
+    assert host.serving() == ["recon-reasoning-vllm", "recon-vision-llama"]
+
+
+def test_a_slot_that_waits_for_its_turn_is_not_brought_back_to_what_is_over() -> None:
+    host = after_a_window_one_that_waits()
+    host.until("2026-01-06T03:59")
+    stop_unit(host.machine, "recon-gate-right-speech.service")
+    host.until("2026-01-06T04:05")
+
+    assert host.serving() == ["recon-other-vllm", "recon-third-vllm"]
+    assert "stale" not in [line.get("state") for line in host.lines()]
+
+
 def test_a_failure_stays_one_when_the_books_of_its_transaction_are_gone(host: Scheduled) -> None:
     set_fault(host.machine.state, "crash-at-start", "recon-vision-llama.service")
     host.until("2026-01-06T02:40")
