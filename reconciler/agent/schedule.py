@@ -1,6 +1,6 @@
 """One look at the schedule: what should be live now, and if something else is, one ordinary transition.
 
-    held, claimed, in transition? ─▶ left alone, looked at again after a minute
+    held, claimed, in transition? ─▶ left alone, looked at again after a minute; a slot that is locked: that slot
     what is in force by this host's own clock and the windows of the committed generation (`week`)
     live already?   nothing
     a condition (`require`, `yields`) not met: what is sure runs, and the next look asks again
@@ -44,10 +44,11 @@ _GAP_S = 180.0
 
 
 class _Due(NamedTuple):
-    """What should be live now, the slots that begin because they are idle, and what keeps others from it, in words."""
+    """What should be live on each slot that may be moved, which of them begin for idleness, and why others stay."""
 
     wanted: Dict[str, Optional[str]]
     begun: List[str]
+    locked: List[str]
     waits: List[str]
     idle: Dict[str, Any]
 
@@ -97,8 +98,11 @@ def _look(machine: Machine, ctx: Dict[str, Any], number: int, body: Dict[str, An
     stay_away(machine)
     due = _due(machine, body, chains, settled)
     seen["idle"] = due.idle
-    waits = "".join(f"; {text}" for text in due.waits)
+    stays = [*due.locked, *due.waits]
+    waits = "".join(f"; {text}" for text in stays)
     if due.wanted == {slot: live.get(slot) for slot in due.wanted}:
+        if due.locked:
+            raise ApartError("; ".join(stays))
         return _all_is_well(due.wanted) + waits
     mark = week.mark(spec["windows"], at)
     refused = _failed(machine, number, body, mark)
@@ -137,9 +141,9 @@ def _due(
     settled: Dict[str, Optional[str]],
 ) -> _Due:
     """Work out what should be live, asking what runs how busy it is where a window waits for that."""
-    wanted, waits, quiet, begun = dict(settled), [], {}, {}
+    live, waits, quiet, begun = body["live"], [], {}, {}
     for slot, choices in sorted(chains.items()):
-        coven = body["live"].get(slot)
+        coven = live.get(slot)
         better = _better(choices, coven)
         if not better:
             continue
@@ -158,10 +162,15 @@ def _due(
                 break
             why = busy or f"idle, {left_s:.0f} s to go"
             waits.append(f"{choice.coven} waits on slot {slot}: {coven or 'nothing'} is {why}")
-    if any(coven != body["live"].get(slot) for slot, coven in settled.items() if slot not in begun):
-        # What is sure is not held up by what may give up again; the rest comes with the next look.
-        return _Due({**wanted, **{slot: body["live"].get(slot) for slot in begun}}, [], waits, quiet)
-    return _Due({**wanted, **begun}, sorted(begun), waits, quiet)
+    wanted = {**settled, **begun}
+    locked = {lock["slot"]: locks.said(lock) for lock in locks.observed(machine) if lock["slot"] in wanted}
+    kept = [text for slot, text in sorted(locked.items()) if wanted[slot] != live.get(slot)]
+    free = {slot: coven for slot, coven in wanted.items() if slot not in locked}
+    sure = {slot: coven for slot, coven in free.items() if slot not in begun}
+    if any(coven != live.get(slot) for slot, coven in sure.items()):
+        # What is sure is not held up by what may give up again; the rest stays as it is until the next look.
+        return _Due(sure, [], kept, waits, quiet)
+    return _Due(free, sorted(set(begun).intersection(free)), kept, waits, quiet)
 
 
 def _better(choices: List[week.Choice], live: Optional[str]) -> List[week.Choice]:
@@ -214,7 +223,7 @@ def _launch(
         raise ApartError(f"the host does not say which machine it is: {error}") from error
     intent = schedule_order.order(machine, body, number, state, due.wanted)
     _never_cut(intent, due.begun)
-    # Known to end at the claim, it is not ordered: a lock may stand for hours, and a look comes every minute.
+    # Known to end at the claim, it is not ordered: a lock of a slot that is no more, or of this very moment.
     kept_out = locks.against(intent, locks.observed(machine), ())
     if kept_out:
         raise ApartError("; ".join(locks.said(lock) for lock in kept_out))

@@ -46,7 +46,7 @@ def order(
         body: the manifest of the committed generation.
         number: of that generation.
         state: the host as it was just observed.
-        wanted: by slot, the coven that should be live.
+        wanted: by slot, the coven that should be live; a slot that is not in it is left as it is.
 
     Raises:
         NoOrderError: the host is in no state to be switched.
@@ -56,7 +56,8 @@ def order(
     written = [_file(name, text) for name, text in sorted(lies.items())]
     groups = {group["coven"]: group for group in body["groups"]}
     targets = {group["target"] for group in body["groups"]}
-    boot = [groups[coven]["target"] for coven in wanted.values() if coven is not None]
+    live = {**body["live"], **wanted}
+    boot = [groups[coven]["target"] for coven in live.values() if coven is not None]
     moves = _moves(spec, groups, state, wanted)
     _refuse_beside(machine, spec, moves)
     return {
@@ -71,7 +72,7 @@ def order(
         "remove_natives": [],
         "memory": spec["memory"],
         "boot": [*boot, *(name for name in body["boot"] if name not in targets)],
-        "manifest_live": {**body["live"], **wanted},
+        "manifest_live": live,
         "moves": moves,
         "restart_residents": [],
         "shared": sorted(spec["shared"]),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.agent import alerts, dispatch, executor, observe, places, schedule, schedule_order
-from reconciler.agent.record import read_record
+from reconciler.agent.record import read_record, write_record
 from reconciler.agent.target import target_of
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import Coven, Drain, MemorySpec, Watchdog
@@ -607,6 +607,139 @@ def test_a_sure_switch_of_one_slot_is_not_held_up_by_a_window_of_another_that_ma
 
     assert host.orders() == ["left reasoning → other", "right vision → speech"]
     assert host.serving() == ["recon-other-vllm", "recon-speech-tts"]
+
+
+PAIR = {"left": ("0",), "right": ("1",)}
+DAY_OF_TWO = a_coven("reasoning", vllm=a_service("vllm", 8001, memory="60GiB"))
+OTHER = a_coven("other", vllm=a_service("vllm", 8011, memory="60GiB"))
+THIRD = a_coven("third", vllm=a_service("vllm", 8012, memory="60GiB"))
+LATER = {"from": "04:00", "to": "06:00"}
+
+
+def of_two(*windows: dict[str, Any]) -> Scheduled:
+    """A host of two slots that runs reasoning and vision outside of its windows."""
+    covens = (DAY_OF_TWO, OTHER, THIRD, VISION, SPEECH)
+    return Scheduled(*windows, covens=covens, slots=PAIR, declared=("reasoning", "vision"))
+
+
+def after_a_window_one_that_waits() -> Scheduled:
+    """A host of two slots on which, at 04:00, one switches surely and a window that is over gives way to idleness."""
+    return of_two(
+        {**NIGHT, "coven": "speech", "slot": "right"},
+        {**NIGHT, **LATER, "coven": "third", "slot": "right", "require": "drained"},
+        {**NIGHT, **LATER, "coven": "other", "slot": "left"},
+    )
+
+
+def test_a_slot_that_waits_for_its_turn_after_its_window_ended_keeps_no_other_from_switching() -> None:
+    host = after_a_window_one_that_waits()
+    host.until("2026-01-06T04:05")
+    within = host.serving()
+    host.until("2026-01-06T06:05")
+
+    assert within == ["recon-other-vllm", "recon-third-vllm"]
+    assert host.orders() == [
+        "right vision → speech",
+        "left reasoning → other",
+        "right speech → third",
+        "left other → reasoning, right third → vision",
+    ]
+    assert host.serving() == ["recon-reasoning-vllm", "recon-vision-llama"]
+
+
+def test_a_slot_that_waits_for_its_turn_is_not_brought_back_to_what_is_over() -> None:
+    host = after_a_window_one_that_waits()
+    host.until("2026-01-06T03:59")
+    stop_unit(host.machine, "recon-gate-right-speech.service")
+    host.until("2026-01-06T04:05")
+
+    assert host.serving() == ["recon-other-vllm", "recon-third-vllm"]
+    assert "stale" not in [line.get("state") for line in host.lines()]
+
+
+BOTH = ({**NIGHT, "coven": "speech", "slot": "right"}, {**NIGHT, "coven": "other", "slot": "left"})
+
+
+def lock(host: Scheduled, slot: str, hours: float) -> None:
+    said = {"owner": "ada", "reason": "a benchmark", "host": "h-1"}
+    dispatch.handle(host.machine, "lock", {"deed": "acquire", "slot": slot, "ttl_s": hours * 3600.0, **said}, CONTEXT)
+
+
+def test_a_lock_of_one_slot_keeps_the_schedule_from_no_other_and_the_slot_follows_when_it_is_free() -> None:
+    host = of_two(*BOTH)
+    host.until("2026-01-06T01:50")
+    lock(host, "right", 1.0)
+    kept = host.pid("recon-vision-llama.service")
+    host.until("2026-01-06T02:05")
+    assert host.serving() == ["recon-other-vllm", "recon-vision-llama"]
+    assert host.pid("recon-vision-llama.service") == kept
+    assert host.said().startswith("left alone: slot right is locked by ada for another 45m")
+
+    host.until("2026-01-06T02:55")
+    assert host.serving() == ["recon-other-vllm", "recon-speech-tts"]
+    host.until("2026-01-06T04:05")
+    assert host.serving() == ["recon-reasoning-vllm", "recon-vision-llama"]
+    assert host.orders() == [
+        "left reasoning → other",
+        "right vision → speech",
+        "left other → reasoning, right speech → vision",
+    ]
+
+
+def test_a_slot_that_is_locked_over_the_end_of_its_window_keeps_what_is_over_until_it_is_free() -> None:
+    host = of_two(*BOTH)
+    host.until("2026-01-06T03:50")
+    lock(host, "right", 1.0)
+    host.until("2026-01-06T04:05")
+    meanwhile = (host.serving(), host.committed()["live"])
+    host.until("2026-01-06T04:55")
+
+    assert meanwhile == (["recon-reasoning-vllm", "recon-speech-tts"], {"left": "reasoning", "right": "speech"})
+    assert host.serving() == ["recon-reasoning-vllm", "recon-vision-llama"]
+    assert "stale" not in [line.get("state") for line in host.lines()]
+
+
+def test_a_locked_slot_that_is_due_keeps_no_other_from_beginning_for_idleness() -> None:
+    host = of_two(BOTH[0], {**BOTH[1], "require": "drained"})
+    host.until("2026-01-06T01:50")
+    lock(host, "right", 3.0)
+    host.until("2026-01-06T02:05")
+
+    assert (host.serving(), host.orders()) == (["recon-other-vllm", "recon-vision-llama"], ["left reasoning → other"])
+
+
+def test_a_locked_slot_that_waits_for_idleness_begins_when_it_is_free_and_not_before() -> None:
+    host = of_two({**BOTH[0], "yields": "20m"}, BOTH[1])
+    host.until("2026-01-06T01:50")
+    lock(host, "right", 1.0)
+    host.until("2026-01-06T02:45")
+    meanwhile = host.serving()
+    host.until("2026-01-06T02:55")
+
+    assert meanwhile == ["recon-other-vllm", "recon-vision-llama"]
+    assert host.serving() == ["recon-other-vllm", "recon-speech-tts"], "idle under the lock counts as idle"
+
+
+def test_a_locked_slot_whose_coven_somebody_stopped_is_left_like_that_and_the_other_one_switches() -> None:
+    host = of_two(*BOTH)
+    host.until("2026-01-06T01:50")
+    lock(host, "right", 1.0)
+    stop_unit(host.machine, "recon-gate-right-vision.service")
+    host.until("2026-01-06T02:05")
+
+    assert host.serving() == ["recon-other-vllm"]
+
+
+def test_a_lock_of_a_slot_that_the_host_does_not_have_keeps_the_schedule_out_altogether() -> None:
+    host = of_two(*BOTH)
+    host.until("2026-01-06T01:50")
+    lock(host, "right", 3.0)
+    book = read_record(host.machine, places.LOCKS)
+    write_record(host.machine, places.LOCKS, {"locks": [{**each, "slot": "middle"} for each in book["locks"]]})
+    host.until("2026-01-06T02:05")
+
+    assert (host.serving(), host.orders()) == (["recon-reasoning-vllm", "recon-vision-llama"], [])
+    assert host.said().startswith("left alone: slot middle is locked by ada")
 
 
 def test_a_failure_stays_one_when_the_books_of_its_transaction_are_gone(host: Scheduled) -> None:
