@@ -41,15 +41,19 @@ def deliver(machine: Machine) -> Dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return {"said": f"what is committed cannot be told: {clean(str(error))}"}
     if box is None:
+        outbox.forget_undeclared(machine)
         return {"said": "no webhooks are declared"}
     machine.mkdir(places.RUN)
     try:
         with machine.lock(places.OUTBOX_LOCK):
             outbox.forget_others(machine, list(box.specs))
             ends = machine.monotonic() + _RUN_S
-            return {"said": "; ".join(f"{name}: {_one(machine, box, name, ends)}" for name in sorted(box.specs))}
+            said = "; ".join(f"{name}: {_one(machine, box, name, ends)}" for name in sorted(box.specs))
     except BusyError:
         return {"said": "another delivery runs"}
+    # They may have gone while it ran, and whoever took them away did not wait for it.
+    outbox.forget_undeclared(machine)
+    return {"said": said}
 
 
 def try_out(machine: Machine, owner: str) -> Dict[str, Any]:

@@ -25,6 +25,7 @@ from . import (
     files,
     hooks,
     interrupted,
+    locks,
     patience,
     places,
     running,
@@ -117,6 +118,7 @@ def _transact(run: Run) -> End:
     try:
         with run.machine.lowered():
             _end_left_over(run.machine)
+        locks.settle(run.machine)
         step_claim.claim(run)
         announce.started(run)
         run.take_room()

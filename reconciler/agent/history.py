@@ -102,22 +102,36 @@ def _append(machine: Machine, body: Dict[str, Any], over: Optional[List[str]], l
 
 
 def examine(machine: Machine) -> Live:
-    """Return the live part, and what is wrong with it; a head that does not verify is told by itself."""
+    """Return the live part, and what is wrong with it; a head that does not verify is told by itself.
+
+    Whoever only reads has no lock, and somebody may write meanwhile. What is wrong is looked at once more: a part that
+    was turned over, or put aside and made again, between the two reads is none that lost lines.
+    """
+    seen = _look(machine)
+    return _look(machine) if seen.problem else seen
+
+
+def _look(machine: Machine) -> Live:
     if is_no_file(machine, places.HISTORY):
         return Live(Lines([], [], False, ""), "it is no file", [])
+    head = _head(machine)  # first: a line comes before its count, so there are at least as many as this says
     try:
         found = lines.read_lines(machine.read(places.HISTORY, _LIMIT))
     except FileNotFoundError:
         found = Lines([], [], False, "")
-    try:
-        head = read_record(machine, places.HISTORY_HEAD)
-    except (OSError, RecordError):
-        return Live(found, found.problem, [])
-    if found.bad or history_parts.is_just_begun(found, head):
+    if head is None or found.bad or history_parts.is_just_begun(found, head):
         return Live(found, found.problem, [])
     there, counted = len(found.good), int(head["lines"])
     problem = f"it has {there} lines, {counted} were written" if there < counted else None
     return Live(found, problem, found.good[counted:])
+
+
+def _head(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return how many lines were counted, None where that is not written down or does not verify."""
+    try:
+        return read_record(machine, places.HISTORY_HEAD)
+    except (OSError, RecordError):
+        return None
 
 
 def has(machine: Machine, txid: str, live: Optional[Live] = None) -> bool:

@@ -4,7 +4,7 @@ A lock stands until its time is up by the clock since boot, which nobody can set
 anyone. A reboot begins that clock anew, and how much of the time had passed is not known: such a lock stands for at
 most its whole time again, counted from the boot. So a reboot may make a lock longer, and never shorter: whoever
 restarts a host in the middle of their work still has it. One that had run out before the reboot is forgotten by
-whatever writes the book; until then it may come back for that one time.
+whatever writes the book, and by every regular look (`settle`); only a reboot that comes before brings it back, once.
 
 What the book keeps of a token is a salted hash, which any account may read: of 256 bits that nobody chose, nothing
 comes back. A token is compared in constant time with every lock there is and with one of nobody, whether it fits or
@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 from . import patience, places, processes
 from .journal import boot_id
-from .machine import Machine
+from .machine import BusyError, Machine
 from .plain import clean
 from .record import RecordError, read_record, write_record
 
@@ -90,9 +90,42 @@ def left_s(machine: Machine, lock: Lock) -> float:
     if lock.boot_id == boot:
         return of_this_boot
     # Not zero everywhere: a container has a boot of its own, and the clock of the kernel that it shares.
-    began = processes.started_s(machine, _FIRST)
-    of_an_earlier = began + lock.ttl_s - now
+    of_an_earlier = _began(machine) + lock.ttl_s - now
     return of_an_earlier if boot else max(of_this_boot, of_an_earlier)
+
+
+def settle(machine: Machine) -> None:
+    """Drop from the book what has run out, and count what an earlier boot left from this one; else write nothing.
+
+    For the looks that come by themselves: what is still in the book comes back with every boot. A book that cannot be
+    read or written is left as it is, for the next look and for a person.
+    """
+    with contextlib.suppress(OSError, BusyError, RecordError):
+        # Looked at without the lock first: nearly always there is nothing to do, and then nobody is kept waiting.
+        if _settled(machine) is not None:
+            with alone(machine):
+                found = _settled(machine)
+                if found is not None:
+                    write_book(machine, found)
+
+
+def _settled(machine: Machine) -> Optional[List[Lock]]:
+    """Return the book as it should be, None when it is so or the kernel does not say which boot this is."""
+    found, boot = read_book(machine), boot_id(machine)
+    if not found or not boot:
+        return None
+    began = _began(machine)
+    counted = [
+        lock if lock.boot_id == boot else lock._replace(boot_id=boot, since=began, expires=began + lock.ttl_s)
+        for lock in found
+        if left_s(machine, lock) > 0
+    ]
+    return counted if counted != found else None
+
+
+def _began(machine: Machine) -> float:
+    """Return when this boot began, by the clock since boot."""
+    return processes.started_s(machine, _FIRST)
 
 
 def observed(machine: Machine, tokens: Any = None) -> List[Dict[str, Any]]:

@@ -14,16 +14,18 @@ Must not: send anything, or write the history.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import event, files, history_parts, lines, places
+from . import event, files, history_parts, lines, patience, places
 from .event import Event
 from .lines import Lines
-from .machine import Machine
+from .machine import BusyError, Machine
 from .record import RecordError, canonical, is_set_aside, make_way, read_record, write_record
 
 REMEMBERED = 20
+_PATIENCE_S = 1.0
 _LIMIT = 256 << 20
 
 
@@ -167,6 +169,18 @@ def forget_others(machine: Machine, names: List[str]) -> None:
     for name in files.names_in(machine, places.OUTBOX):
         if name not in kept and not is_set_aside(name):
             machine.remove(f"{places.OUTBOX}/{name}")
+
+
+def forget_undeclared(machine: Machine) -> None:
+    """Remove every record when what is committed has no webhooks: one that is declared again begins as a new one does.
+
+    What cannot be told or removed stays; so it does while somebody delivers, who comes here in the end.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, BusyError):
+        is_told = files.committed_number(machine) is not None and declared(machine) is None
+        if is_told and any(not is_set_aside(name) for name in files.names_in(machine, places.OUTBOX)):
+            with patience.locked(machine, places.OUTBOX_LOCK, _PATIENCE_S):
+                forget_others(machine, [])
 
 
 def _begin(machine: Machine, webhook: Webhook, txid: str) -> None:

@@ -1,7 +1,8 @@
 """The jobs that other programs run on this host, as those programs registered them: when, how long, and whose.
 
 Nothing here keeps anybody from anything; a plan reads it, and says when a transition would fall on a job. Whoever
-registered a job may replace or remove it, nobody else.
+registered a job may replace or remove it, nobody else. One for a single time that is over leaves the book with the next
+registration.
 
 Must not: start, stop or judge a job.
 """
@@ -70,7 +71,8 @@ def jobs(machine: Machine) -> List[Dict[str, Any]]:
 def _register(machine: Machine, job: Any) -> List[Dict[str, Any]]:
     checked = _checked(job, machine.wall())
     _is_to_come(machine, checked)
-    known = jobs(machine)
+    # Who registers one job a day for one time never comes to remove it.
+    known = [each for each in jobs(machine) if not _is_over(machine, each)]
     earlier = next((each for each in known if each["name"] == checked["name"]), None)
     if earlier is not None and earlier["owner"] != checked["owner"]:
         raise _not_yours(earlier)
@@ -80,9 +82,14 @@ def _register(machine: Machine, job: Any) -> List[Dict[str, Any]]:
     return _write(machine, [*left, {**checked, "registered": machine.wall()}])
 
 
+def _is_over(machine: Machine, job: Dict[str, Any]) -> bool:
+    """Say whether a job for one time has ended by this host's own clock."""
+    return "at" in job and bool(job["at"] + job["lasts_s"] <= machine.wall())
+
+
 def _is_to_come(machine: Machine, job: Dict[str, Any]) -> None:
     """Refuse a job that is over by this host's own clock, and one that would run into its next run."""
-    if "at" in job and job["at"] + job["lasts_s"] <= machine.wall():
+    if _is_over(machine, job):
         now = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(machine.wall()))
         detail = f"it is over: the host's clock says {now}"
         raise RequestError(*_BAD, detail, "name a time to come, or --every or --calendar")

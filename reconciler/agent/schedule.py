@@ -56,6 +56,7 @@ class _Due(NamedTuple):
 def schedule(machine: Machine, ctx: Dict[str, Any]) -> Dict[str, Any]:
     """Look once, order at most one transition, and return what it came to."""
     seen: Dict[str, Any] = {}
+    locks.settle(machine)
     try:
         number, body = _committed(machine)
         said = _look(machine, ctx, number, body, seen)

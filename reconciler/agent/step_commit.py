@@ -15,6 +15,7 @@ from . import (
     generations,
     keep,
     leftover,
+    outbox,
     places,
     share_deeds,
     spiral,
@@ -79,6 +80,7 @@ def finish(run: Run) -> List[str]:
             watch_timer.start,
             share_deeds.settle,
             spiral.settle,
+            _forget,
             _prune,
             _collect,
             keep.let_go,
@@ -130,6 +132,12 @@ def _reload(run: Run) -> str:
     shown = systemd.show_units(run.machine, units) if units else {}
     stale = sorted(unit for unit, state in shown.items() if state.need_reload)
     return f"systemd still has old definitions of {', '.join(stale)}" if stale else ""
+
+
+def _forget(run: Run) -> str:
+    """Forget how far webhooks were told that are gone with their timer: no delivery comes by any more to do it."""
+    outbox.forget_undeclared(run.machine)
+    return ""
 
 
 def _prune(run: Run) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import alerts, drift, history, places, systemd, watch_deeds, watch_judge, watch_memory
+from . import alerts, drift, history, locks, places, systemd, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
 from .machine import BusyError, Machine
 from .plain import clean
@@ -41,6 +41,7 @@ class _Deed(NamedTuple):
 
 def watch(machine: Machine) -> Dict[str, Any]:
     """Look once, do at most one thing, and return what it came to."""
+    locks.settle(machine)
     try:
         with alerts.alone(machine, 0.0):
             return _watch(machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
@@ -367,7 +368,92 @@ def test_a_webhook_that_comes_later_begins_with_the_transition_that_brought_it()
     # It was told that the transition began which took it away; of the end nobody wants to hear.
     assert host.receiver.types[2:] == ["transition.started"]
     assert not outbox.declared(host.machine)
+    assert host.machine.listdir(places.OUTBOX) == []
+
+
+def without(host: Told) -> Events | None:
+    """Take its webhooks away from a host to which one transition was told."""
+    host.run("reasoning")
+    host.wait(60.0)
+    kept, host.webhooks = host.webhooks, None
+    return kept
+
+
+def test_the_last_webhook_that_is_taken_away_and_declared_again_is_told_nothing_of_between() -> None:
+    host = Told()
+    kept = without(host)
+    host.run("vision")
+    host.wait(60.0)
+    before = len(host.receiver.got)
+    for number in range(300):
+        history.append(host.machine, {"kind": "reap", "at": float(number), "n": number})
+    host.webhooks = kept
+    host.run("reasoning")
+    host.wait(120.0)
+
+    assert host.receiver.types[before:] == ["transition.started", "transition.completed"]
+    assert {body["data"]["transaction"] for _, body in host.receiver.got[before:]} == {"2026-0003"}
+
+
+def test_a_webhook_that_is_taken_away_while_it_is_told_is_forgotten_by_that_delivery() -> None:
+    host = Told()
+    host.run("reasoning")
+    host.wait(60.0)
+    history.append(host.machine, {"kind": "reap", "at": 1.0})
+
+    def gone() -> Response:
+        host.receiver.answer = lambda: Response(204, b"")
+        host.webhooks = None
+        assert host.run("vision").state == "applied"
+        assert host.machine.listdir(places.OUTBOX) == ["ops.json"]
+        return Response(204, b"")
+
+    host.receiver.answer = gone
+    host.wait(60.0)
+
+    assert host.webhooks is None
+    assert host.machine.listdir(places.OUTBOX) == []
+
+
+def test_a_record_that_cannot_be_forgotten_changes_no_outcome() -> None:
+    host = Told()
+    without(host)
+
+    def read_only(when: str, what: str) -> None:
+        if when == "before" and what == f"remove {places.outbox('ops')}":
+            raise OSError(errno.EROFS, "Read-only file system", places.outbox("ops"))
+
+    host.machine.hook = read_only
+    outcome = host.run("vision")
+
+    assert (outcome.state, outcome.reason) == ("applied", "generation 2 is committed")
     assert host.machine.listdir(places.OUTBOX) == ["ops.json"]
+    host.machine.hook = None
+    assert deliver.deliver(host.machine) == {"said": "no webhooks are declared"}
+    assert host.machine.listdir(places.OUTBOX) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", [KilledError, PowerCutError])
+def test_an_executor_that_ends_while_it_forgets_is_followed_by_one_that_does_it(
+    how: type[StoppedError], when: str
+) -> None:
+    host = Told()
+    without(host)
+    txid = host.submit(host.intent("vision"))
+
+    def cut(at: str, what: str) -> None:
+        if (at, what) == (when, f"remove {places.outbox('ops')}"):
+            raise how
+
+    host.strike(txid, cut)
+    if how is PowerCutError:
+        host.machine.reboot()
+    else:
+        host.machine.revive()
+    assert executor.execute(host.machine, txid, recover=True)["state"] == "applied"
+
+    assert host.machine.listdir(places.OUTBOX) == []
 
 
 def test_a_test_goes_to_every_webhook_whatever_it_asks_for_and_leaves_no_trace() -> None:

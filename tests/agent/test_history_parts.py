@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from reconciler.agent import damage, history, history_parts, lease, lines, places
+from reconciler.agent import damage, history, history_parts, history_told, lease, lines, places
 from reconciler.agent.record import write_record
 from reconciler.sim.machine import PowerCutError, SimMachine
 from reconciler.sim.state import SimState
@@ -191,3 +192,47 @@ def test_transactions_stay_in_sight_over_many_parts_of_other_deeds(monkeypatch: 
     assert [line["at"] for line in told if "kind" in line] == [float(number) for number in range(850, 900)]
     assert lease.newest(machine) == 59
     assert list(history_parts.verify(machine)) == []
+
+
+def meanwhile(machine: SimMachine, monkeypatch: pytest.MonkeyPatch, path: str, deed: Callable[[], None]) -> None:
+    """Let somebody do a deed right after a file was read for the first time."""
+    read, left = machine.read, [deed]
+
+    def then(name: str, *limit: int) -> bytes:
+        data = read(name, *limit)
+        if name == path and left:
+            left.pop()()
+        return data
+
+    monkeypatch.setattr(machine, "read", then)
+
+
+@pytest.mark.parametrize("path", [places.HISTORY, places.HISTORY_HEAD])
+@pytest.mark.parametrize("what", ["a line", "a part", "a new file"])
+def test_who_reads_while_somebody_writes_sees_no_damage(monkeypatch: pytest.MonkeyPatch, path: str, what: str) -> None:
+    machine = long_host(20)
+
+    def write() -> None:
+        if what == "a new file":
+            machine.remove(places.HISTORY)
+            data, _ = lines.again([a_line(number) for number in range(3)])
+            machine.write(places.HISTORY, data)
+            write_record(machine, places.HISTORY_HEAD, {"lines": 3, "sum": lines.read_lines(data).last, "ended": []})
+        history.append(machine, a_line(20))
+        while what == "a part" and machine.stat(FIRST) is None:
+            history.append(machine, a_line(21))
+
+    meanwhile(machine, monkeypatch, path, write)
+
+    assert history.examine(machine).problem is None
+    assert damage.survey(machine) == []
+    assert history_told.tell(machine, {"limit": 5})["problems"] == []
+
+
+def test_lines_that_are_gone_are_told_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = long_host(20)
+    data, _ = lines.again([a_line(number) for number in range(3)])
+
+    meanwhile(machine, monkeypatch, places.HISTORY_HEAD, lambda: machine.write(places.HISTORY, data))
+
+    assert history.examine(machine).problem == "it has 3 lines, 20 were written"

@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.agent import history, locks, observe, places
 from reconciler.agent.dispatch import handle
+from reconciler.agent.journal import boot_id
 from reconciler.agent.record import read_record, write_record
 from reconciler.agent.wire import RequestError
 from reconciler.model.observed import HostState, Known
@@ -331,6 +332,79 @@ def test_a_reboot_never_makes_a_lock_shorter_and_it_still_frees_itself(bench: Be
     bench.machine.reboot()
     bench.machine.clock.advance(601.0)
     assert seen(bench) == []
+
+
+def look(bench: Bench, name: str) -> None:
+    """Let the host do what it does by itself, or begin an order of somebody; what becomes of that is all the same."""
+    if name == "an order":
+        order = {**Bench().intent("vision"), "txid": f"2026-{bench.machine.wall():.0f}"}
+        handle(bench.machine, "apply", {"intent": order}, CONTEXT)
+        run_launched(bench.machine)
+    else:
+        handle(bench.machine, name, {}, CONTEXT)
+
+
+LOOKS = ("watch", "schedule", "an order")
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_lock_that_ran_out_before_a_look_never_comes_back(bench: Bench, name: str) -> None:
+    acquire(bench)
+    bench.machine.clock.advance(700.0)
+    look(bench, name)
+
+    assert bench.machine.stat(places.LOCKS) is None
+    bench.machine.reboot()
+    assert seen(bench) == []
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_lock_of_an_earlier_boot_counts_from_this_one_once_after_a_look(bench: Bench, name: str) -> None:
+    token = acquire(bench)["token"]
+    bench.machine.clock.advance(300.0)
+    bench.machine.reboot()
+    before = seen(bench, token)
+    look(bench, name)
+
+    kept = locks.read_book(bench.machine)[0]
+    assert (kept.boot_id, kept.since, kept.expires) == (boot_id(bench.machine), 0.0, 600.0)
+    assert [(slot, owner, yours) for slot, owner, _, yours in before] == [(None, "ann@laptop", True)]
+    assert seen(bench, token)[0][2] == pytest.approx(600.0 - bench.machine.boottime(), abs=1.0)
+    bench.machine.clock.advance(601.0)
+    look(bench, name)
+    for _ in range(3):
+        bench.machine.reboot()
+        assert seen(bench) == []
+
+
+@pytest.mark.parametrize("name", [*LOOKS, "observe"])
+def test_a_look_writes_no_book_that_is_as_it_should_be_and_an_observation_writes_none(bench: Bench, name: str) -> None:
+    acquire(bench)
+    if name == "observe":
+        bench.machine.clock.advance(700.0)
+    written: list[str] = []
+    bench.machine.hook = lambda when, what: written.append(what)
+    look(bench, name)
+
+    assert [what for what in written if places.LOCKS in what] == []
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_leaves_a_book_alone_that_cannot_be_read_or_written(bench: Bench, name: str) -> None:
+    def full(when: str, what: str) -> None:
+        if when == "before" and what == f"write {places.LOCKS}":
+            raise OSError(errno.ENOSPC, "No space left on device", places.LOCKS)
+
+    machine = bench.machine
+    acquire(bench)
+    bench.machine.reboot()
+    machine.hook, before = full, machine.read(places.LOCKS)
+    look(bench, name)
+    assert machine.read(places.LOCKS) == before
+    machine.hook = None
+    machine.write(places.LOCKS, before[:-20])
+    look(bench, name)
+    assert machine.read(places.LOCKS) == before[:-20]
 
 
 def test_where_a_reboot_does_not_begin_the_clock_anew_a_lock_is_counted_from_the_boot_all_the_same(

@@ -114,6 +114,21 @@ def test_a_registry_is_no_heap(machine: SimMachine) -> None:
     assert register(machine, {**ONCE, "name": "job-7", "lasts_s": 1.0})
 
 
+def test_jobs_that_are_over_leave_the_book_with_the_next_one_and_count_no_more(machine: SimMachine) -> None:
+    register(machine, NIGHTLY)
+    for number in range(registry.LIMIT + 1):
+        once = {**ONCE, "name": f"backup-{number}", "at": machine.wall() + 60.0}
+        assert register(machine, once) == [once["name"], "nightly"]
+        machine.clock.advance(119.0)
+        assert register(machine, NIGHTLY) == [once["name"], "nightly"]
+        machine.clock.advance(86400.0)
+
+    assert register(machine, {**ONCE, "name": "backup-0", "owner": "eve", "at": machine.wall()}) == [
+        "backup-0",
+        "nightly",
+    ]
+
+
 def test_a_registry_that_does_not_verify_is_unknown_named_and_kept(machine: SimMachine) -> None:
     register(machine, NIGHTLY)
     torn = machine.read(places.REGISTRY)[:-9]
