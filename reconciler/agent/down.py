@@ -44,6 +44,10 @@ def down(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     Args:
         machine: the host.
         args: `scope` (spiral, coven or all), `owner`, `reason`, `host` its name.
+
+    Raises:
+        RequestError: REC7389 systemd does not say what still runs; the mark is there, and stops are queued as far as
+            they can be without that.
     """
     scopes, owner, reason = _checked(args)
     for scope in scopes:
@@ -51,14 +55,16 @@ def down(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     stopped: List[str] = []
     ends = machine.monotonic() + _WAIT_S
     while True:
-        up = _up(machine, scopes)
-        stopped += [unit for unit in up if unit not in stopped]
-        _stop(machine, up)
-        left = [unit for unit in _up(machine, scopes) if unit.endswith(".service")]
-        if not left or machine.monotonic() >= ends:
+        left, unseen = _round(machine, scopes, stopped, ends)
+        if not (left or unseen) or machine.monotonic() >= ends:
             break
         machine.sleep(_POLL_S)
-    _write_down(machine, args, "down", scopes, {"owner": owner, "reason": reason, "stopped": stopped})
+    told = {"owner": owner, "reason": reason, "stopped": stopped}
+    _write_down(machine, args, "down", scopes, {**told, "unseen": unseen} if unseen else told)
+    if unseen:
+        detail = f"nothing of it starts again; {clean(unseen, 300)}"
+        fix = f"recon down {args['scope']} --host {args.get('host', 'HOST')} --reason TEXT"
+        raise RequestError("REC7389", "it is marked as down, and what still runs cannot be told", detail, fix)
     return {"down": list(scopes), "stopped": stopped, "ending": left}
 
 
@@ -133,6 +139,24 @@ def _start(machine: Machine, spec: Optional[Dict[str, Any]]) -> Tuple[List[str],
         return [], clean(str(error), 300)
 
 
+def _round(machine: Machine, scopes: Sequence[str], stopped: List[str], ends: float) -> "tuple[List[str], str]":
+    """Stop what is up and add it to `stopped`; return which services still end, and why that cannot be told."""
+    try:
+        up = _up(machine, scopes)
+    except systemd.SystemdError as error:
+        # A busy systemd may take a stop where it gives no list in time; what is part of the target goes with it.
+        if down_mark.SPIRAL in scopes:
+            with contextlib.suppress(systemd.SystemdError):
+                systemd.end(machine, places.SPIRAL_TARGET)
+        return [], str(error)
+    stopped += [unit for unit in up if unit not in stopped]
+    _stop(machine, up, ends)
+    try:
+        return [unit for unit in _up(machine, scopes) if unit.endswith(".service")], ""
+    except systemd.SystemdError as error:
+        return [], str(error)
+
+
 def _up(machine: Machine, scopes: Sequence[str]) -> List[str]:
     shown = systemd.show_units(machine, ["recon-*"])
     return sorted(name for name, state in shown.items() if state.active in _UP and _is_of(name, scopes))
@@ -148,14 +172,16 @@ def _is_of(name: str, scopes: Sequence[str]) -> bool:
     return name.endswith(".service") and not name.startswith(_NO_COVEN)
 
 
-def _stop(machine: Machine, units: Sequence[str]) -> None:
-    """Queue stops, whatever else is queued. What cannot be named in one call is named one by one."""
+def _stop(machine: Machine, units: Sequence[str], ends: float) -> None:
+    """Queue stops, whatever else is queued. Where one call does not do it each is named, while there is time."""
     if not units:
         return
     try:
         systemd.end_all(machine, units)
     except systemd.SystemdError:
         for unit in units:
+            if machine.monotonic() >= ends:
+                return
             with contextlib.suppress(systemd.SystemdError):
                 systemd.end(machine, unit)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from reconciler.agent import down, executor, history, places
+from reconciler.agent.machine import Completed
 from reconciler.agent.wire import RequestError
 from reconciler.diff import diff_host
 from reconciler.model.desired import Spiral
@@ -15,7 +17,7 @@ from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
 from reconciler.sim import systemd
 from reconciler.sim.faults import set_fault
-from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from reconciler.sim.machine import KilledError, PowerCutError, SimMachine, StoppedError
 from reconciler.sim.state import Node
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
@@ -299,6 +301,53 @@ def test_a_storm_of_restarts_ends_with_down() -> None:
 
     assert reply["ending"] == []
     assert {bench.active(unit) for unit in ALL} <= {"inactive", "failed"}
+
+
+class BusySystemd(SimMachine):
+    """A machine whose systemd gives no list in time, so many times, but takes stops."""
+
+    silent = 1
+
+    def run(
+        self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> Completed:
+        if list(argv[:2]) == ["systemctl", "show"] and self.silent:
+            self.silent -= 1
+            self.clock.advance(timeout_s)
+            return Completed(124, b"", b"")
+        return super().run(argv, timeout_s, stdin, env)
+
+
+@pytest.mark.parametrize("scope", ["spiral", "coven", "all"])
+def test_down_goes_on_when_systemd_is_too_busy_to_say_what_runs(scope: str) -> None:
+    bench = running()
+
+    reply = down.down(BusySystemd(bench.machine.state), {"scope": scope, **BY})
+
+    covens = [name for name in bench.serving() if name != "recon-spiral-gemma"]
+    assert (reply["ending"], bench.up(), bool(covens)) == (
+        [],
+        ALL if scope == "coven" else [],
+        scope == "spiral",
+    )
+    assert [line["kind"] for line in history.recent(bench.machine) if "kind" in line] == ["started", "down"]
+
+
+def test_down_that_never_learns_what_runs_stops_the_loops_all_the_same_and_says_so() -> None:
+    bench = running()
+    machine = BusySystemd(bench.machine.state)
+    machine.silent = 1000
+
+    with pytest.raises(RequestError) as caught:
+        down.down(machine, {"scope": "all", **BY})
+    bench.wait(60.0)
+
+    why = "systemctl show: exit status 124"
+    assert (caught.value.code, caught.value.detail) == ("REC7389", f"nothing of it starts again; {why}")
+    assert caught.value.fix == "recon down all --host h-1 --reason TEXT"
+    line = history.recent(bench.machine)[-1]
+    assert (line["kind"], line["scopes"], line["unseen"]) == ("down", ["spiral", "coven"], why)
+    assert (bench.up(), bench.machine.stat(places.DOWN_COVEN) is not None) == ([], True)
 
 
 def test_up_starts_it_again_when_everything_holds() -> None:
