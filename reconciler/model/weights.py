@@ -9,6 +9,7 @@ Must not: know a runtime, or where a cache is when nobody says so (`model.runtim
 from __future__ import annotations
 
 import operator
+import re
 from typing import Literal
 
 from pydantic import Field
@@ -16,6 +17,10 @@ from pydantic import Field
 from reconciler.model.base import Wire
 
 Layout = Literal["files", "hub", "llama", "ollama"]
+
+# The agent reads these names by itself (`agent.model_parts`).
+_PART = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.(gguf|safetensors)", re.DOTALL)
+_MOST_PARTS = 1000
 
 
 class ModelCheck(Wire):
@@ -44,3 +49,11 @@ class ModelFault(Wire):
     code: str
     reason: str
     fix: str
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """Return all files of a split model that is given by one of them (`…-00001-of-00005.gguf`), else the path alone."""
+    found = _PART.fullmatch(path)
+    if found is None or not 1 <= int(found[2]) <= int(found[3]) <= _MOST_PARTS:
+        return (path,)
+    return tuple(f"{found[1]}-{number:05}-of-{found[3]}.{found[4]}" for number in range(1, int(found[3]) + 1))

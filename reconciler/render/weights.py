@@ -10,7 +10,7 @@ import shlex
 
 from reconciler.model.desired import ModelRef, Service
 from reconciler.model.runtimes import DEFAULT_CACHE, RUNTIMES, flag_value, sets_flag
-from reconciler.model.weights import ModelCheck
+from reconciler.model.weights import ModelCheck, parts_of
 
 _STORE = "/root/.ollama"
 _STORE_ENV = "OLLAMA_MODELS"
@@ -39,10 +39,12 @@ def revision_words(service: Service) -> tuple[str, ...]:
 
 
 def weights_mounts(service: Service) -> tuple[str, ...]:
-    """Return what is mounted for the model: its path, or the cache, read-only at the same place."""
+    """Return what is mounted for the model: its path, all parts of a split file, or the cache; read-only, in place."""
     inside = {volume.split(":")[1] for volume in service.volumes if ":" in volume}
-    path = (service.model.path if service.model else None) or cache_of(service)
-    return () if path is None or path in inside else (f"{path}:{path}:ro",)
+    path, cache = service.model.path if service.model else None, cache_of(service)
+    # The name of one part tells the others, so nobody has to look at the host.
+    wanted = parts_of(path) if path else (cache,) if cache else ()
+    return tuple(f"{each}:{each}:ro" for each in wanted if each not in inside)
 
 
 def model_check(service: Service) -> ModelCheck | None:

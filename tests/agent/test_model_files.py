@@ -41,6 +41,11 @@ def cached(**snapshot: Content) -> dict[str, Content]:
     return {f"{HOME}/refs/main": "abc123", f"{HOME}/blobs/1": "w" * 10, **files}
 
 
+def split(stem: str, ending: str, count: int, *there: int) -> dict[str, Content]:
+    """Return some parts, of five bytes each, of a model that was split."""
+    return {f"{stem}-{number:05}-of-{count:05}.{ending}": "w" * 5 for number in there}
+
+
 def index(*names: str, total: object = 40) -> str:
     weights = {f"layer{number}": name for number, name in enumerate(names)}
     return json.dumps({"metadata": {"total_size": total}, "weight_map": weights})
@@ -67,13 +72,13 @@ def test_a_model_that_is_whole_has_no_fault() -> None:
             ),
             at_path(),
             "REC7406",
-            "b.safetensors is missing or empty (1 in all)",
+            "/srv/models/big is not whole: missing or empty: b.safetensors (1 in all)",
         ),
         (
             below(PATH, {"model.safetensors.index.json": index("a.safetensors"), "a.safetensors": Link("../gone")}),
             at_path(),
             "REC7406",
-            "a.safetensors is missing or empty",
+            "missing or empty: a.safetensors",
         ),
         (
             below(PATH, {"a.safetensors": "w" * 9}),
@@ -93,6 +98,49 @@ def test_a_model_that_is_whole_has_no_fault() -> None:
             at_path(path=f"{PATH}-00001-of-00002.gguf", memory=9),
             "REC7408",
             "are 10 bytes",
+        ),
+        (
+            split(PATH, "gguf", 5, 1, 2, 4),
+            at_path(path=f"{PATH}-00001-of-00005.gguf"),
+            "REC7406",
+            "/srv/models/big-00001-of-00005.gguf is not whole: "
+            "missing or empty: big-00003-of-00005.gguf, big-00005-of-00005.gguf (2 in all)",
+        ),
+        (
+            {**split(PATH, "safetensors", 2, 2), f"{PATH}-00001-of-00002.safetensors": ""},
+            at_path(path=f"{PATH}-00002-of-00002.safetensors"),
+            "REC7406",
+            "missing or empty: big-00001-of-00002.safetensors (1 in all)",
+        ),
+        (
+            split("/srv/models/best-of-n", "gguf", 2, 1),
+            at_path(path="/srv/models/best-of-n-00001-of-00002.gguf"),
+            "REC7406",
+            "missing or empty: best-of-n-00002-of-00002.gguf (1 in all)",
+        ),
+        (
+            split("/srv/models/best-of-n", "gguf", 2, 1, 2),
+            at_path(path="/srv/models/best-of-n-00001-of-00002.gguf", memory=9),
+            "REC7408",
+            "are 10 bytes",
+        ),
+        (
+            split(f"{PATH}/model", "safetensors", 3, 1, 3),
+            at_path(),
+            "REC7406",
+            "/srv/models/big is not whole: missing or empty: model-00002-of-00003.safetensors (1 in all)",
+        ),
+        (
+            {**split(f"{PATH}/q4", "gguf", 2, 1), f"{PATH}/mmproj-f16.gguf": "w"},
+            at_path(),
+            "REC7406",
+            "missing or empty: q4-00002-of-00002.gguf (1 in all)",
+        ),
+        (
+            split(f"{PATH}/model", "safetensors", 9, 1),
+            at_path(),
+            "REC7406",
+            "model-00006-of-00009.safetensors, … (8 in all)",
         ),
         (
             below(PATH, {"a.safetensors": "w", "tokenizer_config.json": "{}"}),
@@ -153,6 +201,24 @@ def test_what_is_wrong_is_named(files: dict[str, Content], check: dict[str, Any]
         ),
         (below(PATH, {"a.safetensors": "w", "config.json": "not json", "tokenizer_config.json": "[]"}), at_path()),
         ({f"{PATH}/checkpoints/sd.safetensors": "w"}, at_path()),
+        (split(PATH, "gguf", 2, 1, 2), at_path(path=f"{PATH}-00001-of-00002.gguf", memory=10)),
+        # Each is mounted by its own name, wherever it leads.
+        (
+            {f"{PATH}-00001-of-00002.gguf": Link("/data/a"), f"{PATH}-00002-of-00002.gguf": Link("/data/a")}
+            | {"/data/a": "w" * 5},
+            at_path(path=f"{PATH}-00001-of-00002.gguf", memory=10),
+        ),
+        # What the index does not name is not loaded; of several GGUF files one is.
+        (
+            {
+                **split(f"{PATH}/old", "safetensors", 3, 1),
+                **below(PATH, {"model.safetensors.index.json": index("a.safetensors"), "a.safetensors": "w"}),
+            },
+            at_path(),
+        ),
+        ({**split(f"{PATH}/q8", "gguf", 2, 1), **split(f"{PATH}/q4", "gguf", 2, 1, 2)}, at_path(memory=10)),
+        ({f"{PATH}-00003-of-00002.gguf": "w"}, at_path(path=f"{PATH}-00003-of-00002.gguf")),
+        ({f"{PATH}-00001-of-99999.gguf": "w"}, at_path(path=f"{PATH}-00001-of-99999.gguf")),
     ],
 )
 def test_what_can_be_loaded_is_left_alone(files: dict[str, Content], check: dict[str, Any]) -> None:
@@ -191,6 +257,22 @@ def test_the_faults_of_an_observation_are_what_the_schema_says() -> None:
     )
 
     assert [ModelFault.model_validate(each).unit for each in found] == ["b"]
+
+
+def test_each_part_of_a_split_file_is_asked_who_may_read_it() -> None:
+    class Host(FakeHost):
+        def stat(self, path: str) -> Any:
+            found = super().stat(path)
+            closed = found and path.endswith("-00002-of-00002.gguf")
+            return found._replace(mode=0o600) if found and closed else found
+
+    argv = ("podman", "image", "inspect", "--format", "{{.Config.User}}", IMAGE)
+    host = Host(split(PATH, "gguf", 2, 1, 2), programs={argv: Completed(0, b"1000\n", b"")})
+    second = f"{PATH}-00002-of-00002.gguf"
+
+    assert unreadable(host, at_path(path=f"{PATH}-00001-of-00002.gguf"), IMAGE) == Fault(
+        "REC7407", f"{second} cannot be read by user 1000 of the container", f"chmod a+rX {second}"
+    )
 
 
 class Owned(FakeHost):
