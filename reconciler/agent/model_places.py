@@ -15,6 +15,7 @@ import posixpath
 from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 from .machine import Machine
+from .model_links import way_out
 from .model_parts import parts_of
 from .plain import clean
 
@@ -47,7 +48,7 @@ def find(machine: Machine, check: Dict[str, Any]) -> Union[Files, Fault]:
     """Return the files of a model, or how they are not there; OSError when that cannot be seen."""
     layout = check["layout"]
     if layout == "files":
-        return _in_path(machine, check["path"])
+        return _in_path(machine, check["path"], check.get("beside") or [])
     if layout == "ollama":
         return _in_ollama(machine, check)
     found = _in_hub(machine, check)
@@ -75,7 +76,7 @@ def small_json(machine: Machine, path: str) -> Dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _in_path(machine: Machine, path: str) -> Union[Files, Fault]:
+def _in_path(machine: Machine, path: str, beside: List[str]) -> Union[Files, Fault]:
     there = real(machine, path)
     found = machine.stat(there) if there else None
     if there is None or found is None:
@@ -84,7 +85,19 @@ def _in_path(machine: Machine, path: str) -> Union[Files, Fault]:
     if found.kind == "file":
         return _in_file(machine, path, Files(there, {"": found.size})) if found.size else _empty(path)
     sizes = {name: size for name, size in _sizes(machine, there).items() if size}
-    return Files(there, sizes) if sizes else _empty(path)
+    return (_leads_out(machine, path, sorted(sizes), beside) or Files(there, sizes)) if sizes else _empty(path)
+
+
+def _leads_out(machine: Machine, path: str, names: List[str], beside: List[str]) -> Optional[Fault]:
+    """Say which file of a directory is a link that its container could not follow."""
+    for name in names:
+        found = machine.stat(f"{path}/{name}")
+        out = way_out(machine, f"{path}/{name}", [path, *beside]) if found and found.kind == "link" else None
+        if out is not None:
+            text = f"{clean(path)}/{clean(name)} is a link that leads out of what is mounted, to {clean(out)}"
+            fix = f"give a model of a hub's cache as 'hub:', or copy the files themselves: cp -rL {clean(path)} NEW"
+            return Fault("REC7406", text, fix)
+    return None
 
 
 def _empty(path: str) -> Fault:

@@ -29,7 +29,8 @@ class ModelCheck(Wire):
     `path` is the file or directory of a local model; with `hub` the directory of the cache, which has the layout of the
     hub itself, of llama.cpp's own cache, or of ollama's store. `memory`: the files must fit these bytes; 0 where their
     size says nothing about it. `chat`: a chat template must lie beside them, or at `template` where the server is given
-    one. `fetch` is the command that gets the model.
+    one. `fetch` is the command that gets the model. `beside` are the other places of the host that its container has
+    at the same path.
     """
 
     path: str
@@ -40,6 +41,7 @@ class ModelCheck(Wire):
     chat: bool = Field(default=False, exclude_if=operator.not_)
     template: str = Field(default="", exclude_if=operator.not_)
     fetch: str = Field(default="", exclude_if=operator.not_)
+    beside: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
 
 
 class ModelFault(Wire):

@@ -68,7 +68,14 @@ def model_check(service: Service) -> ModelCheck | None:
         chat=chats,
         template=_template(service, words) if chats else "",
         fetch=_fetch(service, model, path),
+        beside=_in_place(service) if model.path else (),
     )
+
+
+def _in_place(service: Service) -> tuple[str, ...]:
+    """Return the volumes that are at the same path in the container as on the host."""
+    pairs = [volume.split(":")[:2] for volume in service.volumes]
+    return tuple(posixpath.normpath(pair[0]) for pair in pairs if len(pair) == 2 and pair[0] == pair[1])
 
 
 def _template(service: Service, words: tuple[str, ...]) -> str:

@@ -225,6 +225,88 @@ def test_what_can_be_loaded_is_left_alone(files: dict[str, Content], check: dict
     assert fault_of(FakeHost(files), check) is None
 
 
+class Linked(FakeHost):
+    """A host whose links may be relative, in the middle of a path too, as a kernel follows them."""
+
+    def _real(self, path: str) -> str:
+        at = ""
+        rest = path.split("/")
+        for _ in range(100):
+            if not rest:
+                return at
+            name = rest.pop(0)
+            if name in ("", ".", ".."):
+                at = at.rpartition("/")[0] if name == ".." else at
+                continue
+            content = self.files.get(f"{at}/{name}")
+            if isinstance(content, Link):
+                at, rest = "" if content.startswith("/") else at, content.split("/") + rest
+            else:
+                at = f"{at}/{name}"
+        return path
+
+
+SNAPSHOT = f"{HOME}/snapshots/abc123"
+
+
+@pytest.mark.parametrize(
+    ("files", "check", "name", "out"),
+    [
+        (
+            cached(a__safetensors=Link("../../blobs/1")),
+            at_path(path=SNAPSHOT),
+            f"{SNAPSHOT}/a.safetensors",
+            f"{HOME}/blobs",
+        ),
+        ({f"{PATH}/a.bin": Link("/data/a.bin"), "/data/a.bin": "w"}, at_path(), f"{PATH}/a.bin", "/data"),
+        # A chain, and a directory on the way.
+        (
+            {f"{PATH}/a.bin": Link("b.bin"), f"{PATH}/b.bin": Link("../big2/c.bin"), "/srv/models/big2/c.bin": "w"},
+            at_path(),
+            f"{PATH}/a.bin",
+            "/srv/models/big2",
+        ),
+        (
+            {f"{PATH}/a.bin": Link("sub/a.bin"), f"{PATH}/sub": Link("/data"), "/data/a.bin": "w"},
+            at_path(),
+            f"{PATH}/a.bin",
+            "/data",
+        ),
+        # By the name that the place has on the host alone.
+        (
+            {PATH: Link("/data/big"), "/data/big/a.bin": Link("/data/big/b.bin"), "/data/big/b.bin": "w"},
+            at_path(),
+            f"{PATH}/a.bin",
+            "/data",
+        ),
+    ],
+)
+def test_a_file_that_is_a_link_out_of_what_is_mounted_is_refused(
+    files: dict[str, Content], check: dict[str, Any], name: str, out: str
+) -> None:
+    fix = f"give a model of a hub's cache as 'hub:', or copy the files themselves: cp -rL {check['path']} NEW"
+    text = f"{name} is a link that leads out of what is mounted, to {out}"
+
+    assert fault_of(Linked(files), check) == Fault("REC7406", text, fix)
+
+
+@pytest.mark.parametrize(
+    ("files", "check"),
+    [
+        ({f"{PATH}/a.bin": Link("b.bin"), f"{PATH}/b.bin": Link(f"{PATH}/c.bin"), f"{PATH}/c.bin": "w"}, at_path()),
+        ({f"{PATH}/a.bin": Link("../big/c.bin"), f"{PATH}/c.bin": "w"}, at_path()),
+        ({PATH: Link("/data/big"), "/data/big/a.bin": Link("b.bin"), "/data/big/b.bin": "w"}, at_path()),
+        ({f"{PATH}/a.bin": Link("/data/a.bin"), "/data/a.bin": "w"}, at_path(beside=("/data",))),
+        (cached(a__safetensors=Link("../../blobs/1")), at_path(path=SNAPSHOT, beside=(HOME,))),
+        ({f"{PATH}/a.bin": "w", f"{PATH}/README": Link("/gone")}, at_path()),
+    ],
+)
+def test_a_link_that_its_container_can_follow_is_as_good_as_a_file(
+    files: dict[str, Content], check: dict[str, Any]
+) -> None:
+    assert fault_of(Linked(files), check) is None
+
+
 def test_llama_cpp_finds_its_models_in_its_own_cache_or_in_that_of_the_hub() -> None:
     check = in_hub(hub="org/name:q4", layout="llama")
     own: dict[str, Content] = {f"{CACHE}/manifest=org=name=q4.json": "{}", f"{CACHE}/org_name_model-q4.gguf": "w"}

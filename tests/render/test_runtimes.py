@@ -417,6 +417,12 @@ def test_the_host_takes_the_same_names_for_parts_of_one_model(name: str) -> None
             ModelCheck(path="/srv/m", memory=2**30, chat=True, template="/srv/templates/c.jinja"),
         ),
         (
+            a_service(
+                runtime="llamacpp", model={"path": "/srv/m"}, port=1, volumes=("/data:/data:ro", "/srv/a:/b", "/c:/c")
+            ),
+            ModelCheck(path="/srv/m", memory=2**30, beside=("/data", "/c")),
+        ),
+        (
             a_service(runtime="sglang", model={"path": "/srv/m"}, port=1, args=("--chat-template", "chatml")),
             ModelCheck(path="/srv/m", memory=2**30, chat=True, template="-"),
         ),
