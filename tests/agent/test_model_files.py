@@ -442,5 +442,36 @@ def test_without_root_the_user_of_a_container_is_another_one_on_the_host(
         assert fault.reason == f"{PATH}/a.safetensors cannot be read by user {user} of the container"
 
 
+@pytest.mark.parametrize("user", ["", "root", "0", "root:root"])
+@pytest.mark.parametrize(("mode", "owner", "is_refused"), [(0o600, 1000, False), (0o600, 0, True), (0o640, 0, False)])
+def test_without_root_the_root_of_a_container_reads_no_more_than_the_login(
+    user: str, mode: int, owner: int, is_refused: bool
+) -> None:
+    class Host(Rootless):
+        def stat(self, path: str) -> Any:
+            found = super().stat(path)
+            is_weights = found is not None and path.endswith("/model.safetensors")
+            return found._replace(uid=owner, mode=mode) if found and is_weights else found
+
+    weights = f"{PATH}/model.safetensors"
+    host = Host(0o644, user, **{f"{PATH}/config.json": CONFIG, weights: "w"})
+    fault = Fault(
+        "REC7407",
+        f"{weights} cannot be read by root of the container, which is solo on the host",
+        f"chmod a+rX {weights}",
+    )
+
+    assert unreadable(host, at_path(), IMAGE) == (fault if is_refused else None)
+
+
+@pytest.mark.parametrize(("user", "rc"), [("vllm", 0), ("", 125)])
+def test_without_root_nobody_is_refused_whose_number_is_not_known(user: str, rc: int) -> None:
+    host = Rootless(0o600, user)
+    host.programs = {argv: done._replace(rc=rc) for argv, done in host.programs.items()}
+    host.own_uid = 1001
+
+    assert unreadable(host, at_path(), IMAGE) is None
+
+
 def test_without_the_ranges_nobody_is_refused() -> None:
     assert unreadable(Rootless(0o600, "1000"), at_path(), IMAGE) is None
