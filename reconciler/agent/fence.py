@@ -105,6 +105,9 @@ class Fenced(Machine):
     def own_uid(self) -> int:
         return self._inner.own_uid
 
+    def here(self, path: str) -> str:
+        return self._inner.here(path)
+
     # -- looks ------------------------------------------------------------------------------------------------------
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:

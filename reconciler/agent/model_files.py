@@ -13,11 +13,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .fact import why
 from .machine import Machine
-from .model_places import WEIGHTS, Fault, Files, find, real, small_json
+from .model_parts import models
+from .model_places import WEIGHTS, Fault, Files, find, lost_parts, real, small_json
 from .plain import clean
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+# A part of a model for images, which is a file of its own.
+_BESIDE = "mmproj"
 _CHATTY = ("ForCausalLM", "ForConditionalGeneration")
 
 
@@ -55,15 +58,34 @@ def faults(machine: Machine, asked: List[Dict[str, Any]]) -> List[Dict[str, Any]
 
 def _is_not_whole(case: _Case) -> Optional[Fault]:
     named, _ = _index(case)
-    lost = sorted(named - case.files.sizes.keys())
+    lost = sorted(named - case.files.sizes.keys()) or _lost_parts(case, named)
     again = case.check.get("fetch") or f"copy the files of the model again: {clean(case.check['path'])}"
     if lost:
-        text = f"{case.name} is not whole: {clean(lost[0])} is missing or empty ({len(lost)} in all)"
-        return Fault("REC7406", text, again)
+        return lost_parts(case.name, lost, again)
     # Only what says that it is a model of this kind: a server may read something else.
     if case.config.get("model_type") and not _weights(case):
         return Fault("REC7406", f"{case.name} has a configuration and no weights", again)
     return None
+
+
+def _lost_parts(case: _Case, named: Set[str]) -> List[str]:
+    """Return the parts that are not there of the split models of a directory.
+
+    Of safetensors a server loads what an index names, and all without one. Of several GGUF files it takes one model: a
+    part is missed only where none of them is whole.
+    """
+    names = sorted(_weights(case))
+    lost: List[str] = []
+    if not any(name.endswith(".safetensors") for name in named):
+        lost = _not_there(case, [each for each in models(names) if each[0].endswith(".safetensors")])
+    ggufs = [each for each in models(names) if each[0].endswith(".gguf") and not each[0].startswith(_BESIDE)]
+    if any(not _not_there(case, [each]) for each in ggufs):
+        return lost
+    return lost + _not_there(case, ggufs[:1])
+
+
+def _not_there(case: _Case, wanted: List[List[str]]) -> List[str]:
+    return [name for each in wanted for name in each if name not in case.files.sizes]
 
 
 def _does_not_fit(case: _Case) -> Optional[Fault]:
@@ -121,6 +143,7 @@ def _loaded(weights: Dict[str, int]) -> int:
         if not plain:
             continue
         # Several whole models in one directory: the server takes one, and the smallest is the one that surely fits.
-        one_of = ending == ".gguf" and not all("-of-" in name for name in plain)
-        return min(plain.values()) if one_of else sum(plain.values())
+        if ending == ".gguf":
+            return min(sum(plain.get(name, 0) for name in each) for each in models(plain))
+        return sum(plain.values())
     return 0

@@ -1,6 +1,6 @@
 """Where the files of a model lie on a host, for each layout of a place that holds models.
 
-    files   a file, the first of several parts, or a directory
+    files   a file, one of several parts, or a directory
     hub     models--org--name/refs/<name> names a commit, snapshots/<commit>/ holds links to blobs
     llama   the same, or llama.cpp's own: org_name_*.gguf and a manifest for each tag
     ollama  manifests/registry.ollama.ai/org/name/tag names blobs by their digests
@@ -15,12 +15,15 @@ import posixpath
 from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 from .machine import Machine
+from .model_links import way_out
+from .model_parts import parts_of
 from .plain import clean
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 _JSON_LIMIT = 16 << 20
 _LINKS = 8
 _MOST_FILES = 10_000
+_MOST_NAMED = 5
 
 
 class Fault(NamedTuple):
@@ -45,7 +48,7 @@ def find(machine: Machine, check: Dict[str, Any]) -> Union[Files, Fault]:
     """Return the files of a model, or how they are not there; OSError when that cannot be seen."""
     layout = check["layout"]
     if layout == "files":
-        return _in_path(machine, check["path"])
+        return _in_path(machine, check["path"], check.get("beside") or [])
     if layout == "ollama":
         return _in_ollama(machine, check)
     found = _in_hub(machine, check)
@@ -73,32 +76,51 @@ def small_json(machine: Machine, path: str) -> Dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _in_path(machine: Machine, path: str) -> Union[Files, Fault]:
+def _in_path(machine: Machine, path: str, beside: List[str]) -> Union[Files, Fault]:
     there = real(machine, path)
     found = machine.stat(there) if there else None
     if there is None or found is None:
         # The words of every other mount that is not there.
         return Fault("REC7122", f"not on the host: {clean(path)}", "put the files there, or change desired/")
     if found.kind == "file":
-        sizes = _parts(machine, there, found.size)
-        return Files(there, sizes) if found.size else _empty(path)
+        return _in_file(machine, path, Files(there, {"": found.size})) if found.size else _empty(path)
     sizes = {name: size for name, size in _sizes(machine, there).items() if size}
-    return Files(there, sizes) if sizes else _empty(path)
+    return (_leads_out(machine, path, sorted(sizes), beside) or Files(there, sizes)) if sizes else _empty(path)
+
+
+def _leads_out(machine: Machine, path: str, names: List[str], beside: List[str]) -> Optional[Fault]:
+    """Say which file of a directory is a link that its container could not follow."""
+    for name in names:
+        found = machine.stat(f"{path}/{name}")
+        out = way_out(machine, f"{path}/{name}", [path, *beside]) if found and found.kind == "link" else None
+        if out is not None:
+            text = f"{clean(path)}/{clean(name)} is a link that leads out of what is mounted, to {clean(out)}"
+            fix = f"give a model of a hub's cache as 'hub:', or copy the files themselves: cp -rL {clean(path)} NEW"
+            return Fault("REC7406", text, fix)
+    return None
 
 
 def _empty(path: str) -> Fault:
     return Fault("REC7406", f"{clean(path)} is empty", f"copy the files of the model there: {clean(path)}")
 
 
-def _parts(machine: Machine, path: str, size: int) -> Dict[str, int]:
-    """Return a file by the name of nothing, and all parts of one that was split (`-00001-of-00005.gguf`)."""
+def lost_parts(name: str, lost: List[str], fix: str) -> Fault:
+    """Say which files of a model are not there, by their names as far as a line holds them."""
+    names = ", ".join(lost[:_MOST_NAMED]) + (", …" if len(lost) > _MOST_NAMED else "")
+    return Fault("REC7406", clean(f"{name} is not whole: missing or empty: {names} ({len(lost)} in all)"), fix)
+
+
+def _in_file(machine: Machine, path: str, alone: Files) -> Union[Files, Fault]:
+    """Return a model that is one file, or every part of one that was split, each beside the other as it is mounted."""
     directory, _, name = path.rpartition("/")
-    stem, of, rest = name.partition("-of-")
-    if not of or not rest.endswith(".gguf"):
-        return {"": size}
-    begins = stem.rstrip("0123456789")
-    found = {each: size for each, size in _sizes(machine, directory).items() if size and each.endswith(of + rest)}
-    return {f"../{each}": size for each, size in found.items() if each.startswith(begins)}
+    names = parts_of(name)
+    if len(names) == 1:
+        return alone
+    sizes = {each: _size(machine, f"{directory}/{each}") for each in names}
+    lost = [each for each, size in sizes.items() if not size]
+    if lost:
+        return lost_parts(clean(path), lost, f"copy the missing parts to {clean(directory)}")
+    return Files(directory, {each: size for each, size in sizes.items() if size})
 
 
 def _in_hub(machine: Machine, check: Dict[str, Any]) -> Union[Files, Fault]:

@@ -1,4 +1,4 @@
-"""Whether the user of a container may read the files of its model: root always, others by the mode of each file.
+"""Whether the user of a container may read the files of its model: the host's root always, others by each file's mode.
 
 Groups are not looked at: a file that its group may read counts as readable, and so does whatever belongs to a user that
 only the image knows by name. What is refused here surely cannot be read.
@@ -21,6 +21,7 @@ from .plain import clean
 
 _TIMEOUT_S = 60.0
 _NUMBER = re.compile(r"[0-9]{1,10}")
+_ROOT = ("", "root")  # an image that says nothing runs as root
 _READ, _ENTER = 0o4, 0o1
 _OWN, _GROUP = 6, 3
 
@@ -39,10 +40,11 @@ def unreadable(machine: Machine, check: Dict[str, Any], image: str) -> Optional[
     # Podman takes its time to tell, and for files that everybody may read nobody has to know.
     uid = _uid(machine, image) if closed else None
     on_host = None if uid is None else _on_host(machine, uid)
-    for path in closed if on_host is not None else ():
-        if not _may(machine, path, on_host):
-            return _fault(path, f"user {uid} of the container")
-    return None
+    if on_host is None or on_host == 0:
+        return None
+    who = f"user {uid} of the container" if uid else f"root of the container, which is {machine.own_login} on the host"
+    refused = [path for path in closed if not _may(machine, path, on_host)]
+    return _fault(refused[0], who) if refused else None
 
 
 def _fault(path: str, who: str) -> Fault:
@@ -60,16 +62,22 @@ def _is_refused_to_root(machine: Machine, path: str) -> bool:
 
 
 def _uid(machine: Machine, image: str) -> Optional[int]:
-    """Return the number of the user that an image runs as, None for root and for one that only it knows by name."""
+    """Return the number of the user that an image runs as, 0 for root; None for one that only it knows by name."""
     done = machine.run(["podman", "image", "inspect", "--format", "{{.Config.User}}", image], _TIMEOUT_S)
     user = done.out.decode("utf-8", "replace").strip().partition(":")[0]
-    return int(user) or None if done.rc == 0 and _NUMBER.fullmatch(user) else None
+    if done.rc != 0:
+        return None
+    if user in _ROOT:
+        return 0
+    return int(user) if _NUMBER.fullmatch(user) else None
 
 
 def _on_host(machine: Machine, uid: int) -> Optional[int]:
-    """Return which user of the host a user of a container is, other than its root; None when that cannot be told."""
+    """Return which user of the host a user of a container is; None when that cannot be told."""
     if machine.own_uid == 0:
         return uid
+    if uid == 0:
+        return machine.own_uid
     try:
         found = subordinate.ranges(machine, subordinate.USERS)
     except OSError:

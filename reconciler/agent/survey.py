@@ -20,7 +20,7 @@ _CGROUPS = "/sys/fs/cgroup/cgroup.controllers"
 _SYNCHRONIZED = ["timedatectl", "show", "--property=NTPSynchronized", "--value"]
 _ID_TOOLS = ("newuidmap", "newgidmap")
 _PROGRAMS = ("/usr/bin", "/usr/sbin", "/bin", "/usr/local/bin")
-_PLACES = ("/", "/var/lib/containers")
+_ROOT, _CONTAINERS = "/", "/var/lib/containers"
 
 
 def survey(machine: Machine, ctx: Dict[str, Any]) -> Dict[str, Any]:
@@ -150,12 +150,14 @@ def _nfs(machine: Machine) -> fact.Fact:
 
 
 def _disks(machine: Machine) -> List[str]:
-    """Return the places whose room matters; the image store is where storage.conf says."""
+    """Return the places whose room matters, by their own names; the image store is where storage.conf says."""
     try:
         store: Optional[str] = images.stores(machine)[0]
     except (OSError, ValueError):
         store = None
-    return list(dict.fromkeys([*_PLACES, *([clean(store)] if store else [])]))
+    # A user's containers take nothing of the system's.
+    places = [_ROOT] if machine.own_manager else [_ROOT, _CONTAINERS]
+    return list(dict.fromkeys([*places, *([clean(machine.here(store))] if store else [])]))
 
 
 def _free_probe(machine: Machine, path: str) -> Callable[[], fact.Fact]:

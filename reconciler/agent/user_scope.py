@@ -112,7 +112,6 @@ class UserMachine(Machine):
         return self._account.uid
 
     def here(self, path: str) -> str:
-        """Return where a place of the system is for this user; other places are where they are."""
         return _turn(path, self._there, self._gates)
 
     def _as_written(self, path: str) -> str:

@@ -10,7 +10,7 @@ import shlex
 
 from reconciler.model.desired import ModelRef, Service
 from reconciler.model.runtimes import DEFAULT_CACHE, RUNTIMES, flag_value, sets_flag
-from reconciler.model.weights import ModelCheck
+from reconciler.model.weights import ModelCheck, parts_of
 
 _STORE = "/root/.ollama"
 _STORE_ENV = "OLLAMA_MODELS"
@@ -39,10 +39,12 @@ def revision_words(service: Service) -> tuple[str, ...]:
 
 
 def weights_mounts(service: Service) -> tuple[str, ...]:
-    """Return what is mounted for the model: its path, or the cache, read-only at the same place."""
+    """Return what is mounted for the model: its path, all parts of a split file, or the cache; read-only, in place."""
     inside = {volume.split(":")[1] for volume in service.volumes if ":" in volume}
-    path = (service.model.path if service.model else None) or cache_of(service)
-    return () if path is None or path in inside else (f"{path}:{path}:ro",)
+    path, cache = service.model.path if service.model else None, cache_of(service)
+    # The name of one part tells the others, so nobody has to look at the host.
+    wanted = parts_of(path) if path else (cache,) if cache else ()
+    return tuple(f"{each}:{each}:ro" for each in wanted if each not in inside)
 
 
 def model_check(service: Service) -> ModelCheck | None:
@@ -66,7 +68,14 @@ def model_check(service: Service) -> ModelCheck | None:
         chat=chats,
         template=_template(service, words) if chats else "",
         fetch=_fetch(service, model, path),
+        beside=_in_place(service) if model.path else (),
     )
+
+
+def _in_place(service: Service) -> tuple[str, ...]:
+    """Return the volumes that are at the same path in the container as on the host."""
+    pairs = [volume.split(":")[:2] for volume in service.volumes]
+    return tuple(posixpath.normpath(pair[0]) for pair in pairs if len(pair) == 2 and pair[0] == pair[1])
 
 
 def _template(service: Service, words: tuple[str, ...]) -> str:

@@ -189,11 +189,11 @@ def _provide_member(machine: SimMachine, member: dict[str, Any]) -> None:
     machine.state.facts[member["unit"]] = ServiceFacts(
         memory=member["memory"], port=member["port"], health=member["health"], in_flight=probes
     )
-    for path in member["mounts"]:
-        if path not in machine.state.paths_missing:
-            machine.files.make_dirs(path)
     if member.get("model"):
         provide_model(machine, member["model"])
+    for path in member["mounts"]:
+        if path not in machine.state.paths_missing and machine.files.stat(path) is None:
+            machine.files.make_dirs(path)
 
 
 def _provide_program(machine: SimMachine, path: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconciler.model.weights import parts_of
 from reconciler.sim.machine import SimMachine
 from reconciler.sim.state import Node
 
@@ -27,6 +28,9 @@ def provide_model(machine: SimMachine, check: dict[str, Any]) -> None:
         commit = check.get("revision") or _COMMIT
         _put(machine, f"{home}/refs/main", _COMMIT.encode())
         _put(machine, f"{home}/snapshots/{commit}/model.safetensors", _DATA)
+    elif len(parts := parts_of(path)) > 1:
+        for part in sorted(set(parts) - set(missing)):
+            _put(machine, part, _DATA)
     elif _is_bare(machine, path):
         machine.files.make_dirs(path)
         _put(machine, f"{path}/model.safetensors", _DATA)

@@ -231,10 +231,11 @@ class Bench:
             state.facts[member["unit"]] = ServiceFacts(
                 memory=member["memory"], port=member["port"], health=member["health"]
             )
-            for path in member["mounts"]:
-                self.machine.files.make_dirs(path)
             if member.get("model"):
                 provide_model(self.machine, member["model"])
+            for path in member["mounts"]:
+                if self.machine.files.stat(path) is None:
+                    self.machine.files.make_dirs(path)
 
     def program(self, path: str, text: str) -> None:
         """Put a hook's program on the host."""

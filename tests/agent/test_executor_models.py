@@ -76,6 +76,22 @@ def test_a_path_that_is_empty_is_refused() -> None:
     assert (outcome.state, outcome.code, outcome.reason) == ("refused", "REC7406", "/srv/models/8001 is empty (vllm)")
 
 
+def test_a_split_model_without_one_of_its_parts_is_refused_before_anything_is_stopped() -> None:
+    parts = [f"/srv/models/best-of-n-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    model = {"path": parts[0]}
+    bench = Bench(a_coven("split", cpp=a_service("llamacpp", 8005, memory="80GiB", model=model)), OLD)
+    assert bench.run("split").state == "applied"
+    assert bench.run("old").state == "applied"
+    intent = bench.intent("split")
+    drop(bench.machine.files, parts[2])
+
+    outcome = bench.execute(intent)
+
+    reason = f"{parts[0]} is not whole: missing or empty: best-of-n-00003-of-00003.gguf (1 in all) (cpp)"
+    assert (outcome.state, outcome.code, outcome.reason) == ("refused", "REC7406", reason)
+    assert bench.serving() == ["recon-old-vllm"]
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_an_observation_says_which_models_of_what_should_run_cannot_be_loaded(is_there: bool) -> None:
     bench = a_bench()

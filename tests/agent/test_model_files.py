@@ -41,6 +41,11 @@ def cached(**snapshot: Content) -> dict[str, Content]:
     return {f"{HOME}/refs/main": "abc123", f"{HOME}/blobs/1": "w" * 10, **files}
 
 
+def split(stem: str, ending: str, count: int, *there: int) -> dict[str, Content]:
+    """Return some parts, of five bytes each, of a model that was split."""
+    return {f"{stem}-{number:05}-of-{count:05}.{ending}": "w" * 5 for number in there}
+
+
 def index(*names: str, total: object = 40) -> str:
     weights = {f"layer{number}": name for number, name in enumerate(names)}
     return json.dumps({"metadata": {"total_size": total}, "weight_map": weights})
@@ -67,13 +72,13 @@ def test_a_model_that_is_whole_has_no_fault() -> None:
             ),
             at_path(),
             "REC7406",
-            "b.safetensors is missing or empty (1 in all)",
+            "/srv/models/big is not whole: missing or empty: b.safetensors (1 in all)",
         ),
         (
             below(PATH, {"model.safetensors.index.json": index("a.safetensors"), "a.safetensors": Link("../gone")}),
             at_path(),
             "REC7406",
-            "a.safetensors is missing or empty",
+            "missing or empty: a.safetensors",
         ),
         (
             below(PATH, {"a.safetensors": "w" * 9}),
@@ -93,6 +98,49 @@ def test_a_model_that_is_whole_has_no_fault() -> None:
             at_path(path=f"{PATH}-00001-of-00002.gguf", memory=9),
             "REC7408",
             "are 10 bytes",
+        ),
+        (
+            split(PATH, "gguf", 5, 1, 2, 4),
+            at_path(path=f"{PATH}-00001-of-00005.gguf"),
+            "REC7406",
+            "/srv/models/big-00001-of-00005.gguf is not whole: "
+            "missing or empty: big-00003-of-00005.gguf, big-00005-of-00005.gguf (2 in all)",
+        ),
+        (
+            {**split(PATH, "safetensors", 2, 2), f"{PATH}-00001-of-00002.safetensors": ""},
+            at_path(path=f"{PATH}-00002-of-00002.safetensors"),
+            "REC7406",
+            "missing or empty: big-00001-of-00002.safetensors (1 in all)",
+        ),
+        (
+            split("/srv/models/best-of-n", "gguf", 2, 1),
+            at_path(path="/srv/models/best-of-n-00001-of-00002.gguf"),
+            "REC7406",
+            "missing or empty: best-of-n-00002-of-00002.gguf (1 in all)",
+        ),
+        (
+            split("/srv/models/best-of-n", "gguf", 2, 1, 2),
+            at_path(path="/srv/models/best-of-n-00001-of-00002.gguf", memory=9),
+            "REC7408",
+            "are 10 bytes",
+        ),
+        (
+            split(f"{PATH}/model", "safetensors", 3, 1, 3),
+            at_path(),
+            "REC7406",
+            "/srv/models/big is not whole: missing or empty: model-00002-of-00003.safetensors (1 in all)",
+        ),
+        (
+            {**split(f"{PATH}/q4", "gguf", 2, 1), f"{PATH}/mmproj-f16.gguf": "w"},
+            at_path(),
+            "REC7406",
+            "missing or empty: q4-00002-of-00002.gguf (1 in all)",
+        ),
+        (
+            split(f"{PATH}/model", "safetensors", 9, 1),
+            at_path(),
+            "REC7406",
+            "model-00006-of-00009.safetensors, … (8 in all)",
         ),
         (
             below(PATH, {"a.safetensors": "w", "tokenizer_config.json": "{}"}),
@@ -153,10 +201,110 @@ def test_what_is_wrong_is_named(files: dict[str, Content], check: dict[str, Any]
         ),
         (below(PATH, {"a.safetensors": "w", "config.json": "not json", "tokenizer_config.json": "[]"}), at_path()),
         ({f"{PATH}/checkpoints/sd.safetensors": "w"}, at_path()),
+        (split(PATH, "gguf", 2, 1, 2), at_path(path=f"{PATH}-00001-of-00002.gguf", memory=10)),
+        # Each is mounted by its own name, wherever it leads.
+        (
+            {f"{PATH}-00001-of-00002.gguf": Link("/data/a"), f"{PATH}-00002-of-00002.gguf": Link("/data/a")}
+            | {"/data/a": "w" * 5},
+            at_path(path=f"{PATH}-00001-of-00002.gguf", memory=10),
+        ),
+        # What the index does not name is not loaded; of several GGUF files one is.
+        (
+            {
+                **split(f"{PATH}/old", "safetensors", 3, 1),
+                **below(PATH, {"model.safetensors.index.json": index("a.safetensors"), "a.safetensors": "w"}),
+            },
+            at_path(),
+        ),
+        ({**split(f"{PATH}/q8", "gguf", 2, 1), **split(f"{PATH}/q4", "gguf", 2, 1, 2)}, at_path(memory=10)),
+        ({f"{PATH}-00003-of-00002.gguf": "w"}, at_path(path=f"{PATH}-00003-of-00002.gguf")),
+        ({f"{PATH}-00001-of-99999.gguf": "w"}, at_path(path=f"{PATH}-00001-of-99999.gguf")),
     ],
 )
 def test_what_can_be_loaded_is_left_alone(files: dict[str, Content], check: dict[str, Any]) -> None:
     assert fault_of(FakeHost(files), check) is None
+
+
+class Linked(FakeHost):
+    """A host whose links may be relative, in the middle of a path too, as a kernel follows them."""
+
+    def _real(self, path: str) -> str:
+        at = ""
+        rest = path.split("/")
+        for _ in range(100):
+            if not rest:
+                return at
+            name = rest.pop(0)
+            if name in ("", ".", ".."):
+                at = at.rpartition("/")[0] if name == ".." else at
+                continue
+            content = self.files.get(f"{at}/{name}")
+            if isinstance(content, Link):
+                at, rest = "" if content.startswith("/") else at, content.split("/") + rest
+            else:
+                at = f"{at}/{name}"
+        return path
+
+
+SNAPSHOT = f"{HOME}/snapshots/abc123"
+
+
+@pytest.mark.parametrize(
+    ("files", "check", "name", "out"),
+    [
+        (
+            cached(a__safetensors=Link("../../blobs/1")),
+            at_path(path=SNAPSHOT),
+            f"{SNAPSHOT}/a.safetensors",
+            f"{HOME}/blobs",
+        ),
+        ({f"{PATH}/a.bin": Link("/data/a.bin"), "/data/a.bin": "w"}, at_path(), f"{PATH}/a.bin", "/data"),
+        # A chain, and a directory on the way.
+        (
+            {f"{PATH}/a.bin": Link("b.bin"), f"{PATH}/b.bin": Link("../big2/c.bin"), "/srv/models/big2/c.bin": "w"},
+            at_path(),
+            f"{PATH}/a.bin",
+            "/srv/models/big2",
+        ),
+        (
+            {f"{PATH}/a.bin": Link("sub/a.bin"), f"{PATH}/sub": Link("/data"), "/data/a.bin": "w"},
+            at_path(),
+            f"{PATH}/a.bin",
+            "/data",
+        ),
+        # By the name that the place has on the host alone.
+        (
+            {PATH: Link("/data/big"), "/data/big/a.bin": Link("/data/big/b.bin"), "/data/big/b.bin": "w"},
+            at_path(),
+            f"{PATH}/a.bin",
+            "/data",
+        ),
+    ],
+)
+def test_a_file_that_is_a_link_out_of_what_is_mounted_is_refused(
+    files: dict[str, Content], check: dict[str, Any], name: str, out: str
+) -> None:
+    fix = f"give a model of a hub's cache as 'hub:', or copy the files themselves: cp -rL {check['path']} NEW"
+    text = f"{name} is a link that leads out of what is mounted, to {out}"
+
+    assert fault_of(Linked(files), check) == Fault("REC7406", text, fix)
+
+
+@pytest.mark.parametrize(
+    ("files", "check"),
+    [
+        ({f"{PATH}/a.bin": Link("b.bin"), f"{PATH}/b.bin": Link(f"{PATH}/c.bin"), f"{PATH}/c.bin": "w"}, at_path()),
+        ({f"{PATH}/a.bin": Link("../big/c.bin"), f"{PATH}/c.bin": "w"}, at_path()),
+        ({PATH: Link("/data/big"), "/data/big/a.bin": Link("b.bin"), "/data/big/b.bin": "w"}, at_path()),
+        ({f"{PATH}/a.bin": Link("/data/a.bin"), "/data/a.bin": "w"}, at_path(beside=("/data",))),
+        (cached(a__safetensors=Link("../../blobs/1")), at_path(path=SNAPSHOT, beside=(HOME,))),
+        ({f"{PATH}/a.bin": "w", f"{PATH}/README": Link("/gone")}, at_path()),
+    ],
+)
+def test_a_link_that_its_container_can_follow_is_as_good_as_a_file(
+    files: dict[str, Content], check: dict[str, Any]
+) -> None:
+    assert fault_of(Linked(files), check) is None
 
 
 def test_llama_cpp_finds_its_models_in_its_own_cache_or_in_that_of_the_hub() -> None:
@@ -191,6 +339,22 @@ def test_the_faults_of_an_observation_are_what_the_schema_says() -> None:
     )
 
     assert [ModelFault.model_validate(each).unit for each in found] == ["b"]
+
+
+def test_each_part_of_a_split_file_is_asked_who_may_read_it() -> None:
+    class Host(FakeHost):
+        def stat(self, path: str) -> Any:
+            found = super().stat(path)
+            closed = found and path.endswith("-00002-of-00002.gguf")
+            return found._replace(mode=0o600) if found and closed else found
+
+    argv = ("podman", "image", "inspect", "--format", "{{.Config.User}}", IMAGE)
+    host = Host(split(PATH, "gguf", 2, 1, 2), programs={argv: Completed(0, b"1000\n", b"")})
+    second = f"{PATH}-00002-of-00002.gguf"
+
+    assert unreadable(host, at_path(path=f"{PATH}-00001-of-00002.gguf"), IMAGE) == Fault(
+        "REC7407", f"{second} cannot be read by user 1000 of the container", f"chmod a+rX {second}"
+    )
 
 
 class Owned(FakeHost):
@@ -276,6 +440,37 @@ def test_without_root_the_user_of_a_container_is_another_one_on_the_host(
     assert (fault is not None) == is_refused
     if fault is not None:
         assert fault.reason == f"{PATH}/a.safetensors cannot be read by user {user} of the container"
+
+
+@pytest.mark.parametrize("user", ["", "root", "0", "root:root"])
+@pytest.mark.parametrize(("mode", "owner", "is_refused"), [(0o600, 1000, False), (0o600, 0, True), (0o640, 0, False)])
+def test_without_root_the_root_of_a_container_reads_no_more_than_the_login(
+    user: str, mode: int, owner: int, is_refused: bool
+) -> None:
+    class Host(Rootless):
+        def stat(self, path: str) -> Any:
+            found = super().stat(path)
+            is_weights = found is not None and path.endswith("/model.safetensors")
+            return found._replace(uid=owner, mode=mode) if found and is_weights else found
+
+    weights = f"{PATH}/model.safetensors"
+    host = Host(0o644, user, **{f"{PATH}/config.json": CONFIG, weights: "w"})
+    fault = Fault(
+        "REC7407",
+        f"{weights} cannot be read by root of the container, which is solo on the host",
+        f"chmod a+rX {weights}",
+    )
+
+    assert unreadable(host, at_path(), IMAGE) == (fault if is_refused else None)
+
+
+@pytest.mark.parametrize(("user", "rc"), [("vllm", 0), ("", 125)])
+def test_without_root_nobody_is_refused_whose_number_is_not_known(user: str, rc: int) -> None:
+    host = Rootless(0o600, user)
+    host.programs = {argv: done._replace(rc=rc) for argv, done in host.programs.items()}
+    host.own_uid = 1001
+
+    assert unreadable(host, at_path(), IMAGE) is None
 
 
 def test_without_the_ranges_nobody_is_refused() -> None:

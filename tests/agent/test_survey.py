@@ -128,6 +128,39 @@ def test_the_room_for_images_is_asked_where_the_store_is() -> None:
     assert [disk.path for disk in surveyed(host).disks] == ["/", "/var/lib/containers", "/fast/images"]
 
 
+class Disks(Host):
+    """A host with a small disk for the system and a large one for the homes."""
+
+    def free_bytes(self, path: str) -> int:
+        if self.stat(path) is None:
+            raise FileNotFoundError(path)
+        return 900 * GiB if path.startswith("/home") else 3 * GiB
+
+
+@pytest.mark.parametrize(
+    ("conf", "store", "free"),
+    [
+        ({}, "/home/ada/.local/share/containers/storage", 900 * GiB),
+        (
+            {"/usr/share/containers/storage.conf": 'graphroot = "/var/lib/containers/storage"\n'},
+            "/home/ada/.local/share/containers/storage",
+            900 * GiB,
+        ),
+        ({"/home/ada/.config/containers/storage.conf": 'graphroot = "/fast/ada"\n'}, "/fast/ada", 3 * GiB),
+    ],
+)
+def test_of_a_user_who_never_pulled_an_image_the_disk_of_the_home_is_measured(
+    conf: dict[str, Any], store: str, free: int
+) -> None:
+    account = Account("ada", 1000, "/home/ada", "/run/user/1000")
+    files = {"/proc/self/status": STATUS, "/etc/passwd": PASSWD, "/home/ada/.profile": "", **conf}
+    host = Disks(files, directories=["/", "/var/lib/containers"])
+
+    disks = surveyed(UserMachine(host, account)).model_dump(mode="json")["disks"]
+
+    assert disks == [{"path": "/", "free": {"value": 3 * GiB}}, {"path": store, "free": {"value": free}}]
+
+
 def test_an_observation_without_privilege_says_so_and_calls_nothing_damaged() -> None:
     machine = SimMachine.new("h-1")
     read = machine.read

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from reconciler.agent import model_parts
 from reconciler.model.desired import RuntimeName, Service
 from reconciler.model.intent import BusyProbe, Call, PauseProbe, SleepProbe, WarmUp
 from reconciler.model.runtimes import RUNTIMES, clashing_args, launch_flags, shortest_stop_s
-from reconciler.model.weights import ModelCheck
+from reconciler.model.weights import ModelCheck, parts_of
 from reconciler.render.runtimes import Probes, launch_argv, launch_env, probes_of
 from reconciler.render.units import mounts_of
 from reconciler.render.weights import model_check
@@ -333,6 +334,42 @@ def test_a_hub_model_is_looked_for_in_the_cache_of_the_host_and_nowhere_else() -
 
 
 @pytest.mark.parametrize(
+    ("path", "volumes", "mounts"),
+    [
+        ("/srv/m.gguf", (), ("/srv/m.gguf:/srv/m.gguf:ro",)),
+        (
+            "/srv/best-of-n-00001-of-00003.gguf",
+            (),
+            tuple(f"{part}:{part}:ro" for part in (f"/srv/best-of-n-0000{n}-of-00003.gguf" for n in (1, 2, 3))),
+        ),
+        (
+            "/srv/m-00002-of-00002.safetensors",
+            ("/data/m:/srv/m-00001-of-00002.safetensors:ro",),
+            (
+                "/srv/m-00002-of-00002.safetensors:/srv/m-00002-of-00002.safetensors:ro",
+                "/data/m:/srv/m-00001-of-00002.safetensors:ro",
+            ),
+        ),
+        ("/srv/m-00003-of-00002.gguf", (), ("/srv/m-00003-of-00002.gguf:/srv/m-00003-of-00002.gguf:ro",)),
+        ("/srv/m-1-of-2.gguf", (), ("/srv/m-1-of-2.gguf:/srv/m-1-of-2.gguf:ro",)),
+    ],
+)
+def test_a_split_file_is_mounted_with_all_of_its_parts(
+    path: str, volumes: tuple[str, ...], mounts: tuple[str, ...]
+) -> None:
+    service = a_service(runtime="llamacpp", model={"path": path}, port=1, volumes=volumes)
+
+    assert mounts_of(service) == mounts
+
+
+@pytest.mark.parametrize(
+    "name", ["m-00001-of-00005.gguf", "m-00005-of-00005.safetensors", "m-00000-of-00002.gguf", "m-00001-of-09999.gguf"]
+)
+def test_the_host_takes_the_same_names_for_parts_of_one_model(name: str) -> None:
+    assert model_parts.parts_of(f"/srv/best-of-n/{name}") == list(parts_of(f"/srv/best-of-n/{name}"))
+
+
+@pytest.mark.parametrize(
     ("service", "check"),
     [
         (a_service(runtime="none"), None),
@@ -378,6 +415,12 @@ def test_a_hub_model_is_looked_for_in_the_cache_of_the_host_and_nowhere_else() -
                 args=("--chat-template=/t/c.jinja",),
             ),
             ModelCheck(path="/srv/m", memory=2**30, chat=True, template="/srv/templates/c.jinja"),
+        ),
+        (
+            a_service(
+                runtime="llamacpp", model={"path": "/srv/m"}, port=1, volumes=("/data:/data:ro", "/srv/a:/b", "/c:/c")
+            ),
+            ModelCheck(path="/srv/m", memory=2**30, beside=("/data", "/c")),
         ),
         (
             a_service(runtime="sglang", model={"path": "/srv/m"}, port=1, args=("--chat-template", "chatml")),
