@@ -12,6 +12,7 @@ import pytest
 from reconciler.agent import places, webhook
 from reconciler.cli.app import run
 from reconciler.sim.deeds import perform
+from reconciler.sim.faults import set_fault
 from reconciler.sim.state import Node
 from tests.agent.test_webhook import OTHER, SECRET
 from tests.scenarios.sim_world import SimWorld
@@ -92,8 +93,42 @@ def test_a_test_says_for_every_webhook_what_it_answered(world: SimWorld, capsys:
 def test_where_no_webhook_is_committed_a_test_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = SimWorld(tmp_path)
     assert run(["-C", str(tmp_path), "apply", "--yes"]) == 0
-    assert run(["-C", str(world.root), "events", "test", "--host", "h-1"]) == 1
-    assert "error[REC7326]: no webhooks are declared" in capsys.readouterr().err
+    capsys.readouterr()
+    assert said(world, capsys, "events", "test", "--host", "h-1", code=1) == (
+        "h-1: not tried [REC7326] no webhooks are declared: the committed generation has none\n"
+        "  hint: add events: to fleet.yaml, then recon apply\n"
+    )
+
+
+def test_a_host_that_does_not_answer_keeps_no_other_from_being_tried(
+    world: SimWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with world.fleet.open("h-1") as machine:
+        set_fault(machine.state, "down", "*")
+    first, second, *hint = said(world, capsys, "events", "test", code=8).splitlines()
+    assert first == (
+        "h-2: webhook ops failed (0 s): /etc/recon/secrets/ops is not there: it holds the keys of the webhook"
+    )
+    assert second.startswith("h-1: unreachable [REC6007] the host does not accept the connection: ")
+    assert [line[:8] for line in hint] == ["  hint: "]
+
+    document = json.loads(said(world, capsys, "events", "test", "--output", "json", code=8))
+    assert (document["status"], list(document["hosts"]["h-2"]["webhooks"])) == ("incomplete", ["ops"])
+    assert list(document["hosts"]["h-1"]) == ["unknown"]
+
+
+def test_a_host_without_webhooks_keeps_no_other_from_being_tried(
+    world: SimWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = world.root / "desired" / "fleet.yaml"
+    path.write_text(path.read_text().replace(EVENTS, ""))
+    said(world, capsys, "apply", "--yes", "--host", "h-1")
+    shown = said(world, capsys, "events", "test", code=1)
+    assert [line.partition(" (")[0] for line in shown.splitlines()] == [
+        "h-2: webhook ops failed",
+        "h-1: not tried [REC7326] no webhooks are declared: the committed generation has none",
+        "  hint: add events: to fleet.yaml, then recon apply",
+    ]
 
 
 def test_the_history_says_who_from_which_commit_and_how_long_each_step_took(
