@@ -192,6 +192,42 @@ def test_a_message_is_believed_once_and_never_a_second_time(
         )
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"evt_0",
+        b"",
+        b"[1]",
+        b'"evt_0"',
+        b"{}",
+        b'{"id": "evt_0"}',
+        b'{"at": 1.0}',
+        b'{"id": "evt_0", "at": null}',
+        b'{"id": "evt_0", "at": NaN}',
+        b'{"id": 3, "at": 1.0}',
+        b'{"id": "\xff", "at": 1.0}',
+        b"[" * 100_000,
+    ],
+    ids=lambda line: repr(line[:30]),
+)
+def test_a_memory_that_is_none_is_refused_with_its_line_and_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
+    seen = tmp_path / "seen"
+    data = b'{"id": "evt_7", "at": 1.0}\n' + line + b"\n"
+    seen.write_bytes(data)
+    headers = webhook.sign(webhook.read_keys(SECRET), "evt_1", int(time.time()), BODY)
+
+    assert check(monkeypatch, tmp_path, headers, "--seen", str(seen)) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"error[REC7453]: the memory of ids cannot be used\n  at {seen}:2:1\n")
+    assert f"hint: correct or remove that line; or begin anew: mv {seen} {seen}.old" in told
+    assert seen.read_bytes() == data
+
+    seen.rename(f"{seen}.old")
+    assert check(monkeypatch, tmp_path, headers, "--seen", str(seen)) == 0
+
+
 def test_what_is_not_to_be_believed_is_refused_and_not_remembered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
