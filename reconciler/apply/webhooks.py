@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.agent import webhook
-from reconciler.errors import Problem, RefusedError
+from reconciler.errors import Problem, RefusedError, Where
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -90,11 +92,7 @@ def _remember(path: Path, name: str, now: float, tolerance_s: float) -> bool:
     """
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known: dict[str, float] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                each = json.loads(line)
-                known[str(each["id"])] = float(each["at"])
+        known = _remembered(path)
         if name in known:
             return False
         known[name] = now
@@ -109,6 +107,26 @@ def _remember(path: Path, name: str, now: float, tolerance_s: float) -> bool:
             os.fsync(file.fileno())
         new.replace(path)
         return True
+
+
+def _remembered(path: Path) -> dict[str, float]:
+    """Return the ids in a memory with their times; RefusedError names the line that is none of it."""
+    known: dict[str, float] = {}
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+        try:
+            each = json.loads(line.decode("utf-8"))
+            name, at = each["id"], float(each["at"])
+            if not isinstance(name, str) or not math.isfinite(at):
+                raise ValueError("not an id and a time")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
+            detail = 'it is not {"id": …, "at": …} as this command writes it, so what was taken before cannot be told'
+            fix = (
+                f"correct or remove that line; or begin anew: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}"
+            )
+            where = Where(str(path), number, 1)
+            raise RefusedError(Problem("REC7453", "the memory of ids cannot be used", detail, fix, where)) from exc
+        known[name] = at
+    return known
 
 
 def _refused(code: str, detail: str) -> RefusedError:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconciler.cli import common
-from reconciler.errors import ExitCode, Problem, UsageError
+from reconciler.errors import ExitCode, HostError, Problem, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.apply.webhooks import Trial
+    from reconciler.views.paint import Paint
 
 app = typer.Typer(help="What hosts tell others: signed webhooks.", no_args_is_help=True)
 
@@ -22,35 +27,54 @@ def try_out(host: common.HostOption = None, output: common.OutputOption = common
 
     Examples: recon events test · recon events test --host spark-1
 
-    Exit codes: 0 every webhook took it · 1 one did not, or has no keys, or none is declared · 8 no answer.
+    Exit codes: 0 every webhook took it · 1 one did not, or has no keys, or a host has none · 8 a host did not answer.
     """
     from reconciler.cli.apply import owner
-    from reconciler.views.escape import one_line
     from reconciler.workflow.deeds import try_webhooks
     from reconciler.workflow.repository import open_for_deeds, select_hosts
 
     repository = open_for_deeds(common.SETTINGS.root, on_problems=common.tell_invalid)
-    tried = try_webhooks(repository, select_hosts(repository.fleet, host or ()), owner())
+    tried, lost = try_webhooks(repository, select_hosts(repository.fleet, host or ()), owner())
     failed = any(each.error for trial in tried.values() for each in trial.webhooks.values())
     if output is common.Output.json:
+        hosts: dict[str, object] = {name: trial.model_dump(mode="json") for name, trial in sorted(tried.items())}
+        hosts |= {name: {"unknown": _why(error)} for name, error in sorted(lost.items())}
         document = {
             "format_version": "1.0",
             "command": "events test",
-            "status": "failed" if failed else "ok",
+            "status": "incomplete" if lost else "failed" if failed else "ok",
             "fleet": repository.fleet.name,
-            "hosts": {name: trial.model_dump(mode="json") for name, trial in sorted(tried.items())},
+            "hosts": hosts,
         }
         common.say_document(document)
     else:
-        paint = common.paint()
-        for name, trial in sorted(tried.items()):
-            for webhook, each in sorted(trial.webhooks.items()):
-                word = paint("failed", "red") if each.error else paint("taken", "green")
-                detail = each.error or f"it answered {each.status}"
-                common.say(
-                    f"{paint(name, 'bold')}: webhook {one_line(webhook)} {word} ({each.took_s:g} s): {one_line(detail)}"
-                )
-    common.finish(ExitCode.ERROR if failed else ExitCode.OK)
+        for line in _lines(tried, lost, common.paint()):
+            common.say(line)
+    codes = {error.exit_code for error in lost.values()}
+    if ExitCode.UNKNOWN_OUTCOME in codes:
+        common.finish(ExitCode.UNKNOWN_OUTCOME)
+    common.finish(ExitCode.ERROR if failed or codes else ExitCode.OK)
+
+
+def _lines(tried: Mapping[str, Trial], lost: Mapping[str, HostError], paint: Paint) -> Iterator[str]:
+    """Yield what every webhook answered, then the hosts that tried none."""
+    from reconciler.views.escape import one_line
+
+    for name, trial in sorted(tried.items()):
+        for webhook, each in sorted(trial.webhooks.items()):
+            word = paint("failed", "red") if each.error else paint("taken", "green")
+            detail = each.error or f"it answered {each.status}"
+            yield f"{paint(name, 'bold')}: webhook {one_line(webhook)} {word} ({each.took_s:g} s): {one_line(detail)}"
+    for name, error in sorted(lost.items()):
+        word = "unreachable" if error.exit_code is ExitCode.UNKNOWN_OUTCOME else "not tried"
+        yield f"{paint(name, 'bold')}: {paint(word, 'red')} {one_line(_why(error))}"
+        if error.problems[0].fix:
+            yield f"  hint: {paint(one_line(error.problems[0].fix), 'cyan')}"
+
+
+def _why(error: HostError) -> str:
+    problem = error.problems[0]
+    return f"[{problem.code}] {problem.summary}: {problem.detail}"
 
 
 @app.command("verify")

@@ -28,12 +28,21 @@ def clear_alerts(repository: Repository, hosts: Iterable[Host]) -> dict[str, int
         return {host.name: clear(host, connect) for host in hosts}
 
 
-def try_webhooks(repository: Repository, hosts: Iterable[Host], owner: str) -> dict[str, Trial]:
-    """Let hosts send a test event to each of their webhooks; return what was answered."""
+def try_webhooks(
+    repository: Repository, hosts: Iterable[Host], owner: str
+) -> tuple[dict[str, Trial], dict[str, HostError]]:
+    """Let hosts send a test event to each of their webhooks; return what was answered, and why other hosts did not."""
     from reconciler.apply.webhooks import try_webhooks
 
+    tried: dict[str, Trial] = {}
+    lost: dict[str, HostError] = {}
     with reached(repository) as connect:
-        return {host.name: try_webhooks(host, connect, owner) for host in hosts}
+        for host in hosts:
+            try:
+                tried[host.name] = try_webhooks(host, connect, owner)
+            except HostError as exc:
+                lost[host.name] = exc
+    return tried, lost
 
 
 def read_history(

@@ -12,6 +12,7 @@ import pytest
 from reconciler.agent import places, webhook
 from reconciler.cli.app import run
 from reconciler.sim.deeds import perform
+from reconciler.sim.faults import set_fault
 from reconciler.sim.state import Node
 from tests.agent.test_webhook import OTHER, SECRET
 from tests.scenarios.sim_world import SimWorld
@@ -92,8 +93,42 @@ def test_a_test_says_for_every_webhook_what_it_answered(world: SimWorld, capsys:
 def test_where_no_webhook_is_committed_a_test_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = SimWorld(tmp_path)
     assert run(["-C", str(tmp_path), "apply", "--yes"]) == 0
-    assert run(["-C", str(world.root), "events", "test", "--host", "h-1"]) == 1
-    assert "error[REC7326]: no webhooks are declared" in capsys.readouterr().err
+    capsys.readouterr()
+    assert said(world, capsys, "events", "test", "--host", "h-1", code=1) == (
+        "h-1: not tried [REC7326] no webhooks are declared: the committed generation has none\n"
+        "  hint: add events: to fleet.yaml, then recon apply\n"
+    )
+
+
+def test_a_host_that_does_not_answer_keeps_no_other_from_being_tried(
+    world: SimWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with world.fleet.open("h-1") as machine:
+        set_fault(machine.state, "down", "*")
+    first, second, *hint = said(world, capsys, "events", "test", code=8).splitlines()
+    assert first == (
+        "h-2: webhook ops failed (0 s): /etc/recon/secrets/ops is not there: it holds the keys of the webhook"
+    )
+    assert second.startswith("h-1: unreachable [REC6007] the host does not accept the connection: ")
+    assert [line[:8] for line in hint] == ["  hint: "]
+
+    document = json.loads(said(world, capsys, "events", "test", "--output", "json", code=8))
+    assert (document["status"], list(document["hosts"]["h-2"]["webhooks"])) == ("incomplete", ["ops"])
+    assert list(document["hosts"]["h-1"]) == ["unknown"]
+
+
+def test_a_host_without_webhooks_keeps_no_other_from_being_tried(
+    world: SimWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = world.root / "desired" / "fleet.yaml"
+    path.write_text(path.read_text().replace(EVENTS, ""))
+    said(world, capsys, "apply", "--yes", "--host", "h-1")
+    shown = said(world, capsys, "events", "test", code=1)
+    assert [line.partition(" (")[0] for line in shown.splitlines()] == [
+        "h-2: webhook ops failed",
+        "h-1: not tried [REC7326] no webhooks are declared: the committed generation has none",
+        "  hint: add events: to fleet.yaml, then recon apply",
+    ]
 
 
 def test_the_history_says_who_from_which_commit_and_how_long_each_step_took(
@@ -155,6 +190,42 @@ def test_a_message_is_believed_once_and_never_a_second_time(
         assert (
             f"error[REC7332]: the message was taken before\n  why: {name} was taken before" in capsys.readouterr().err
         )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"evt_0",
+        b"",
+        b"[1]",
+        b'"evt_0"',
+        b"{}",
+        b'{"id": "evt_0"}',
+        b'{"at": 1.0}',
+        b'{"id": "evt_0", "at": null}',
+        b'{"id": "evt_0", "at": NaN}',
+        b'{"id": 3, "at": 1.0}',
+        b'{"id": "\xff", "at": 1.0}',
+        b"[" * 100_000,
+    ],
+    ids=lambda line: repr(line[:30]),
+)
+def test_a_memory_that_is_none_is_refused_with_its_line_and_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
+    seen = tmp_path / "seen"
+    data = b'{"id": "evt_7", "at": 1.0}\n' + line + b"\n"
+    seen.write_bytes(data)
+    headers = webhook.sign(webhook.read_keys(SECRET), "evt_1", int(time.time()), BODY)
+
+    assert check(monkeypatch, tmp_path, headers, "--seen", str(seen)) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"error[REC7453]: the memory of ids cannot be used\n  at {seen}:2:1\n")
+    assert f"hint: correct or remove that line; or begin anew: mv {seen} {seen}.old" in told
+    assert seen.read_bytes() == data
+
+    seen.rename(f"{seen}.old")
+    assert check(monkeypatch, tmp_path, headers, "--seen", str(seen)) == 0
 
 
 def test_what_is_not_to_be_believed_is_refused_and_not_remembered(
