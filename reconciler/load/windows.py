@@ -73,7 +73,7 @@ def _check_ties(host: HostFile, report: Report) -> None:
     """Refuse two windows of one slot and one priority that are open together and want different things."""
     for (first, one), (second, other) in combinations(enumerate(host.schedule), 2):
         same = (one.coven, one.require, one.yields) == (other.coven, other.require, other.yields)
-        if one.slot != other.slot or one.priority != other.priority or same or not _overlap(one, other):
+        if _slot(host, one) != _slot(host, other) or one.priority != other.priority or same or not _overlap(one, other):
             continue
         here, there = (report.document.where(("schedule", index)) for index in (first, second))
         for index, window, place in ((second, one, here), (first, other, there)):
@@ -99,14 +99,20 @@ def _check_ports(host: HostFile, ports: Mapping[str, Mapping[int, str]], report:
     """Refuse a port that a window's coven shares with one that another slot may run at the same time."""
     placed = [(slot.name, slot.coven) for slot in slots_of(host) if slot.coven is not None and host.slots is not None]
     for index, window in enumerate(host.schedule if placed else ()):
+        mine = _slot(host, window)
         for slot, coven in placed:
             both = sorted(set(ports.get(window.coven, {})) & set(ports.get(coven, {})))
-            if slot != window.slot and both:
+            if slot != mine and both:
                 detail = f"'{window.coven}' and '{coven}' of slot '{slot}' both want port {both[0]} at the same time"
                 report.at_value(
                     ("schedule", index, "coven"), Finding("REC2004", detail, "give one of them another port")
                 )
-        placed.append((window.slot or "", window.coven))
+        placed.append((mine, window.coven))
+
+
+def _slot(host: HostFile, window: Window) -> str:
+    """Return the slot that a sound window means; without a name, it is the only one."""
+    return window.slot or slots_of(host)[0].name
 
 
 def _length_min(window: Window) -> int:
