@@ -1,7 +1,8 @@
 """Checks the windows of a host: zones, slots, and that it is always clear which of two windows wins.
 
 Windows of one zone are compared by the clock of that zone. Those of two zones are compared by every difference that the
-two have within some years, so what validates today validates after the clocks were moved.
+two have within some years, so what validates today validates after the clocks were moved. Some differences last for
+hours, from when one zone moves its clock to when the other does; what would meet on another day then does not meet.
 
 Must not: look at a clock; what is valid does not depend on the day.
 """
@@ -9,9 +10,10 @@ Must not: look at a clock; what is valid does not depend on the day.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
+from itertools import combinations, pairwise, product
 
 from reconciler.load.codes import shown
 from reconciler.load.effective import slots_of
@@ -23,7 +25,13 @@ from reconciler.model.window import Window
 
 _DAY_MIN = 24 * 60
 _WEEK_MIN = 7 * _DAY_MIN
-_FIRST, _DAYS = datetime(2025, 1, 1, tzinfo=UTC), 12 * 366
+_DAY_S = _DAY_MIN * 60
+_FIRST = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
+_LAST = _FIRST + 12 * 366 * _DAY_S
+_MOST_MIN = 120
+"""No clock is moved by more: so much sooner or later than by its clock a window that is open then begins or ends."""
+_ROUND_S = 8 * _DAY_S
+"""As long as clocks are not moved, what happens within it happens every week."""
 
 
 def check_windows(host: HostFile, ports: Mapping[str, Mapping[int, str]], report: Report) -> None:
@@ -73,7 +81,7 @@ def _check_ties(host: HostFile, report: Report) -> None:
     """Refuse two windows of one slot and one priority that are open together and want different things."""
     for (first, one), (second, other) in combinations(enumerate(host.schedule), 2):
         same = (one.coven, one.require, one.yields) == (other.coven, other.require, other.yields)
-        if one.slot != other.slot or one.priority != other.priority or same or not _overlap(one, other):
+        if _slot(host, one) != _slot(host, other) or one.priority != other.priority or same or not _overlap(one, other):
             continue
         here, there = (report.document.where(("schedule", index)) for index in (first, second))
         for index, window, place in ((second, one, here), (first, other, there)):
@@ -99,14 +107,20 @@ def _check_ports(host: HostFile, ports: Mapping[str, Mapping[int, str]], report:
     """Refuse a port that a window's coven shares with one that another slot may run at the same time."""
     placed = [(slot.name, slot.coven) for slot in slots_of(host) if slot.coven is not None and host.slots is not None]
     for index, window in enumerate(host.schedule if placed else ()):
+        mine = _slot(host, window)
         for slot, coven in placed:
             both = sorted(set(ports.get(window.coven, {})) & set(ports.get(coven, {})))
-            if slot != window.slot and both:
+            if slot != mine and both:
                 detail = f"'{window.coven}' and '{coven}' of slot '{slot}' both want port {both[0]} at the same time"
                 report.at_value(
                     ("schedule", index, "coven"), Finding("REC2004", detail, "give one of them another port")
                 )
-        placed.append((window.slot or "", window.coven))
+        placed.append((mine, window.coven))
+
+
+def _slot(host: HostFile, window: Window) -> str:
+    """Return the slot that a sound window means; without a name, it is the only one."""
+    return window.slot or slots_of(host)[0].name
 
 
 def _length_min(window: Window) -> int:
@@ -119,30 +133,66 @@ def _minutes(clock: str) -> int:
 
 def _overlap(one: Window, other: Window) -> bool:
     """Say whether two windows are ever open together."""
+    return any(
+        _meet(one, other, later) and any(_both_open(one, other, since, until) for since, until in spans)
+        for later, spans in _differences(one.timezone, other.timezone).items()
+    )
+
+
+def _meet(one: Window, other: Window, later: int) -> bool:
+    """Say whether they may be open together while the clock of one is so many minutes ahead of the other's."""
     from reconciler.model.week import days_of  # the windows of a fleet without any need no rule
 
-    for later in _differences(one.timezone, other.timezone):
-        for day in days_of(one.days):
-            begin = day * _DAY_MIN + _minutes(one.start)
-            for other_day in days_of(other.days):
-                other_begin = other_day * _DAY_MIN + _minutes(other.start) + later
-                if (other_begin - begin) % _WEEK_MIN < _length_min(one):
-                    return True
-                if (begin - other_begin) % _WEEK_MIN < _length_min(other):
-                    return True
+    around = 0 if one.timezone == other.timezone else _MOST_MIN
+    lasts = _length_min(one) + 2 * around
+    for day, other_day in product(days_of(one.days), days_of(other.days)):
+        begin = day * _DAY_MIN + _minutes(one.start) - around
+        other_begin = other_day * _DAY_MIN + _minutes(other.start) + later
+        if (other_begin - begin) % _WEEK_MIN < lasts:
+            return True
+        if (begin - other_begin) % _WEEK_MIN < _length_min(other):
+            return True
     return False
 
 
+def _both_open(one: Window, other: Window, since: int, until: int) -> bool:
+    """Say whether they are open together between two instants between which no clock is moved."""
+    from reconciler.model.week import periods
+
+    ends = min(until, since + _ROUND_S)
+    mine, others = (
+        list(periods({"timezone": w.timezone, "days": w.days, "begins": w.start, "ends": w.to}, since, ends))
+        for w in (one, other)
+    )
+    return any(max(a[0], b[0], since) < min(a[1], b[1], ends) for a, b in product(mine, others))
+
+
 @functools.lru_cache(maxsize=256)
-def _differences(one: str, other: str) -> frozenset[int]:
-    """Return by how many minutes the clock of one zone is, at some time, ahead of another's."""
+def _differences(one: str, other: str) -> Mapping[int, tuple[tuple[int, int], ...]]:
+    """Return by how many minutes the clock of one zone is ahead of another's, each with the times at which it is."""
     if one == other:
-        return frozenset({0})
+        return {0: ((_FIRST, _LAST),)}
+    found: dict[int, tuple[tuple[int, int], ...]] = {}
+    for since, until in pairwise(sorted({_FIRST, *_moved(one), *_moved(other), _LAST})):
+        later = (_ahead(one)(since) - _ahead(other)(since)) // 60
+        found[later] = (*found.get(later, ()), (since, until))
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _moved(zone: str) -> tuple[int, ...]:
+    """Return the instants at which the clock of a zone is moved."""
+    ahead, found = _ahead(zone), []
+    for (day, before), (next_day, after) in pairwise((day, ahead(day)) for day in range(_FIRST, _LAST, _DAY_S)):
+        if before != after:
+            seconds = range(day, next_day + 1)
+            found.append(seconds[bisect_left(seconds, True, key=lambda at: ahead(at) != before)])
+    return tuple(found)
+
+
+def _ahead(name: str) -> Callable[[int], int]:
+    """Return what says by how many seconds the clock of a zone is ahead of UTC at an instant."""
     from reconciler.model.week import zone
 
-    found = set()
-    for day in range(_DAYS):
-        at = _FIRST + timedelta(days=day)
-        ahead = (at.astimezone(zone(name)).utcoffset() or timedelta() for name in (one, other))
-        found.add(int((next(ahead) - next(ahead)).total_seconds()) // 60)
-    return frozenset(found)
+    where = zone(name)
+    return lambda at: round((datetime.fromtimestamp(at, where).utcoffset() or timedelta()).total_seconds())

@@ -161,8 +161,12 @@ ROWS: list[tuple[str, dict[str, str], str, str, str]] = [
     ("window of a slot that is not there", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}, r: {gpus: ["1"]}}\nschedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: x}\n'}, 'REC2071', f"{BOX}:4:56", 'name one of them'),
     ("window of a slot on a host without any", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: x}\n'}, 'REC2071', f"{BOX}:4:56", 'name one of them'),
     ("windows that tie", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", require: drained}\n  - {coven: writing, from: "02:00", to: "04:00"}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("windows that tie, one of which spells its slot out", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", require: drained}\n  - {coven: writing, from: "03:00", to: "05:00", slot: all}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("windows that tie, one of which spells the only slot out", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}}\nschedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: l, require: drained}\n  - {coven: writing, from: "03:00", to: "05:00"}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
     ("windows that tie over midnight", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00"}\n  - {coven: writing, from: "23:00", to: "02:01", days: Sun, require: drained}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
     ("windows that tie in one half of the year alone", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "03:00", timezone: Europe/Berlin}\n  - {coven: writing, from: "00:30", to: "00:45", require: drained}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("windows that tie in the hours between the moves of two clocks", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "04:00", to: "04:30", days: Sun, timezone: America/New_York}\n  - {coven: writing, from: "00:00", to: "00:20", days: Sun, timezone: America/Los_Angeles, require: drained}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
+    ("windows that tie in the half hour between the moves of two clocks", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:30", to: "02:45", days: Sun, timezone: Australia/Lord_Howe}\n  - {coven: writing, from: "01:30", to: "01:45", days: Sun, timezone: Australia/Sydney, require: drained}\n'}, 'REC2070', f"{BOX}:5:5", 'priority'),
     ("coven of a window on two slots", {BOX: 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}, r: {gpus: ["1"]}}\nschedule:\n  - {coven: writing, from: "02:00", to: "04:00", slot: r}\n'}, 'REC2072', f"{BOX}:4:13", 'second name'),
     ("window that is over before it may begin", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", yields: 2h}\n'}, 'REC2073', f"{BOX}:4:58", 'less than 2h'),
     ("priority above 100", {BOX: HOST + 'schedule:\n  - {coven: writing, from: "02:00", to: "04:00", priority: 101}\n'}, 'REC2034', f"{BOX}:4:60", "inside these bounds"),
@@ -304,6 +308,16 @@ def test_the_policy_can_allow_tags_mounts_and_variables(tmp_path: Path) -> None:
     coven = service(extra, image="docker.io/a/b:1")
 
     assert problems(write(tmp_path, {TOP: FLEET + policy, WRITING: coven})) == ()
+
+
+def test_covens_of_one_slot_may_have_a_port_in_common_also_where_a_window_does_not_name_the_slot(
+    tmp_path: Path,
+) -> None:
+    slots = 'address: 192.0.2.1\nslots: {l: {gpus: ["0"], coven: writing}}\n'
+    window = 'schedule:\n  - {coven: b, from: "02:00", to: "04:00"}\n'
+    covens = {WRITING: service("port: 80"), "desired/covens/b.yaml": service("port: 80")}
+
+    assert problems(write(tmp_path, {**covens, BOX: slots + window})) == ()
 
 
 def test_a_broken_coven_file_is_not_an_unknown_coven(tmp_path: Path) -> None:
