@@ -230,7 +230,7 @@ def _left_out(stranger: Stranger) -> Iterator[str]:
     if not stranger.image:
         yield "podman shows this login no container of it: look as root, or declare it under shared: if it is none"
     for name in stranger.secrets:
-        yield f"{name} looks like a secret: its value stayed on the host"
+        yield f"{name} looks like a secret: its value stayed on the host; put it in a file that it mounts"
     for volume in stranger.volumes:
         if volume.kind != "bind":
             yield f"{volume.kind} {volume.source[:40]} at {volume.target}: only directories of the host can be mounted"

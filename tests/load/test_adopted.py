@@ -95,7 +95,10 @@ def test_a_server_is_recognised_by_its_image_alone(image: str, runtime: str) -> 
 @pytest.mark.parametrize(
     ("over", "words"),
     [
-        ({"secrets": ("HF_TOKEN",)}, "HF_TOKEN looks like a secret: its value stayed on the host"),
+        (
+            {"secrets": ("--api-key",)},
+            "--api-key looks like a secret: its value stayed on the host; put it in a file that it mounts",
+        ),
         ({"bytes": None}, "its GPU memory is not known: 1GiB stands there for you to correct"),
         ({"network": "bridge"}, "network bridge: services of recon use the host's network"),
         (
