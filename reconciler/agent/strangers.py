@@ -22,7 +22,7 @@ _TIMEOUT_S = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.\\-]{0,199}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _MOST = 64
-_PROPERTIES = "Id,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
+_PROPERTIES = "Id,LoadState,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
 
 
 def strangers(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
@@ -54,13 +54,19 @@ def strangers(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     told = {stranger["unit"] for stranger in found} | {stranger["container"] for stranger in found}
     found += [_of_unit(machine, row) for row in _units_alone(held, names, told)]
     wanted = [name for name in names if not any(_is_named(stranger, [name]) for stranger in found)]
-    found += [_of_unit(machine, {"unit": name, "bytes": None}) for name in wanted if name.endswith(".service")]
+    units = [name for name in wanted if name.endswith(".service") and _is_there(machine, name)]
+    found += [_of_unit(machine, {"unit": name, "bytes": None}) for name in units]
     return {
         "protocol": PROTOCOL,
         "gpus": fact.value(len(seen.gpus["value"])) if "value" in seen.gpus else seen.gpus,
         "strangers": sorted(found, key=lambda stranger: str(stranger["name"])),
-        "missing": [name for name in wanted if not name.endswith(".service")],
+        "missing": [name for name in wanted if name not in units],
     }
+
+
+def _is_there(machine: Machine, unit: str) -> bool:
+    """Say whether a unit is there to be adopted: recon's own never is."""
+    return not unit.startswith("recon-") and _shown(machine, unit).get("LoadState") != "not-found"
 
 
 def _held(gpus: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
@@ -224,8 +230,7 @@ def _with_unit(machine: Machine, stranger: Dict[str, Any]) -> Dict[str, Any]:
     unit = stranger["unit"]
     if not unit or "/" in unit:
         return stranger
-    done = machine.run(["systemctl", "show", f"--property={_PROPERTIES}", "--", unit], _TIMEOUT_S)
-    shown = dict(line.split("=", 1) for line in done.out.decode("utf-8", "backslashreplace").split("\n") if "=" in line)
+    shown = _shown(machine, unit)
     source = shown.get("SourcePath") or shown.get("FragmentPath") or ""
     kind = (
         "quadlet" if source.endswith(".container") else "unit" if stranger["kind"] == "unit" else "unit with podman run"
@@ -237,6 +242,11 @@ def _with_unit(machine: Machine, stranger: Dict[str, Any]) -> Dict[str, Any]:
         return found
     argv, secrets = _argv(shown.get("ExecStart", ""))
     return {**found, "argv": argv, "secrets": sorted({*found["secrets"], *secrets})}
+
+
+def _shown(machine: Machine, unit: str) -> Dict[str, str]:
+    done = machine.run(["systemctl", "show", f"--property={_PROPERTIES}", "--", unit], _TIMEOUT_S)
+    return dict(line.split("=", 1) for line in done.out.decode("utf-8", "backslashreplace").split("\n") if "=" in line)
 
 
 def _argv(text: str) -> "tuple[List[str], List[str]]":

@@ -218,7 +218,7 @@ def _memory(stranger: Stranger, name: str, left_out: list[tuple[str, str]]) -> s
 def _own_env(stranger: Stranger) -> dict[str, str]:
     """Return the variables that whoever started it gave it; those of the image come with the image."""
     given: set[str] = set()
-    for word, after in zip(stranger.argv, [*stranger.argv[1:], ""], strict=True):
+    for word, after in zip(stranger.argv, (*stranger.argv[1:], ""), strict=False):
         pair = after if word in _ENV_FLAGS else word[len("--env=") :] if word.startswith("--env=") else ""
         if pair:
             given.add(pair.partition("=")[0])

@@ -44,7 +44,7 @@ DOCUMENT = {
 
 
 def show(unit: str) -> tuple[str, ...]:
-    properties = "Id,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
+    properties = "Id,LoadState,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
     return ("systemctl", "show", f"--property={properties}", "--", unit)
 
 
@@ -116,6 +116,20 @@ def test_a_unit_that_is_named_and_has_no_container_is_told_by_what_it_runs() -> 
 
     assert (found.kind, found.image, found.argv) == ("unit", "", ("/usr/bin/docker", "run", "image"))
     assert (found.source, found.enabled) == ("/etc/systemd/system/old.service", False)
+
+
+def test_a_unit_that_is_not_there_or_is_recons_own_is_missing() -> None:
+    host = Host(
+        programs={
+            PS: Completed(127, b"", b""),
+            show("typo.service"): Completed(0, b"LoadState=not-found\n", b""),
+            show("recon-watchdog.service"): Completed(0, b"LoadState=loaded\n", b""),
+        }
+    )
+
+    reply = asked(host, "typo.service", "recon-watchdog.service")
+
+    assert (reply.strangers, reply.missing) == ((), ("typo.service", "recon-watchdog.service"))
 
 
 CANARY = "c4n4ry"

@@ -158,6 +158,15 @@ def test_a_unit_that_recon_may_not_stop_is_left_to_a_person() -> None:
     assert ("chat", "system/chat.service is none that recon may stop here: stop it before recon apply") in made.left_out
 
 
+def test_what_has_no_command_line_is_written_without_variables() -> None:
+    made = adopted(stranger(unit="user@1000.service/x.service", container=None, argv=()))
+
+    assert "env:" not in made.text
+    assert made.left_out == (
+        ("chat", "user@1000.service/x.service is none that recon may stop here: stop it before recon apply"),
+    )
+
+
 def test_names_become_names_of_services_and_never_the_same_one() -> None:
     made = adopted(stranger(name="My_Chat.1"), stranger(name="my-chat-1"), stranger(name="1x"))
 
