@@ -1,7 +1,7 @@
 """What runs on the GPUs of a host without being recon's: units and containers as somebody else started them.
 
 For a person who wants to declare them: the image, the words, the ports, the mounts, the memory they hold now. Values
-of variables that look like secrets never leave the host.
+of variables and arguments that look like secrets never leave the host.
 
 Must not: change anything, or guess what a container is from its name.
 """
@@ -14,16 +14,15 @@ from . import fact, gpu
 from .machine import Machine
 from .plain import clean
 from .wire import RequestError
+from .withheld import given_away, is_secret, without_secrets
 
 PROTOCOL = 1
 _GPU_TIMEOUT_S = 10.0
 _TIMEOUT_S = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.\\-]{0,199}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
-_SECRET = re.compile(r"(?i)(TOKEN|SECRET|PASSW|API_?KEY|PRIVATE|CREDENTIAL|ACCESS_KEY|AUTH)")
-_IN_VALUE = re.compile(r"^(hf_|sk-|ghp_|glpat-|AKIA|eyJ)|://[^/@\s]+:[^/@\s]+@")
 _MOST = 64
-_PROPERTIES = "Id,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
+_PROPERTIES = "Id,LoadState,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
 
 
 def strangers(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
@@ -55,13 +54,19 @@ def strangers(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     told = {stranger["unit"] for stranger in found} | {stranger["container"] for stranger in found}
     found += [_of_unit(machine, row) for row in _units_alone(held, names, told)]
     wanted = [name for name in names if not any(_is_named(stranger, [name]) for stranger in found)]
-    found += [_of_unit(machine, {"unit": name, "bytes": None}) for name in wanted if name.endswith(".service")]
+    units = [name for name in wanted if name.endswith(".service") and _is_there(machine, name)]
+    found += [_of_unit(machine, {"unit": name, "bytes": None}) for name in units]
     return {
         "protocol": PROTOCOL,
         "gpus": fact.value(len(seen.gpus["value"])) if "value" in seen.gpus else seen.gpus,
         "strangers": sorted(found, key=lambda stranger: str(stranger["name"])),
-        "missing": [name for name in wanted if not name.endswith(".service")],
+        "missing": [name for name in wanted if name not in units],
     }
+
+
+def _is_there(machine: Machine, unit: str) -> bool:
+    """Say whether a unit is there to be adopted: recon's own never is."""
+    return not unit.startswith("recon-") and _shown(machine, unit).get("LoadState") != "not-found"
 
 
 def _held(gpus: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
@@ -108,6 +113,8 @@ def _of_container(document: Dict[str, Any], held: List[Dict[str, Any]]) -> Dict[
     environment, secrets = _environment(config.get("Env") or [])
     devices = [str(d.get("PathOnHost", "")) for d in host.get("Devices") or [] if isinstance(d, dict)]
     words = [str(word) for word in config.get("CreateCommand") or []]
+    args, of_args = without_secrets(str(word) for word in config.get("Cmd") or [])
+    entrypoint, of_entrypoint = _own_entrypoint(words)
     has_gpu = bool(rows) or any("nvidia" in text for text in [*devices, *words])
     return {
         "name": clean(str(document.get("Name", "")).lstrip("/"), 200),
@@ -120,28 +127,31 @@ def _of_container(document: Dict[str, Any], held: List[Dict[str, Any]]) -> Dict[
         "bytes": sum(row["bytes"] for row in rows) if rows else None,
         "image": clean(str(document.get("ImageName") or config.get("Image") or ""), 300),
         "digest": clean(str(document.get("ImageDigest") or ""), 80),
-        "entrypoint": _own_entrypoint(words),
-        "args": [clean(str(word), 2000) for word in config.get("Cmd") or []],
+        "entrypoint": entrypoint,
+        "args": [clean(word, 2000) for word in args],
         "env": environment,
-        "secrets": secrets,
+        "secrets": sorted(clean(name, 200) for name in {*secrets, *of_args, *of_entrypoint}),
         "volumes": _volumes(document.get("Mounts") or []),
         "ports": _ports(host),
         "network": clean(str(host.get("NetworkMode") or ""), 60),
         "shm": int(host["ShmSize"]) if isinstance(host.get("ShmSize"), int) else None,
         "restart": clean(str((host.get("RestartPolicy") or {}).get("Name") or ""), 40),
         "privileged": host.get("Privileged") is True,
-        "argv": [clean(word, 2000) for word in words],
+        "argv": [clean(word, 2000) for word in without_secrets(words)[0]],
     }
 
 
-def _own_entrypoint(words: List[str]) -> List[str]:
-    """Return the entry point that was given on the command line; that of the image is no choice of anybody."""
+def _own_entrypoint(words: List[str]) -> "tuple[List[str], List[str]]":
+    """Return the entry point that was given on the command line, and what of it stays here as a secret.
+
+    That of the image is no choice of anybody.
+    """
     for index, word in enumerate(words):
-        if word == "--entrypoint" and index + 1 < len(words):
-            return [clean(words[index + 1], 2000)]
-        if word.startswith("--entrypoint="):
-            return [clean(word[len("--entrypoint=") :], 2000)]
-    return []
+        if word.startswith("--entrypoint=") or (word == "--entrypoint" and index + 1 < len(words)):
+            given = word[len("--entrypoint=") :] if "=" in word else words[index + 1]
+            kept, secrets = without_secrets(["--entrypoint", given])
+            return [clean(each, 2000) for each in kept[1:]], secrets
+    return [], []
 
 
 def _environment(pairs: List[Any]) -> "tuple[Dict[str, str], List[str]]":
@@ -150,7 +160,7 @@ def _environment(pairs: List[Any]) -> "tuple[Dict[str, str], List[str]]":
     secrets: Set[str] = set()
     for pair in pairs:
         name, _, value = str(pair).partition("=")
-        if _SECRET.search(name) or _IN_VALUE.search(value):
+        if is_secret(name) or given_away(value) is not None:
             secrets.add(clean(name, 200))
         else:
             kept[clean(name, 200)] = clean(value, 2000)
@@ -220,19 +230,27 @@ def _with_unit(machine: Machine, stranger: Dict[str, Any]) -> Dict[str, Any]:
     unit = stranger["unit"]
     if not unit or "/" in unit:
         return stranger
-    done = machine.run(["systemctl", "show", f"--property={_PROPERTIES}", "--", unit], _TIMEOUT_S)
-    shown = dict(line.split("=", 1) for line in done.out.decode("utf-8", "backslashreplace").split("\n") if "=" in line)
+    shown = _shown(machine, unit)
     source = shown.get("SourcePath") or shown.get("FragmentPath") or ""
     kind = (
         "quadlet" if source.endswith(".container") else "unit" if stranger["kind"] == "unit" else "unit with podman run"
     )
     # A Quadlet's unit is generated; what makes it start with the host is its own [Install] section.
     enabled = shown.get("UnitFileState") in ("enabled", "enabled-runtime", "generated")
-    argv = stranger["argv"] or _argv(shown.get("ExecStart", ""))
-    return {**stranger, "kind": kind, "source": clean(source, 1000), "enabled": enabled, "argv": argv}
+    found = {**stranger, "kind": kind, "source": clean(source, 1000), "enabled": enabled}
+    if found["argv"]:
+        return found
+    argv, secrets = _argv(shown.get("ExecStart", ""))
+    return {**found, "argv": argv, "secrets": sorted({*found["secrets"], *secrets})}
 
 
-def _argv(text: str) -> List[str]:
-    """Return the words of `ExecStart` as systemd shows them, for a person to read: they were joined by spaces."""
+def _shown(machine: Machine, unit: str) -> Dict[str, str]:
+    done = machine.run(["systemctl", "show", f"--property={_PROPERTIES}", "--", unit], _TIMEOUT_S)
+    return dict(line.split("=", 1) for line in done.out.decode("utf-8", "backslashreplace").split("\n") if "=" in line)
+
+
+def _argv(text: str) -> "tuple[List[str], List[str]]":
+    """Return the words of `ExecStart` as systemd shows them, joined by spaces, and what of them stays here."""
     match = re.search(r"argv\[\]=(.*?) ;", text)
-    return [clean(word, 2000) for word in match[1].split()] if match else []
+    words, secrets = without_secrets(match[1].split() if match else (), joined=True)
+    return [clean(word, 2000) for word in words], [clean(name, 200) for name in secrets]

@@ -20,6 +20,7 @@ from reconciler.model.journal_lines import JobPage, JobResult, JobStart, LogLine
 ASK_S = 40.0
 WAIT_S = 2.0
 _IDLE_S = 0.2
+_FIRST_LINES = 1000
 SILENCE_S = 20.0
 """How long a job may neither run nor have ended before nobody knows what became of it."""
 _ERRORS = {"REC7392": RefusedError, "REC7393": RefusedError, "REC7394": LockedError}
@@ -94,11 +95,17 @@ def show_log(
     """
     pace = pace or RealPace()
     line = Line(host, connect, pace=pace, detach=detach, on_lost=lambda _problem: None)
-    args: dict[str, object] = {"service": service, "lines": lines}
+    # Without a line there is no cursor to follow from: the last one is asked for, and not shown.
+    is_for_cursor = follows and lines == 0
+    args: dict[str, object] = {"service": service, "lines": 1 if is_for_cursor else lines}
     try:
         while True:
             page = LogPage.model_validate(line.ask("logs", args, deadline_s=ASK_S, is_final=_is_refusal))
-            on_lines(page.lines)
+            on_lines(() if is_for_cursor else page.lines)
+            if is_for_cursor and not page.cursor:
+                # The journal is empty: whatever comes is new, and may be many lines by the next look.
+                args = {"service": service, "lines": _FIRST_LINES}
+            is_for_cursor = False
             if not follows or detach.is_set():
                 return page.unit
             if page.cursor:

@@ -60,7 +60,7 @@ def adopt(root: Path, host_name: str, names: tuple[str, ...], *, coven: str | No
     finally:
         connect.close()
     if reply.missing or not reply.strangers:
-        detail = f"nothing that holds a GPU of {host.name} is somebody else's"
+        detail = f"no unit or podman container but recon's holds a GPU of {host.name}; others are not adopted"
         if reply.missing:
             detail = f"{host.name} runs no {', '.join(reply.missing)}"
         elif not isinstance(reply.gpus, Known):

@@ -218,7 +218,7 @@ def _memory(stranger: Stranger, name: str, left_out: list[tuple[str, str]]) -> s
 def _own_env(stranger: Stranger) -> dict[str, str]:
     """Return the variables that whoever started it gave it; those of the image come with the image."""
     given: set[str] = set()
-    for word, after in zip(stranger.argv, [*stranger.argv[1:], ""], strict=True):
+    for word, after in zip(stranger.argv, (*stranger.argv[1:], ""), strict=False):
         pair = after if word in _ENV_FLAGS else word[len("--env=") :] if word.startswith("--env=") else ""
         if pair:
             given.add(pair.partition("=")[0])
@@ -230,7 +230,7 @@ def _left_out(stranger: Stranger) -> Iterator[str]:
     if not stranger.image:
         yield "podman shows this login no container of it: look as root, or declare it under shared: if it is none"
     for name in stranger.secrets:
-        yield f"{name} looks like a secret: its value stayed on the host"
+        yield f"{name} looks like a secret: its value stayed on the host; put it in a file that it mounts"
     for volume in stranger.volumes:
         if volume.kind != "bind":
             yield f"{volume.kind} {volume.source[:40]} at {volume.target}: only directories of the host can be mounted"

@@ -30,7 +30,8 @@ class Port(Wire):
 class Stranger(Wire):
     """A unit or container of somebody else; `bytes` is the GPU memory it holds now, None when nothing says.
 
-    `secrets` are names of variables whose values look secret and stayed on the host; `argv` is what started it.
+    `secrets` are names of variables and arguments whose values look secret and stayed on the host; `argv` is what
+    started it, without them.
     """
 
     name: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import dispatch
+from reconciler.agent import dispatch, withheld
 from reconciler.agent.machine import Completed
 from reconciler.agent.wire import RequestError
 from reconciler.model.strangers import Port, Stranger, Strangers, Volume
@@ -44,7 +44,7 @@ DOCUMENT = {
 
 
 def show(unit: str) -> tuple[str, ...]:
-    properties = "Id,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
+    properties = "Id,LoadState,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
     return ("systemctl", "show", f"--property={properties}", "--", unit)
 
 
@@ -96,7 +96,7 @@ def test_a_container_is_told_whole_and_its_secrets_by_name_alone() -> None:
             shm=1 << 30,
             restart="always",
             privileged=True,
-            argv=tuple(CREATE),
+            argv=tuple("A" if word == "A=1" else word for word in CREATE),
         ),
     )
     assert asked(host, "chat").strangers == asked(host, "chat.service").strangers == asked(host).strangers
@@ -116,6 +116,109 @@ def test_a_unit_that_is_named_and_has_no_container_is_told_by_what_it_runs() -> 
 
     assert (found.kind, found.image, found.argv) == ("unit", "", ("/usr/bin/docker", "run", "image"))
     assert (found.source, found.enabled) == ("/etc/systemd/system/old.service", False)
+
+
+def test_a_unit_that_is_not_there_or_is_recons_own_is_missing() -> None:
+    host = Host(
+        programs={
+            PS: Completed(127, b"", b""),
+            show("typo.service"): Completed(0, b"LoadState=not-found\n", b""),
+            show("recon-watchdog.service"): Completed(0, b"LoadState=loaded\n", b""),
+        }
+    )
+
+    reply = asked(host, "typo.service", "recon-watchdog.service")
+
+    assert (reply.strangers, reply.missing) == ((), ("typo.service", "recon-watchdog.service"))
+
+
+CANARY = "c4n4ry"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-e", f"HF_TOKEN=hf_{CANARY}"),
+        (f"-eDB_PASS={CANARY}",),
+        (f"--env=A={CANARY}",),
+        ("--api-key", CANARY),
+        (f"--api-key={CANARY}",),
+        ("--x", f"sk-{CANARY}"),
+        (f"sk-{CANARY}",),
+        ("sh", "-c", f"NGC_KEY={CANARY} exec vllm serve m"),
+        ("sh", "-c", f"exec vllm serve m --api-key {CANARY}"),
+        ("--config", json.dumps({"api_key": CANARY})),
+        ("-H", f"Authorization: Bearer {CANARY}"),
+        ("--db", f"redis://:{CANARY}@db.example.net"),
+    ],
+)
+def test_a_secret_on_a_command_line_never_leaves_the_host(words: tuple[str, ...]) -> None:
+    config = {**DOCUMENT["Config"], "Cmd": ["serve", *words], "CreateCommand": [*CREATE, *words]}  # type: ignore[dict-item]
+    start = f"ExecStart={{ path=/x ; argv[]=/usr/bin/docker run {' '.join(words)} ; ignore_errors=no }}\n"
+    host = Host(
+        programs={
+            PS: Completed(0, f"{ID}\n".encode(), b""),
+            INSPECT: Completed(0, json.dumps([{**DOCUMENT, "Config": config}]).encode(), b""),
+            show("chat.service"): Completed(0, b"", b""),
+            show("old.service"): Completed(0, start.encode(), b""),
+        }
+    )
+
+    reply = dispatch.handle(host, "strangers", {"names": ["chat", "old.service"]}, {"digest": "d", "mode": "streamed"})
+
+    assert CANARY not in json.dumps(reply)
+    assert [each["name"] for each in reply["strangers"]] == ["chat", "old.service"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "told"),
+    [
+        (["--api-key", "x", "--port", "1"], ["--port", "1"], ["--api-key"]),
+        (["--hf_token=x", "--rm"], ["--rm"], ["--hf_token"]),
+        (["--x", "sk-1", "y"], ["y"], ["--x"]),
+        (["serve", "hf_x"], ["serve"], ["argument 2"]),
+        (["sh", "-c", "DB_PASS=x run"], ["sh"], ["-c (DB_PASS)"]),
+        (["-e", "DB_PASS=x", "-eA=1", "--env=B=2", "i"], ["-e", "DB_PASS", "-eA", "--env=B", "i"], ["DB_PASS"]),
+        (["--allow-credentials", "--port", "1"], ["--allow-credentials", "--port", "1"], []),
+        (["--max-tokens", "5", "--tokenizer", "t"], ["--max-tokens", "5", "--tokenizer", "t"], []),
+    ],
+)
+def test_what_is_left_out_of_a_command_line_is_told_by_its_flag(
+    words: list[str], kept: list[str], told: list[str]
+) -> None:
+    assert withheld.without_secrets(words) == (kept, told)
+
+
+def test_where_words_were_joined_a_secret_goes_on_to_the_next_flag() -> None:
+    words = ["docker", "run", "-e", "DB_PASS=a", "b", "image", "--api-key", "c", "d", "--port", "1"]
+
+    assert withheld.without_secrets(words, joined=True) == (
+        ["docker", "run", "-e", "DB_PASS", "--port", "1"],
+        ["--api-key", "DB_PASS"],
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "DB_PASS", "PGPASS", "SMTP_PASS", "MASTER_KEY", "ENCRYPTION_KEY", "NGC_KEY", "DB_PASSWORD"),
+        *("--api-key", "--api_key", "--hf-token", "--master-key", "--db-pass", "API_TOKENS", "AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_names_of_secrets(name: str) -> None:
+    assert withheld.is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("--tokenizer", "--tokenizer-mode", "TOKENIZERS_PARALLELISM", "--max-tokens", "--max-num-batched-tokens"),
+        *("--keyspace", "--key-value-cache", "--skip-special-tokens", "--return-tokens-as-token-ids", "MONKEY"),
+        *("--long-prefill-token-threshold", "BYPASS", "--compass", "--author", "--passthrough", "KEYMAP"),
+    ],
+)
+def test_names_that_only_sound_like_secrets(name: str) -> None:
+    assert not withheld.is_secret(name)
 
 
 @pytest.mark.parametrize("names", [["a b"], ["-x"], ["$(x)"], [1], "x", ["x"] * 65])

@@ -109,3 +109,38 @@ def test_a_journal_is_shown_and_then_followed_until_a_person_leaves() -> None:
         ("logs", {"service": "refill", "lines": 5}),
         ("logs", {"service": "refill", "after": "c1", "wait_s": 2.0}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "cursor", "second"),
+    [
+        (["old"], "c1", {"service": "refill", "after": "c1", "wait_s": 2.0}),
+        ([], "", {"service": "refill", "lines": 1000}),
+    ],
+)
+def test_without_old_lines_the_journal_is_followed_from_its_end(
+    first: list[str], cursor: str, second: dict[str, Any]
+) -> None:
+    detach, told = threading.Event(), list[str]()
+
+    def page(lines: list[str], cursor: str) -> dict[str, Any]:
+        return {"unit": START["unit"], "lines": [{"at": 1.0, "text": text} for text in lines], "cursor": cursor}
+
+    def last() -> dict[str, Any]:
+        detach.set()
+        return page(["new"], "c2")
+
+    host = ScriptedHost(page(first, cursor), last)
+    show_log(
+        a_host(),
+        "refill",
+        Hosts(spark_1=host),
+        lines=0,
+        follows=True,
+        on_lines=lambda lines: told.extend(line.text for line in lines),
+        detach=detach,
+        pace=FakePace(),
+    )
+
+    assert told == ["new"]
+    assert host.asked == [("logs", {"service": "refill", "lines": 1}), ("logs", second)]

@@ -206,7 +206,7 @@ def test_what_runs_already_is_adopted_and_then_taken_over(fresh: Fresh) -> None:
 
         assert code == 0
         assert out.splitlines()[0] == "embed: quadlet, embed.service, 5GiB, starts with the host"
-        assert "  left out embed: API_TOKEN looks like a secret: its value stayed on the host\n" in out
+        assert "  left out embed: API_TOKEN looks like a secret: its value stayed on the host; put it in a file" in out
         assert "hidden" not in out + written
         assert f'    image: "{image}"\n    memory: 5GiB\n' in written
         assert (

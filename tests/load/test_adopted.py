@@ -95,7 +95,10 @@ def test_a_server_is_recognised_by_its_image_alone(image: str, runtime: str) -> 
 @pytest.mark.parametrize(
     ("over", "words"),
     [
-        ({"secrets": ("HF_TOKEN",)}, "HF_TOKEN looks like a secret: its value stayed on the host"),
+        (
+            {"secrets": ("--api-key",)},
+            "--api-key looks like a secret: its value stayed on the host; put it in a file that it mounts",
+        ),
         ({"bytes": None}, "its GPU memory is not known: 1GiB stands there for you to correct"),
         ({"network": "bridge"}, "network bridge: services of recon use the host's network"),
         (
@@ -153,6 +156,15 @@ def test_a_unit_that_recon_may_not_stop_is_left_to_a_person() -> None:
 
     assert "adopts" not in made.text
     assert ("chat", "system/chat.service is none that recon may stop here: stop it before recon apply") in made.left_out
+
+
+def test_what_has_no_command_line_is_written_without_variables() -> None:
+    made = adopted(stranger(unit="user@1000.service/x.service", container=None, argv=()))
+
+    assert "env:" not in made.text
+    assert made.left_out == (
+        ("chat", "user@1000.service/x.service is none that recon may stop here: stop it before recon apply"),
+    )
 
 
 def test_names_become_names_of_services_and_never_the_same_one() -> None:
