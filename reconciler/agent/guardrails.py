@@ -20,10 +20,9 @@ Must not: change anything.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from . import fact, rivals, systemd
+from . import caps, rivals, systemd
 from . import share as share_of
 from .machine import Machine
 from .plain import clean
@@ -31,7 +30,6 @@ from .plain import clean
 NAMES = ("one-producer", "one-authority", "backoff", "caps", "reaper", "convergence", "rate-caps")
 _FILE = "desired/workloads/spiral.yaml"
 _SHOWN = ("LoadState", "Restart", "StartLimitBurst", "StartLimitIntervalUSec", "MemoryMax", "TasksMax", "DropInPaths")
-_CONTROL_LIMIT = 4 << 20
 
 Spec = Dict[str, Any]
 
@@ -195,11 +193,34 @@ def _reaper(machine: Machine, spec: Spec) -> str:
         fix = f"add 'reaper: {{paths: […], keep: {{bytes: 200GiB}}}}' to {_FILE}"
         raise _BrokenError("nothing deletes what the loop makes", fix)
     for path in reaper["paths"]:
-        found = machine.stat(path)
-        if found is None or found.kind != "dir":
-            what = "is not there" if found is None else "is no directory of its own"
-            raise _BrokenError(f"{path} of the reaper {what}", f"make the directory {path} on the host")
+        _reachable(machine, path)
     return f"a budget over {', '.join(reaper['paths'])}"
+
+
+def _reachable(machine: Machine, path: str) -> None:
+    """Go to a directory of the reaper as the reaper does, which follows no link on the way."""
+    _no_link(machine, path, f"{path} of the reaper", "reaper.paths")
+    fix = f"make the directory {path} on the host"
+    try:
+        machine.open_directory(path).close()
+    except FileNotFoundError as error:
+        raise _BrokenError(f"{path} of the reaper is not there", fix) from error
+    except NotADirectoryError as error:
+        raise _BrokenError(f"{path} of the reaper is no directory", fix) from error
+
+
+def _no_link(machine: Machine, path: str, what: str, where: str) -> None:
+    """Break when a path is a link or leads through one: what is below it is looked at, and never touched."""
+    parts = path.split("/")
+    for depth in range(2, len(parts) + 1):
+        place = "/".join(parts[:depth])
+        found = machine.stat(place)
+        if found is None:
+            return
+        if found.kind == "link":
+            leads = clean(machine.read_link(place), 200)
+            fix = f"have {where} in {_FILE} name where it really lies ({place} leads to {leads})"
+            raise _BrokenError(f"{what} is reached through the link {place}, and no link is followed", fix)
 
 
 def _convergence(_machine: Machine, spec: Spec) -> str:
@@ -210,31 +231,31 @@ def _convergence(_machine: Machine, spec: Spec) -> str:
 
 
 def _rate_caps(machine: Machine, spec: Spec) -> str:
-    control, caps = spec["control"], spec["caps"]
+    control, declared = spec["control"], spec["caps"]
     if not control:
         fix = f"add 'control: {{file: …, keys: {{…}}}}' to {_FILE}"
         raise _BrokenError("no control file is declared to write rate caps into", fix)
-    missing = sorted(set(control["keys"]) - set(caps))
+    missing = sorted(set(control["keys"]) - set(declared))
     if missing:
         fix = f"add 'rate_caps: {{{', '.join(f'{name}: …' for name in missing)}}}' to 'spiral' of the host's file"
         raise _BrokenError(f"this host sets no {', '.join(missing)}", fix)
-    _control_file(machine, control["file"])
-    return ", ".join(f"{name} {caps[name]}" for name in sorted(caps))
+    _control_file(machine, spec)
+    return ", ".join(f"{name} {declared[name]}" for name in sorted(declared))
 
 
-def _control_file(machine: Machine, path: str) -> None:
-    fix = f"put a JSON object there: echo '{{}}' > {path}"
-    found = machine.stat(path)
-    if found is None:
-        raise _BrokenError(f"the control file {path} is not there", fix)
-    if found.kind != "file":
-        raise _BrokenError(f"the control file {path} is no plain file", fix)
+def _control_file(machine: Machine, spec: Spec) -> None:
+    """Look at the control file as whoever writes the caps does, for what he refuses holds nothing."""
+    path = spec["control"]["file"]
+    what, fix = f"the control file {path}", f"put a JSON object there: echo '{{}}' > {path}"
+    _no_link(machine, path, what, "root and control.file")
     try:
-        document = json.loads(machine.read(path, _CONTROL_LIMIT + 1).decode("utf-8"))
-    except ValueError as error:
-        raise _BrokenError(f"the control file {path} is no JSON: {fact.why(error)}", fix) from error
-    if not isinstance(document, dict):
-        raise _BrokenError(f"the control file {path} holds no JSON object", fix)
+        caps.check(machine, spec)
+    except FileNotFoundError as error:
+        raise _BrokenError(f"{what} is not there", fix) from error
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _BrokenError(f"{what}: {caps.why(error)}", fix) from error
 
 
 def _loaded(machine: Machine, spec: Spec) -> Dict[str, Dict[str, str]]:
