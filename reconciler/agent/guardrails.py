@@ -97,10 +97,15 @@ def _one_producer(machine: Machine, spec: Spec) -> str:
         fix = f"give exactly one unit 'producer: true' in {_FILE}"
         raise _BrokenError(f"{len(producers)} units feed the queue ({names}), and exactly one must", fix)
     one = producers[0]
-    others = rivals.running(machine, one["argv"]) if one["image"] is None else []
+    others = _who_else(machine, one["argv"], one["image"])
     if others:
         raise _BrokenError(f"somebody else runs {one['name']}: {_some(others)}", "end it on the host, for good")
     return f"{one['name']} alone feeds the queue"
+
+
+def _who_else(machine: Machine, argv: List[str], image: Optional[str]) -> List[str]:
+    """Return who runs a producer outside of our units: its words, or its image when it is a container."""
+    return rivals.of_image(machine, image) if image else rivals.running(machine, argv)
 
 
 def _no_producer(machine: Machine, spec: Spec) -> str:
@@ -109,7 +114,7 @@ def _no_producer(machine: Machine, spec: Spec) -> str:
     if producers:
         fix = f"write 'where: hub' in {_FILE}"
         raise _BrokenError(f"{', '.join(producers)} would feed the queue beside the hub, {share['hub']}", fix)
-    others = rivals.running(machine, share["producer"])
+    others = _who_else(machine, share["producer"], share.get("producer_image"))
     if others:
         text = f"somebody runs the producer of {share['hub']} here: {_some(others)}"
         raise _BrokenError(text, "end it on the host, for good")

@@ -22,6 +22,7 @@ from reconciler.planner import plan_host
 from reconciler.sim.machine import SimMachine
 from reconciler.sim.state import Node, Process
 from tests.agent import ticks
+from tests.agent.bench import IMAGES
 from tests.agent.spirals import CONTROL, ROOT, SATURATOR, WORKER, SpiralBench
 
 Break = Callable[[SpiralBench], None]
@@ -80,6 +81,13 @@ def container(bench: SpiralBench) -> None:
     stray.restart, stray.mounts = "always", [f"{ROOT}/renders"]
 
 
+def second_container(bench: SpiralBench) -> None:
+    declared(
+        UNITS, "saturator", value={"image": IMAGES["none"], "lane": "gpu", "producer": True, "limits": ALL_LIMITS}
+    )(bench)
+    bench.machine.podman.stray("by-hand", IMAGES["none"], [], 0, [])
+
+
 def no_caps(bench: SpiralBench) -> None:
     bench.own = Spiral(enabled=True)
 
@@ -111,11 +119,13 @@ def a_file_of_renders(bench: SpiralBench) -> None:
 
 UNITS = "units"
 LIMITS = {"memory": "2GiB"}
+ALL_LIMITS = {**LIMITS, "tasks": 64}
 BROKEN: list[tuple[str, str, Break, str, str]] = [
     ("no producer", "one-producer", declared(UNITS, "saturator", "producer"), "0 units feed", "producer: true"),
     ("two producers", "one-producer", declared(UNITS, "worker", "producer", value=True), "saturator, worker", "exactly one"),
     ("a producer by hand", "one-producer", stranger(f"{ROOT}/saturate"), "somebody else runs saturator", "end it"),
     ("a producer through a shell", "one-producer", stranger("/bin/bash", f"{ROOT}/saturate"), "saturator", "end it"),
+    ("a container of the producer by hand", "one-producer", second_container, "somebody else runs saturator: container by-hand", "end it"),
     ("a producer of another unit", "one-producer", stranger(f"{ROOT}/saturate", cgroup="/system.slice/cron.service"), "of cron.service", "end it"),
     ("two guardians", "one-authority", two_guardians, "2 guardians", "one unit"),
     ("an active foreign unit", "one-authority", foreign_unit, "spiral-worker.service (active)", "systemctl disable --now spiral-worker.service"),
