@@ -103,6 +103,21 @@ def test_the_gpu_lane_comes_back_when_the_drain_is_aborted_or_the_new_coven_does
         assert "recon-reasoning-vllm" in bench.serving()
 
 
+def test_the_gpu_lane_does_not_come_back_while_a_guardrail_is_broken_and_the_outcome_is_the_same() -> None:
+    bench = running()
+    intent = bench.intent("vision")
+    bench.machine.files.drop_tree(CONTROL)
+    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+
+    outcome = bench.execute(bench.looked_at(intent))
+    bench.wait()
+
+    why = f"guardrail rate-caps: the control file {CONTROL} is not there"
+    notes = [event.text for event in bench.events(intent["txid"]) if "GPU lane" in event.text]
+    assert (outcome.state, bench.up()) == ("rolled_back", [CONTROLLER])
+    assert notes[-1] == f"the GPU lane of the spiral is not started again: {why}"
+
+
 @pytest.mark.parametrize("how", [KilledError, PowerCutError])
 def test_it_comes_back_whenever_the_executor_dies(how: type[StoppedError]) -> None:
     for number in range(0, 1000, 5):
