@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from . import caps, rivals, systemd
+from . import caps, files, rivals, systemd
 from . import share as share_of
 from .machine import Machine
 from .plain import clean
@@ -181,9 +181,12 @@ def _caps(machine: Machine, spec: Spec) -> str:
             fix = f"add 'limits: {{{', '.join(f'{key}: …' for key in missing)}}}' to it in {_FILE}"
             raise _BrokenError(f"{unit['name']} has no cap of {' and '.join(missing)}", fix)
     wanted = {unit["unit"]: unit for unit in spec["units"]}
+    before = _committed(machine) if spec.get("planned") else {}
     for name, shown in _loaded(machine, spec).items():
-        for key, value in (("MemoryMax", wanted[name]["memory_max"]), ("TasksMax", wanted[name]["tasks_max"])):
-            if _number(shown, key) != value:
+        for key, declared in (("MemoryMax", "memory_max"), ("TasksMax", "tasks_max")):
+            value = wanted[name][declared]
+            # Until the commit systemd goes by what is committed now: only what differs from that too is overridden.
+            if _number(shown, key) not in (value, before.get(name, wanted[name])[declared]):
                 raise _BrokenError(
                     f"{name} has {key}={clean(str(shown.get(key)), 40)}, {value} is declared{_by(shown)}",
                     _undo(name, shown),
@@ -273,6 +276,13 @@ def _loaded(machine: Machine, spec: Spec) -> Dict[str, Dict[str, str]]:
     return there
 
 
+def _committed(machine: Machine) -> Dict[str, Spec]:
+    """Return the units of the committed spiral by name; none when nothing is committed."""
+    number = files.committed_number(machine)
+    spiral = None if number is None else files.manifest(machine, number).get("spiral")
+    return {unit["unit"]: unit for unit in spiral["units"]} if spiral else {}
+
+
 def _number(shown: Dict[str, str], key: str) -> int:
     text = shown.get(key, "")
     return int(text) if text.isascii() and text.isdigit() else -1
@@ -284,7 +294,13 @@ def _by(shown: Dict[str, str]) -> str:
 
 
 def _undo(name: str, shown: Dict[str, str]) -> str:
-    return f"systemctl revert {name}" if shown.get("DropInPaths") else "recon apply, after 'recon plan' shows the file"
+    drop_ins = [clean(path, 200) for path in shown.get("DropInPaths", "").split()]
+    if not drop_ins:
+        return "recon apply, after 'recon plan' shows the file"
+    # What a package ships, or what is for many units, is nothing that a revert of this one takes away.
+    if all(f"/{name}.d/" in path and not path.startswith(("/usr/", "/lib/")) for path in drop_ins):
+        return f"systemctl revert {name}"
+    return f"see what overrides it: systemctl cat {name}"
 
 
 def _some(names: List[str]) -> str:

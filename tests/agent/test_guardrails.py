@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import caps, guardrails, spiral
+from reconciler.agent import caps, guardrails, spiral, systemd
 from reconciler.agent.machine import Completed
 from reconciler.agent.real import RealMachine
 from reconciler.diff import diff_host
@@ -188,6 +188,39 @@ def test_all_guardrails_hold_on_a_host_that_runs_it() -> None:
     assert [(each.name, each.state) for each in guardrails.judge(bench.machine, spec)] == [
         (name, "ok") for name in guardrails.NAMES
     ]
+
+
+def test_a_drop_in_of_all_services_does_not_keep_a_cap_from_being_changed() -> None:
+    bench = SpiralBench()
+    assert bench.run("reasoning").state == "applied"
+    for unit in (SATURATOR, WORKER):
+        path = f"/etc/systemd/system/{unit}.d/10-timeout-abort.conf"
+        file(path, "[Service]\nTimeoutStopFailureMode=abort\n")(bench)
+    bench.machine.run(["systemctl", "daemon-reload"], 10)
+    declared(UNITS, "worker", "limits", value={"memory": "3GiB", "tasks": 128})(bench)
+
+    verdicts = guardrails.judge(bench.machine, {**bench.question()["spiral"], "planned": True})
+
+    assert guardrails.broken(verdicts) == []
+
+
+@pytest.mark.parametrize(
+    ("paths", "fix"),
+    [
+        ("", "recon apply, after 'recon plan' shows the file"),
+        (f"/etc/systemd/system/{WORKER}.d/a.conf /run/systemd/system/{WORKER}.d/b.conf", f"systemctl revert {WORKER}"),
+        ("/usr/lib/systemd/system/service.d/a.conf", f"see what overrides it: systemctl cat {WORKER}"),
+        ("/etc/systemd/system/service.d/a.conf", f"see what overrides it: systemctl cat {WORKER}"),
+    ],
+)
+def test_a_revert_is_offered_for_what_it_takes_away(monkeypatch: pytest.MonkeyPatch, paths: str, fix: str) -> None:
+    shown = {"LoadState": "loaded", "MemoryMax": "1", "TasksMax": "64", "DropInPaths": paths}
+    monkeypatch.setattr(systemd, "show", lambda _machine, names, _keys: dict.fromkeys(names, shown))
+    spec = ticks.spec(units=[ticks.member("worker", producer=True)])
+
+    verdicts = {each.name: each for each in guardrails.judge(SimMachine.new("h-1"), spec)}
+
+    assert (verdicts["caps"].state, verdicts["caps"].fix) == ("broken", fix)
 
 
 class DeafPodman(SimMachine):
