@@ -408,6 +408,30 @@ def test_up_refuses_against_a_guardrail_or_the_flag_and_force_is_recorded_and_sh
     assert [change[2] for change in changes(bench, "reasoning")] == ["unit_runs"] * 4
 
 
+def test_up_of_all_lifts_the_covens_where_git_has_the_spiral_off_and_says_that_it_stays_down() -> None:
+    bench = running()
+    bench.own = Spiral(rate_caps={"jobs_per_hour": 12})
+    assert bench.run("reasoning").state == "applied"
+    down.down(bench.machine, {"scope": "all", **BY})
+
+    with pytest.raises(RequestError) as caught:
+        down.up(bench.machine, {"scope": "all", **BY})
+
+    flag = "git says 'enabled: false', so nothing holds its caps, or stops it"
+    insist = "correct it, or: recon up spiral --host h-1 --force --reason TEXT"
+    assert (caught.value.code, caught.value.summary, caught.value.detail, caught.value.fix) == (
+        "REC7361",
+        "the covens may run again, and the spiral must not be started",
+        flag,
+        f"recon apply --host h-1, for the covens; for the spiral {insist}",
+    )
+    assert [bench.machine.stat(mark) is not None for mark in (places.DOWN_COVEN, places.DOWN_SPIRAL)] == [False, True]
+    line = history.recent(bench.machine)[-1]
+    assert (line["kind"], line["scopes"], line["started"]) == ("up", ["coven"], [])
+    assert bench.run("reasoning").state == "applied"
+    assert (bench.up(), "recon-reasoning-vllm" in bench.serving()) == ([], True)
+
+
 def test_down_needs_a_reason() -> None:
     with pytest.raises(RequestError) as caught:
         down.down(SpiralBench().machine, {"scope": "spiral", "owner": "anna", "reason": " "})
