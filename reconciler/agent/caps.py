@@ -5,10 +5,11 @@ Must not: make the file, or replace one that is not what it should be: it is tol
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional
+import errno
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from . import fact, splice
-from .machine import BusyError, Machine
+from .machine import BusyError, Directory, Machine
 
 LIMIT = 1 << 20
 
@@ -54,16 +55,41 @@ def read(machine: Machine, spec: Dict[str, Any]) -> Optional[fact.Fact]:
         return fact.unknown(_why(control["file"], error))
 
 
-def read_file(machine: Machine, spec: Dict[str, Any], path: str) -> bytes:
-    """Read a file of the loop: a plain one below the root, no link on the way to it."""
-    if not _is_below(path, spec["root"]):
-        raise OSError(1, f"is not below {spec['root']}")
-    place, _, name = path.rpartition("/")
-    directory = machine.open_directory(place)
+def check(machine: Machine, spec: Dict[str, Any]) -> None:
+    """Raise what `write` would stop at, without writing: OSError of the file, ValueError of what is in it."""
+    directory, name = _place(machine, spec, spec["control"]["file"])
     try:
-        return directory.read(name.encode("utf-8", "surrogateescape"), LIMIT)
+        found = directory.entry(name)
+        if found is not None and found.links > 1:
+            raise OSError(errno.EMLINK, "it has another name, which would keep the old bytes")
+        data = directory.read(name, LIMIT + 1)
     finally:
         directory.close()
+    if len(data) > LIMIT:
+        raise OSError(errno.EFBIG, "larger than a control file may be")
+    splice.splice(data, wanted(spec, spec["caps"]))
+
+
+def why(error: BaseException) -> str:
+    """Return what the system said, without the path that its callers name anyway."""
+    return (error.strerror if isinstance(error, OSError) else None) or fact.why(error)
+
+
+def read_file(machine: Machine, spec: Dict[str, Any], path: str) -> bytes:
+    """Read a file of the loop: a plain one below the root, no link on the way to it."""
+    directory, name = _place(machine, spec, path)
+    try:
+        return directory.read(name, LIMIT)
+    finally:
+        directory.close()
+
+
+def _place(machine: Machine, spec: Dict[str, Any], path: str) -> Tuple[Directory, bytes]:
+    """Open the directory of a file of the loop, and return the file's name in it."""
+    if not _is_below(path, spec["root"]):
+        raise OSError(errno.EINVAL, f"is not below {spec['root']}")
+    place, _, name = path.rpartition("/")
+    return machine.open_directory(place), name.encode("utf-8", "surrogateescape")
 
 
 def _is_below(path: str, root: str) -> bool:
@@ -71,5 +97,4 @@ def _is_below(path: str, root: str) -> bool:
 
 
 def _why(path: str, error: BaseException) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or fact.why(error)
-    return f"{path}: {text}"
+    return f"{path}: {why(error)}"

@@ -74,6 +74,10 @@ def up(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     Args:
         machine: the host.
         args: as of `down`, and `force`: whether the spiral starts all the same; `clear`: forget that it once was.
+
+    Raises:
+        RequestError: REC7361 the spiral must not start, REC7364 whether it may cannot be told. Where covens are lifted
+            too, REC7361 says so: they do not wait for the loop.
     """
     if args.get("clear"):
         owner, reason = _who(args)
@@ -86,8 +90,7 @@ def up(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     if spec is not None:
         against = _against(machine, spec)
         if against and not args.get("force"):
-            fix = f"correct it, or: recon up spiral --host {args.get('host', 'HOST')} --force --reason TEXT"
-            raise RequestError("REC7361", "the spiral must not be started", "; ".join(against), fix)
+            raise _refused(machine, args, scopes, against)
         if against:
             down_mark.put_forced(machine, owner=owner, reason=reason, against=against)
     was_down = [scope for scope in scopes if down_mark.of(machine, scope) is not None]
@@ -98,6 +101,20 @@ def up(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     _write_down(machine, args, "up", scopes, told)
     said = {"up": list(scopes), "was_down": was_down, "started": started, "idle": idle}
     return {**said, "cleared": False, "against": against}
+
+
+def _refused(machine: Machine, args: Dict[str, Any], scopes: Sequence[str], against: List[str]) -> RequestError:
+    """Return why the spiral stays down, when the covens that were to be lifted with it are."""
+    host = args.get("host", "HOST")
+    detail, fix = "; ".join(against), f"correct it, or: recon up spiral --host {host} --force --reason TEXT"
+    if down_mark.COVEN not in scopes:
+        return RequestError("REC7361", "the spiral must not be started", detail, fix)
+    _, owner, reason = _checked(args)
+    down_mark.lift(machine, down_mark.COVEN)
+    told = {"owner": owner, "reason": reason, "started": [], "against": []}
+    _write_down(machine, args, "up", (down_mark.COVEN,), told)
+    summary = "the covens may run again, and the spiral must not be started"
+    return RequestError("REC7361", summary, detail, f"recon apply --host {host}, for the covens; for the spiral {fix}")
 
 
 def _committed(machine: Machine, host: str) -> Optional[Dict[str, Any]]:

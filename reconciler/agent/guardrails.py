@@ -20,10 +20,9 @@ Must not: change anything.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from . import fact, rivals, systemd
+from . import caps, files, rivals, systemd
 from . import share as share_of
 from .machine import Machine
 from .plain import clean
@@ -31,7 +30,6 @@ from .plain import clean
 NAMES = ("one-producer", "one-authority", "backoff", "caps", "reaper", "convergence", "rate-caps")
 _FILE = "desired/workloads/spiral.yaml"
 _SHOWN = ("LoadState", "Restart", "StartLimitBurst", "StartLimitIntervalUSec", "MemoryMax", "TasksMax", "DropInPaths")
-_CONTROL_LIMIT = 4 << 20
 
 Spec = Dict[str, Any]
 
@@ -99,10 +97,15 @@ def _one_producer(machine: Machine, spec: Spec) -> str:
         fix = f"give exactly one unit 'producer: true' in {_FILE}"
         raise _BrokenError(f"{len(producers)} units feed the queue ({names}), and exactly one must", fix)
     one = producers[0]
-    others = rivals.running(machine, one["argv"]) if one["image"] is None else []
+    others = _who_else(machine, one["argv"], one["image"])
     if others:
         raise _BrokenError(f"somebody else runs {one['name']}: {_some(others)}", "end it on the host, for good")
     return f"{one['name']} alone feeds the queue"
+
+
+def _who_else(machine: Machine, argv: List[str], image: Optional[str]) -> List[str]:
+    """Return who runs a producer outside of our units: its words, or its image when it is a container."""
+    return rivals.of_image(machine, image) if image else rivals.running(machine, argv)
 
 
 def _no_producer(machine: Machine, spec: Spec) -> str:
@@ -111,7 +114,7 @@ def _no_producer(machine: Machine, spec: Spec) -> str:
     if producers:
         fix = f"write 'where: hub' in {_FILE}"
         raise _BrokenError(f"{', '.join(producers)} would feed the queue beside the hub, {share['hub']}", fix)
-    others = rivals.running(machine, share["producer"])
+    others = _who_else(machine, share["producer"], share.get("producer_image"))
     if others:
         text = f"somebody runs the producer of {share['hub']} here: {_some(others)}"
         raise _BrokenError(text, "end it on the host, for good")
@@ -178,9 +181,12 @@ def _caps(machine: Machine, spec: Spec) -> str:
             fix = f"add 'limits: {{{', '.join(f'{key}: …' for key in missing)}}}' to it in {_FILE}"
             raise _BrokenError(f"{unit['name']} has no cap of {' and '.join(missing)}", fix)
     wanted = {unit["unit"]: unit for unit in spec["units"]}
+    before = _committed(machine) if spec.get("planned") else {}
     for name, shown in _loaded(machine, spec).items():
-        for key, value in (("MemoryMax", wanted[name]["memory_max"]), ("TasksMax", wanted[name]["tasks_max"])):
-            if _number(shown, key) != value:
+        for key, declared in (("MemoryMax", "memory_max"), ("TasksMax", "tasks_max")):
+            value = wanted[name][declared]
+            # Until the commit systemd goes by what is committed now: only what differs from that too is overridden.
+            if _number(shown, key) not in (value, before.get(name, wanted[name])[declared]):
                 raise _BrokenError(
                     f"{name} has {key}={clean(str(shown.get(key)), 40)}, {value} is declared{_by(shown)}",
                     _undo(name, shown),
@@ -195,11 +201,34 @@ def _reaper(machine: Machine, spec: Spec) -> str:
         fix = f"add 'reaper: {{paths: […], keep: {{bytes: 200GiB}}}}' to {_FILE}"
         raise _BrokenError("nothing deletes what the loop makes", fix)
     for path in reaper["paths"]:
-        found = machine.stat(path)
-        if found is None or found.kind != "dir":
-            what = "is not there" if found is None else "is no directory of its own"
-            raise _BrokenError(f"{path} of the reaper {what}", f"make the directory {path} on the host")
+        _reachable(machine, path)
     return f"a budget over {', '.join(reaper['paths'])}"
+
+
+def _reachable(machine: Machine, path: str) -> None:
+    """Go to a directory of the reaper as the reaper does, which follows no link on the way."""
+    _no_link(machine, path, f"{path} of the reaper", "reaper.paths")
+    fix = f"make the directory {path} on the host"
+    try:
+        machine.open_directory(path).close()
+    except FileNotFoundError as error:
+        raise _BrokenError(f"{path} of the reaper is not there", fix) from error
+    except NotADirectoryError as error:
+        raise _BrokenError(f"{path} of the reaper is no directory", fix) from error
+
+
+def _no_link(machine: Machine, path: str, what: str, where: str) -> None:
+    """Break when a path is a link or leads through one: what is below it is looked at, and never touched."""
+    parts = path.split("/")
+    for depth in range(2, len(parts) + 1):
+        place = "/".join(parts[:depth])
+        found = machine.stat(place)
+        if found is None:
+            return
+        if found.kind == "link":
+            leads = clean(machine.read_link(place), 200)
+            fix = f"have {where} in {_FILE} name where it really lies ({place} leads to {leads})"
+            raise _BrokenError(f"{what} is reached through the link {place}, and no link is followed", fix)
 
 
 def _convergence(_machine: Machine, spec: Spec) -> str:
@@ -210,31 +239,31 @@ def _convergence(_machine: Machine, spec: Spec) -> str:
 
 
 def _rate_caps(machine: Machine, spec: Spec) -> str:
-    control, caps = spec["control"], spec["caps"]
+    control, declared = spec["control"], spec["caps"]
     if not control:
         fix = f"add 'control: {{file: …, keys: {{…}}}}' to {_FILE}"
         raise _BrokenError("no control file is declared to write rate caps into", fix)
-    missing = sorted(set(control["keys"]) - set(caps))
+    missing = sorted(set(control["keys"]) - set(declared))
     if missing:
         fix = f"add 'rate_caps: {{{', '.join(f'{name}: …' for name in missing)}}}' to 'spiral' of the host's file"
         raise _BrokenError(f"this host sets no {', '.join(missing)}", fix)
-    _control_file(machine, control["file"])
-    return ", ".join(f"{name} {caps[name]}" for name in sorted(caps))
+    _control_file(machine, spec)
+    return ", ".join(f"{name} {declared[name]}" for name in sorted(declared))
 
 
-def _control_file(machine: Machine, path: str) -> None:
-    fix = f"put a JSON object there: echo '{{}}' > {path}"
-    found = machine.stat(path)
-    if found is None:
-        raise _BrokenError(f"the control file {path} is not there", fix)
-    if found.kind != "file":
-        raise _BrokenError(f"the control file {path} is no plain file", fix)
+def _control_file(machine: Machine, spec: Spec) -> None:
+    """Look at the control file as whoever writes the caps does, for what he refuses holds nothing."""
+    path = spec["control"]["file"]
+    what, fix = f"the control file {path}", f"put a JSON object there: echo '{{}}' > {path}"
+    _no_link(machine, path, what, "root and control.file")
     try:
-        document = json.loads(machine.read(path, _CONTROL_LIMIT + 1).decode("utf-8"))
-    except ValueError as error:
-        raise _BrokenError(f"the control file {path} is no JSON: {fact.why(error)}", fix) from error
-    if not isinstance(document, dict):
-        raise _BrokenError(f"the control file {path} holds no JSON object", fix)
+        caps.check(machine, spec)
+    except FileNotFoundError as error:
+        raise _BrokenError(f"{what} is not there", fix) from error
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _BrokenError(f"{what}: {caps.why(error)}", fix) from error
 
 
 def _loaded(machine: Machine, spec: Spec) -> Dict[str, Dict[str, str]]:
@@ -245,6 +274,13 @@ def _loaded(machine: Machine, spec: Spec) -> Dict[str, Dict[str, str]]:
     if spec.get("planned"):  # a file that differs is replaced by the commit; what lies beside it is not
         return {name: each for name, each in there.items() if each.get("DropInPaths")}
     return there
+
+
+def _committed(machine: Machine) -> Dict[str, Spec]:
+    """Return the units of the committed spiral by name; none when nothing is committed."""
+    number = files.committed_number(machine)
+    spiral = None if number is None else files.manifest(machine, number).get("spiral")
+    return {unit["unit"]: unit for unit in spiral["units"]} if spiral else {}
 
 
 def _number(shown: Dict[str, str], key: str) -> int:
@@ -258,7 +294,13 @@ def _by(shown: Dict[str, str]) -> str:
 
 
 def _undo(name: str, shown: Dict[str, str]) -> str:
-    return f"systemctl revert {name}" if shown.get("DropInPaths") else "recon apply, after 'recon plan' shows the file"
+    drop_ins = [clean(path, 200) for path in shown.get("DropInPaths", "").split()]
+    if not drop_ins:
+        return "recon apply, after 'recon plan' shows the file"
+    # What a package ships, or what is for many units, is nothing that a revert of this one takes away.
+    if all(f"/{name}.d/" in path and not path.startswith(("/usr/", "/lib/")) for path in drop_ins):
+        return f"systemctl revert {name}"
+    return f"see what overrides it: systemctl cat {name}"
 
 
 def _some(names: List[str]) -> str:

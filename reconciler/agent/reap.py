@@ -44,7 +44,8 @@ def reap(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
             if go:
                 machine.mkdir(places.RUN)
                 stack.enter_context(machine.lock(places.REAPER_LOCK))
-            done = Reaping(machine, paths, budget, go=go, ends=ends).run()
+            reaping = Reaping(machine, paths, budget, go=go, ends=ends)
+            done = reaping.run()
     except TooManyError as error:
         if is_timer:
             _say_uncounted(machine, site, str(error))
@@ -59,7 +60,7 @@ def reap(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
         reason = f"{gone['files']} files, {gone['bytes']} bytes over the budget of {', '.join(paths)}"
         deed.tell(machine, "reap", host=site.host, owner=owner, reason=reason, **gone)
     if is_timer:
-        _call_a_person(machine, site, done, budget)
+        _call_a_person(machine, site, done, budget, reaping.lost)
     return {**done, "paths": paths, "keep": _keep(spec)}
 
 
@@ -108,8 +109,10 @@ def _keep(spec: Dict[str, Any]) -> Dict[str, Any]:
     return {name: spec[key] for key, name in _BUDGETS if spec[key] is not None}
 
 
-def _call_a_person(machine: Machine, site: spiral_site.Site, done: Dict[str, Any], budget: Budget) -> None:
-    """Raise an alert while more stays than may, for then the disk goes on filling; take it back when it fits again."""
+def _call_a_person(
+    machine: Machine, site: spiral_site.Site, done: Dict[str, Any], budget: Budget, lost: List[Dict[str, str]]
+) -> None:
+    """Raise an alert while more stays than may, or nobody can tell: the disk goes on filling. Else take it back."""
     stay = done["stay"]
     over = [
         name
@@ -121,6 +124,9 @@ def _call_a_person(machine: Machine, site: spiral_site.Site, done: Dict[str, Any
     ]
     with contextlib.suppress(BusyError, OSError), alerts.alone(machine):
         alerts.withdraw(machine, "REC7386", site.host)
+        if lost:
+            _say_lost(machine, site, lost[0])
+            return
         if not over or done["more"]:
             alerts.withdraw(machine, "REC7385", site.host)
             return
@@ -133,6 +139,12 @@ def _say_uncounted(machine: Machine, site: spiral_site.Site, why: str) -> None:
     with contextlib.suppress(BusyError, OSError), alerts.alone(machine):
         text = f"the reaper has no time to count the files: {why}"
         alerts.raise_alert(machine, by="reaper", code="REC7386", about=site.host, text=text, fix=fix)
+
+
+def _say_lost(machine: Machine, site: spiral_site.Site, first: Dict[str, str]) -> None:
+    text = f"the reaper does not get into a directory of its own: {first['path']} {first['why']}"
+    fix = f"on {site.host}, make it a directory, or correct reaper.paths in desired/workloads/spiral.yaml: no link goes"
+    alerts.raise_alert(machine, by="reaper", code="REC7385", about=site.host, text=text, fix=fix)
 
 
 def _raise(machine: Machine, site: spiral_site.Site, done: Dict[str, Any], over: List[str]) -> None:

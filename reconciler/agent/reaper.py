@@ -108,6 +108,8 @@ class Reaping:
         self.listed: List[Dict[str, Any]] = []
         self.skipped: List[Dict[str, str]] = []
         self.skipped_files = 0
+        self.lost: List[Dict[str, str]] = []
+        """The declared directories that it did not get into, each with why: nothing of them is counted."""
 
     def run(self) -> Dict[str, Any]:
         """Do it, and return what came of it."""
@@ -160,13 +162,13 @@ class Reaping:
                 top = self._machine.open_directory(path)
             except OSError as error:
                 if is_first:
-                    self._skip(path, _reason(error))
+                    self._lose(path, _reason(error))
                 continue
             try:
                 yield from self._below(root, top, (), top.mount, is_first=is_first)
             except OSError as error:
                 if is_first:
-                    self._skip(path, _reason(error))
+                    self._lose(path, _reason(error))
             finally:
                 top.close()
 
@@ -274,6 +276,10 @@ class Reaping:
             here.close()
             raise
         return here
+
+    def _lose(self, path: str, why: str) -> None:
+        self.lost.append({"path": clean(path), "why": why})
+        self._skip(path, why)
 
     def _skip(self, path: str, why: str) -> None:
         self.skipped_files += 1

@@ -55,15 +55,7 @@ def running(machine: Machine, argv: Sequence[str]) -> List[str]:
 
 def containers(machine: Machine, root: str, images: Sequence[str]) -> List[str]:
     """Return containers that podman restarts by itself and that work on the same root or are of the same image."""
-    if privilege.is_guest(machine):
-        raise RivalsError(privilege.NOT_OURS)
-    listed = machine.run(["podman", "ps", "--all", "--no-trunc", "--format", "json"], _PODMAN_S)
-    if listed.rc != 0:
-        raise RivalsError(f"podman ps: {clean(listed.err, 200) or f'exit status {listed.rc}'}")
-    try:
-        ids = [str(each["Id"]) for each in json.loads(listed.out or b"[]") or [] if not _is_ours(each)]
-    except (ValueError, TypeError, KeyError) as error:
-        raise RivalsError(f"podman ps: {error}") from error
+    ids = _strangers(machine, "--all")
     if not ids:
         return []
     done = machine.run(["podman", "inspect", "--type=container", "--format", _FORMAT, *ids], _PODMAN_S)
@@ -71,6 +63,36 @@ def containers(machine: Machine, root: str, images: Sequence[str]) -> List[str]:
         raise RivalsError(f"podman inspect: {clean(done.err, 200) or f'exit status {done.rc}'}")
     lines = [line for line in done.out.decode("utf-8", "backslashreplace").splitlines() if line]
     return sorted(name for line in lines for name in _restarted(line, root, images))
+
+
+def of_image(machine: Machine, image: str) -> List[str]:
+    """Return containers outside of our units that run this image, whatever name of it they were started by."""
+    ids = _strangers(machine)
+    if not ids:
+        return []
+    done = machine.run(["podman", "inspect", "--type", "container", "--", *ids], _PODMAN_S)
+    if done.rc != 0:
+        raise RivalsError(f"podman inspect: {clean(done.err, 200) or f'exit status {done.rc}'}")
+    digest = image.partition("@")[2]
+    try:
+        found = [(str(each["Name"]), each["ImageName"], each.get("ImageDigest")) for each in json.loads(done.out)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RivalsError(f"podman inspect: {error}") from error
+    same = [name for name, named, content in found if named == image or (digest and content == digest)]
+    return [f"container {clean(name)}" for name in sorted(same)]
+
+
+def _strangers(machine: Machine, *which: str) -> List[str]:
+    """Return the containers that run, or `--all`, and are not of our units."""
+    if privilege.is_guest(machine):
+        raise RivalsError(privilege.NOT_OURS)
+    listed = machine.run(["podman", "ps", *which, "--no-trunc", "--format", "json"], _PODMAN_S)
+    if listed.rc != 0:
+        raise RivalsError(f"podman ps: {clean(listed.err, 200) or f'exit status {listed.rc}'}")
+    try:
+        return [str(each["Id"]) for each in json.loads(listed.out or b"[]") or [] if not _is_ours(each)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RivalsError(f"podman ps: {error}") from error
 
 
 def _restarted(line: str, root: str, images: Sequence[str]) -> Iterator[str]:

@@ -112,11 +112,9 @@ def _settle(run: Run) -> str:
             with run.step("spiral", f"stopping {', '.join(up)}"):
                 systemd.end_all(run.machine, [spec["target"], *up])
         return ""
-    if down_mark.forced(run.machine) is None:
-        bad = guardrails.broken(guardrails.judge(run.machine, spec))
-        if bad:
-            said = "; ".join(f"guardrail {each.name}: {each.text}" for each in bad)
-            return f"the spiral is not started: {clean(said, 600)}"
+    against = _against(run.machine, spec)
+    if against:
+        return f"the spiral is not started: {against}"
     rest = resting(run.machine)
     down = [name for name in units if name not in rest and (name not in shown or shown[name].active in _GONE)]
     changed = [unit["unit"] for unit in spec["units"] if _runs_another(run.machine, unit, shown)]
@@ -133,6 +131,14 @@ def _settle(run: Run) -> str:
     return ""
 
 
+def _against(machine: Machine, spec: Spec) -> str:
+    """Return which guardrails do not hold, in words; nothing when a person started it against them."""
+    if down_mark.forced(machine) is not None:
+        return ""
+    bad = guardrails.broken(guardrails.judge(machine, spec))
+    return clean("; ".join(f"guardrail {each.name}: {each.text}" for each in bad), 600)
+
+
 def bring_back(run: Run) -> None:
     """Bring the GPU lane of what is committed up again; what goes wrong is told, and spoils no way back."""
     try:
@@ -146,6 +152,10 @@ def bring_back(run: Run) -> None:
         units = [unit for unit in lane if unit not in rest]
         shown = systemd.show_units(run.machine, units) if units else {}
         if any(name not in shown or shown[name].active in _GONE for name in units):
+            against = _against(run.machine, spec)
+            if against:
+                run.note(f"the GPU lane of the spiral is not started again: {against}")
+                return
             # Proven: who has the claim by now may be measuring memory, and brings it back at its own end.
             with run.machine.raised(), run.step("spiral", "starting its GPU lane again"):
                 start(run.machine, spec, gpu_only=gpu_only)

@@ -92,7 +92,9 @@ def _producers(machine: Machine, spec: Dict[str, Any], arrived: Arrived, stopped
     try:
         return convergence.settle(machine, spec, arrived, stopped), ""
     except systemd.SystemdError as error:
-        return stopped, f"its producers: {error}"
+        # A stop that was refused, or only said to be, may still take them down: whoever is stopped is started again.
+        producers = {unit["unit"] for unit in spec["units"] if unit["producer"]} if arrived.value else set()
+        return sorted({*stopped, *producers}), f"its producers: {error}"
 
 
 def _broken(machine: Machine, spec: Dict[str, Any], check: Optional[Check], before: Dict[str, str]) -> Dict[str, str]:

@@ -90,7 +90,8 @@ class ShareSpec(Wire):
 
     `unit` of a worker is the target that the mount hangs on, `mount` the unit of the mount and `source` what it
     mounts; a hub has none of the three. `exports`: a hub's, address by unit. `producer` are the words of the hub's
-    producer, so that a worker can tell whether one of them runs there; empty when it is a container.
+    producer, so that a worker can tell whether one of them runs there; empty when it is a container, which has its
+    `producer_image` instead.
     """
 
     name: str
@@ -102,6 +103,7 @@ class ShareSpec(Wire):
     source: str = ""
     exports: dict[str, str] = Field(default_factory=dict)
     producer: tuple[str, ...] = ()
+    producer_image: str = Field(default="", exclude_if=lambda value: not value)
 
     @property
     def anchors(self) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def share_spec(fleet: Fleet, host: Host) -> ShareSpec | None:
     if share is None or spiral is None:
         return None
     root = _root(spiral)
-    producers = [unit.argv for unit in spiral.units.values() if unit.producer and unit.argv]
+    producers = [unit for unit in spiral.units.values() if unit.producer]
+    one = producers[0] if len(producers) == 1 else None
     marker = f"{root}/{MARKER}"
     if share.role == "hub":
         exports = {export_name(share.name, client.worker): client.address for client in share.clients}
@@ -83,7 +84,8 @@ def share_spec(fleet: Fleet, host: Host) -> ShareSpec | None:
         unit=target_name(share.name),
         mount=mount_name(root),
         source=source_of(share, root),
-        producer=producers[0] if len(producers) == 1 else (),
+        producer=(one.argv if one else None) or (),
+        producer_image=(one.image if one else None) or "",
     )
 
 

@@ -103,6 +103,21 @@ def test_the_gpu_lane_comes_back_when_the_drain_is_aborted_or_the_new_coven_does
         assert "recon-reasoning-vllm" in bench.serving()
 
 
+def test_the_gpu_lane_does_not_come_back_while_a_guardrail_is_broken_and_the_outcome_is_the_same() -> None:
+    bench = running()
+    intent = bench.intent("vision")
+    bench.machine.files.drop_tree(CONTROL)
+    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+
+    outcome = bench.execute(bench.looked_at(intent))
+    bench.wait()
+
+    why = f"guardrail rate-caps: the control file {CONTROL} is not there"
+    notes = [event.text for event in bench.events(intent["txid"]) if "GPU lane" in event.text]
+    assert (outcome.state, bench.up()) == ("rolled_back", [CONTROLLER])
+    assert notes[-1] == f"the GPU lane of the spiral is not started again: {why}"
+
+
 @pytest.mark.parametrize("how", [KilledError, PowerCutError])
 def test_it_comes_back_whenever_the_executor_dies(how: type[StoppedError]) -> None:
     for number in range(0, 1000, 5):
@@ -391,6 +406,30 @@ def test_up_refuses_against_a_guardrail_or_the_flag_and_force_is_recorded_and_sh
 
     down.up(bench.machine, {"clear": True, **BY})
     assert [change[2] for change in changes(bench, "reasoning")] == ["unit_runs"] * 4
+
+
+def test_up_of_all_lifts_the_covens_where_git_has_the_spiral_off_and_says_that_it_stays_down() -> None:
+    bench = running()
+    bench.own = Spiral(rate_caps={"jobs_per_hour": 12})
+    assert bench.run("reasoning").state == "applied"
+    down.down(bench.machine, {"scope": "all", **BY})
+
+    with pytest.raises(RequestError) as caught:
+        down.up(bench.machine, {"scope": "all", **BY})
+
+    flag = "git says 'enabled: false', so nothing holds its caps, or stops it"
+    insist = "correct it, or: recon up spiral --host h-1 --force --reason TEXT"
+    assert (caught.value.code, caught.value.summary, caught.value.detail, caught.value.fix) == (
+        "REC7361",
+        "the covens may run again, and the spiral must not be started",
+        flag,
+        f"recon apply --host h-1, for the covens; for the spiral {insist}",
+    )
+    assert [bench.machine.stat(mark) is not None for mark in (places.DOWN_COVEN, places.DOWN_SPIRAL)] == [False, True]
+    line = history.recent(bench.machine)[-1]
+    assert (line["kind"], line["scopes"], line["started"]) == ("up", ["coven"], [])
+    assert bench.run("reasoning").state == "applied"
+    assert (bench.up(), "recon-reasoning-vllm" in bench.serving()) == ([], True)
 
 
 def test_down_needs_a_reason() -> None:

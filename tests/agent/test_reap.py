@@ -87,6 +87,23 @@ def test_a_reaper_that_cannot_get_within_its_budget_calls_a_person(machine: SimM
     assert (called, alerts.standing(machine)) == (["REC7385"], [])
 
 
+def test_a_timer_that_does_not_get_into_a_declared_directory_calls_a_person_until_it_does(machine: SimMachine) -> None:
+    machine.files.make_dirs("/data")
+    machine.files.drop_tree(ROOT)
+    machine.files.put(ROOT, Node(kind="link", target="/data"))
+    machine.files.make_dirs("/data/renders")
+    reap(machine, go=True, by="timer")
+    called = [(alert["code"], alert["text"], alert["fix"]) for alert in alerts.standing(machine)]
+    machine.files.drop(ROOT)
+    machine.files.make_dirs(RENDERS)
+    reap(machine, go=True, by="timer")
+
+    text = f"the reaper does not get into a directory of its own: {RENDERS} Too many levels of symbolic links"
+    fix = "make it a directory, or correct reaper.paths in desired/workloads/spiral.yaml: no link goes"
+    assert called == [("REC7385", text, f"on {HOST}, {fix}")]
+    assert alerts.standing(machine) == []
+
+
 class Slow(SimMachine):
     """A host on which every look at the clock is a minute later, and so there is never the time to count."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
 from typing import Any
 
@@ -241,6 +242,24 @@ def test_a_worker_that_would_feed_or_where_somebody_feeds_breaks_the_one_produce
     )
     assert judged(by_hand)["one-producer"][0] == "broken"
     assert "somebody runs the producer of gh-1 here: process 7" in judged(by_hand)["one-producer"][1]
+
+
+def test_a_container_of_the_hubs_producer_on_a_worker_breaks_the_one_producer() -> None:
+    image = "registry.example.net/saturator@sha256:" + "a" * 64
+    mine = {"Id": "1", "Labels": {"PODMAN_SYSTEMD_UNIT": "recon-spiral-saturator.service"}}
+    other = {"Name": "by-tag", "ImageName": "saturator:latest", "ImageDigest": "sha256:" + "a" * 64}
+    replies = {
+        ("podman", "ps", "--no-trunc", "--format", "json"): [mine, {"Id": "2", "Labels": None}],
+        ("podman", "inspect", "--type", "container", "--", "2"): [other],
+    }
+    host = a_worker(MOUNTED, **{"/proc/self/stat": b""})
+    host.programs.update({argv: Completed(0, json.dumps(reply).encode(), b"") for argv, reply in replies.items()})
+
+    assert judged(host, share={**WORKER, "producer": [], "producer_image": image})["one-producer"] == (
+        "broken",
+        "somebody runs the producer of gh-1 here: container by-tag",
+        "end it on the host, for good",
+    )
 
 
 def test_a_worker_without_the_marker_is_broken_and_one_that_cannot_tell_is_unknown() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from reconciler.agent import alerts, caps, history, places, tend
+from reconciler.agent import alerts, caps, history, places, systemd, tend
 from reconciler.agent.journal import boot_id
+from reconciler.agent.machine import Machine
 from reconciler.agent.record import read_record
 from reconciler.sim.machine import SimMachine
 from reconciler.sim.state import Node
@@ -213,6 +215,29 @@ def test_a_loop_that_has_arrived_has_no_producer_until_it_goes_on(machine: SimMa
         ("converged", "the loop has converged: its producers stop"),
         ("converged", "the loop goes on: producers start"),
     ]
+
+
+def test_a_producer_whose_stop_came_late_is_started_again_when_the_loop_goes_on(
+    machine: SimMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = systemd.end_all
+
+    def late(machine: Machine, units: Sequence[str]) -> None:
+        queue(machine, units)
+        raise systemd.SystemdError("systemctl stop: exit status 124")
+
+    put(machine, STATE, {"converged": True})
+    with monkeypatch.context() as patched:
+        patched.setattr(systemd, "end_all", late)
+        tick(machine)
+    machine.sleep(5.0)
+    tick(machine)
+    arrived = (active(machine, PRODUCER), standing(machine))
+    put(machine, STATE, {"converged": False})
+    tick(machine)
+    machine.sleep(5.0)
+
+    assert (arrived, active(machine, PRODUCER)) == (("inactive", []), "active")
 
 
 @pytest.mark.parametrize("value", [1, "true", None, [True], {"a": True}])

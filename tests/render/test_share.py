@@ -11,7 +11,7 @@ from reconciler.model.intent_spiral import ShareSpec
 from reconciler.model.rendered import RenderedHost
 from reconciler.model.spiral import SpiralFile
 from reconciler.render import render_host
-from reconciler.render.share import mount_name
+from reconciler.render.share import mount_name, share_spec
 
 ROOT = "/srv/spiral"
 LIMITS = {"memory": "1GiB", "tasks": 64}
@@ -196,6 +196,19 @@ def test_what_steers_the_loop_is_the_hubs_alone() -> None:
         source="192.0.2.10:/srv/spiral",
         producer=("/srv/spiral/saturate", "--fast"),
     )
+
+
+def test_a_worker_knows_the_producer_of_its_hub_by_its_image_when_that_is_a_container() -> None:
+    image = "localhost/saturator@sha256:" + "1" * 64
+    fleet = a_fleet()
+    assert fleet.spiral is not None
+    feeding = {**SPIRAL["units"], "saturator": {"image": image, "lane": "cpu", "producer": True, "limits": LIMITS}}  # type: ignore[dict-item]
+    spiral = SpiralFile.model_validate({**SPIRAL, "units": feeding})
+
+    share = share_spec(fleet.model_copy(update={"spiral": spiral}), fleet.hosts["spark-1"])
+
+    assert share is not None
+    assert (share.producer, share.producer_image) == ((), image)
 
 
 def test_a_loop_that_is_off_does_not_come_up_with_the_mount() -> None:
