@@ -140,6 +140,17 @@ def test_an_executor_that_is_killed_with_all_that_follows_it_is_started_again(wo
     assert world.serves(host, "reasoning")
 
 
+def until_told(ran: subprocess.Popen[bytes], words: bytes) -> str:
+    """Return what a program said up to the line with these words."""
+    assert ran.stdout is not None
+    seen = b""
+    while words not in seen:
+        line = ran.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen.decode()
+
+
 def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(world: LabWorld) -> None:
     settle(world)
     host = world.hosts[0]
@@ -147,13 +158,13 @@ def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(w
     try:
         txid = wait_for_step(world, host, "drain")
         joined = beside(world, host)
-        time.sleep(2.0)
+        head = until_told(joined, b"following it, ")  # it has read its files now
         world.set_coven(host, "reasoning")
         other = world.recon("apply", "--yes", "--host", host)
     finally:
         apply.communicate(timeout=120)
     first = apply.returncode
-    out = joined.communicate(timeout=120)[0].decode()
+    out = head + joined.communicate(timeout=120)[0].decode()
 
     assert (first, joined.returncode) == (0, 0), out
     assert "already does this: following it, " in out
