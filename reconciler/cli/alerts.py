@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from reconciler.cli import common
-from reconciler.errors import ExitCode
 
 
 def alerts(
@@ -25,7 +24,7 @@ def alerts(
 
     Exit codes: 0 shown or cleared · 4 the watchdog acts just now, nothing was cleared · 8 a host did not answer.
     """
-    from reconciler.model.observed import HostState, Unreachable
+    from reconciler.model.observed import HostState
     from reconciler.views.alerts import alert_lines, alerts_document
     from reconciler.workflow.deeds import clear_alerts
     from reconciler.workflow.planning import observe_hosts, render_hosts
@@ -42,5 +41,4 @@ def alerts(
     else:
         for line in alert_lines(answers, cleared, common.paint()):
             common.say(line)
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)
+    common.finish_asked(answers)

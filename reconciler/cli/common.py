@@ -25,6 +25,7 @@ from reconciler.views.width import fold
 
 if TYPE_CHECKING:
     from reconciler.model.desired import Host
+    from reconciler.model.observed import Observation
     from reconciler.workflow.repository import Repository
 
 
@@ -140,6 +141,14 @@ def asking() -> Iterator[Callable[[str, object], None]]:
 def finish(code: ExitCode) -> NoReturn:
     """End the command with an exit code."""
     raise typer.Exit(int(code))
+
+
+def finish_asked(answers: Mapping[str, Observation]) -> NoReturn:
+    """End a command that only asked hosts: 8 when one of them did not answer."""
+    from reconciler.model.observed import Unreachable
+
+    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
+    finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)
 
 
 def show_error(error: ReconError, *, as_json: bool, command: str) -> None:

@@ -105,7 +105,6 @@ def list_locks(host: common.HostOption = None, output: common.OutputOption = com
 
     Examples: recon lock list · recon lock list --host spark-1 --output json
     """
-    from reconciler.model.observed import Unreachable
     from reconciler.views.locks import lock_lines, locks_document
     from reconciler.workflow.planning import observe_hosts
     from reconciler.workflow.repository import open_for_deeds, select_hosts
@@ -119,8 +118,7 @@ def list_locks(host: common.HostOption = None, output: common.OutputOption = com
     else:
         for line in lock_lines(answers, common.paint()):
             common.say(line)
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)
+    common.finish_asked(answers)
 
 
 @app.command("force-release")

@@ -36,7 +36,6 @@ def schedule(
         return
     import time
 
-    from reconciler.model.observed import Unreachable
     from reconciler.views.schedule import schedule_document, schedule_lines, weeks_of
     from reconciler.workflow.planning import observe_hosts, render_hosts
     from reconciler.workflow.repository import open_repository, select_hosts
@@ -52,8 +51,7 @@ def schedule(
     else:
         for line in schedule_lines(weeks, common.paint()):
             common.say(line)
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)
+    common.finish_asked(answers)
 
 
 @app.command("list")
@@ -64,7 +62,6 @@ def list_jobs(host: common.HostOption = None, output: common.OutputOption = comm
 
     Examples: recon schedule list --host spark-1
     """
-    from reconciler.model.observed import Unreachable
     from reconciler.views.schedule import job_lines, jobs_document
     from reconciler.workflow.planning import observe_hosts, render_hosts
     from reconciler.workflow.repository import open_for_deeds, select_hosts
@@ -78,8 +75,7 @@ def list_jobs(host: common.HostOption = None, output: common.OutputOption = comm
     else:
         for line in job_lines(answers, common.paint()):
             common.say(line)
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)
+    common.finish_asked(answers)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from reconciler.cli import common
-from reconciler.errors import ExitCode
 
 
 def status(host: common.HostOption = None, output: common.OutputOption = common.Output.text) -> None:
@@ -14,7 +13,7 @@ def status(host: common.HostOption = None, output: common.OutputOption = common.
     from reconciler.history.records import last_outcome
     from reconciler.history.records import line as say_outcome
     from reconciler.model.hidden import hidden_units
-    from reconciler.model.observed import HostState, Unreachable
+    from reconciler.model.observed import HostState
     from reconciler.model.outcome import Outcome
     from reconciler.views.escape import one_line
     from reconciler.views.status import status_document, status_lines
@@ -36,5 +35,4 @@ def status(host: common.HostOption = None, output: common.OutputOption = common.
             last = last_outcome(answer) if isinstance(answer, HostState) else None
             if isinstance(last, Outcome):
                 common.say(one_line(f"last transaction: {say_outcome(last)}"))
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    common.finish(ExitCode.UNKNOWN_OUTCOME if lost else ExitCode.OK)
+    common.finish_asked(answers)

@@ -8,27 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.model.observed import HostState, Known, Observation, Unknown, Unreachable
+from reconciler.model.observed import Known, Observation, Unknown, Unreachable
+from reconciler.views.envelope import host_facts
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
 
 
 def alerts_document(fleet: str, answers: Mapping[str, Observation], cleared: Mapping[str, int]) -> dict[str, Any]:
     """Return what the hosts say about alerts and their watchdog, in the usual envelope."""
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    return {
-        "format_version": "1.0",
-        "command": "alerts",
-        "status": "incomplete" if lost else "ok",
-        "fleet": fleet,
-        "cleared": dict(cleared),
-        "hosts": {
-            name: answer.watchdog.model_dump(mode="json")
-            if isinstance(answer, HostState)
-            else {"unknown": f"[{answer.code}] {answer.reason}"}
-            for name, answer in sorted(answers.items())
-        },
-    }
+    return host_facts("alerts", fleet, answers, lambda state: state.watchdog, cleared=dict(cleared))
 
 
 def alert_lines(answers: Mapping[str, Observation], cleared: Mapping[str, int], paint: Paint) -> Iterator[str]:

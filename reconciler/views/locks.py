@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.model.base import format_duration
 from reconciler.model.observed import HostState, Known, Lock, Observation, Unknown, Unreachable
+from reconciler.views.envelope import host_facts
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
 from reconciler.views.table import table
@@ -57,19 +58,7 @@ def lock_lines(answers: Mapping[str, Observation], paint: Paint) -> Iterator[str
 
 def locks_document(fleet: str, answers: Mapping[str, Observation]) -> dict[str, Any]:
     """Return the locks of hosts in the usual envelope."""
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    return {
-        "format_version": "1.0",
-        "command": "lock list",
-        "status": "incomplete" if lost else "ok",
-        "fleet": fleet,
-        "hosts": {
-            name: answer.locks.model_dump(mode="json")
-            if isinstance(answer, HostState)
-            else {"unknown": f"[{answer.code}] {answer.reason}"}
-            for name, answer in sorted(answers.items())
-        },
-    }
+    return host_facts("lock list", fleet, answers, lambda state: state.locks)
 
 
 def what(host: str, slot: str | None) -> str:

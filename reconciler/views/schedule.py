@@ -17,6 +17,7 @@ from reconciler.model.intent_schedule import ScheduleSpec, SlotNow
 from reconciler.model.observed import HostState, Known, Observation, Unknown, Unreachable
 from reconciler.model.observed_schedule import Job
 from reconciler.model.rendered import RenderedHost
+from reconciler.views.envelope import host_facts
 from reconciler.views.escape import one_line
 from reconciler.views.paint import Paint
 
@@ -164,19 +165,7 @@ def _chart(each: Week, paint: Paint) -> Iterator[str]:
 
 def jobs_document(fleet: str, answers: Mapping[str, Observation]) -> dict[str, Any]:
     """Return the registered jobs of every host, in the usual envelope."""
-    lost = any(isinstance(answer, Unreachable) for answer in answers.values())
-    return {
-        "format_version": "1.0",
-        "command": "schedule list",
-        "status": "incomplete" if lost else "ok",
-        "fleet": fleet,
-        "hosts": {
-            name: answer.registry.model_dump(mode="json")
-            if isinstance(answer, HostState)
-            else {"unknown": f"[{answer.code}] {answer.reason}"}
-            for name, answer in sorted(answers.items())
-        },
-    }
+    return host_facts("schedule list", fleet, answers, lambda state: state.registry)
 
 
 def job_lines(answers: Mapping[str, Observation], paint: Paint) -> Iterator[str]:

@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.lab.machines import Machine
 from tests.lab.test_scenarios import world
-from tests.lab.test_watchdog import wait_until
+from tests.lab.waits import wait_until
 from tests.scenarios.lab_world import LabWorld
 from tests.scenarios.scenarios import detailed, settle
 

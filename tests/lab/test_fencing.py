@@ -16,6 +16,7 @@ from reconciler.lab.machines import Machine
 from tests.lab import races
 from tests.lab.test_controller_gone import wait_for_end, wait_for_step
 from tests.lab.test_scenarios import world
+from tests.lab.waits import until_told
 from tests.scenarios.lab_world import LabWorld
 from tests.scenarios.scenarios import settle
 
@@ -140,17 +141,6 @@ def test_an_executor_that_is_killed_with_all_that_follows_it_is_started_again(wo
     assert world.serves(host, "reasoning")
 
 
-def until_told(ran: subprocess.Popen[bytes], words: bytes) -> str:
-    """Return what a program said up to the line with these words."""
-    assert ran.stdout is not None
-    seen = b""
-    while words not in seen:
-        line = ran.stdout.readline()
-        assert line, seen
-        seen += line
-    return seen.decode()
-
-
 def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(world: LabWorld) -> None:
     settle(world)
     host = world.hosts[0]
@@ -164,7 +154,7 @@ def test_a_second_apply_of_the_same_joins_and_of_another_is_told_who_was_first(w
     finally:
         apply.communicate(timeout=120)
     first = apply.returncode
-    out = head + joined.communicate(timeout=120)[0].decode()
+    out = (head + joined.communicate(timeout=120)[0]).decode()
 
     assert (first, joined.returncode) == (0, 0), out
     assert "already does this: following it, " in out

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 from reconciler.lab.labs import Lab
 from reconciler.lab.machines import Machine
 from tests.lab.test_events import FILE, SECRET, Receiver
+from tests.lab.waits import until
 
 USER = "solo"
 HOME = f"/home/{USER}"
@@ -280,13 +281,6 @@ def test_a_user_who_does_not_linger_is_refused(world: World) -> None:
 def recon(root: Path, *argv: str) -> tuple[int, str]:
     done = subprocess.run([RECON, *argv], cwd=root, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.1)
 
 
 LOOP = f"""root: {PLACE}

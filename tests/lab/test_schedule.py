@@ -17,7 +17,7 @@ from reconciler.lab import labs, scaffold
 from reconciler.lab.labs import Lab
 from reconciler.lab.machines import Machine
 from tests.lab.conftest import clean_all, progress
-from tests.lab.test_watchdog import wait_until
+from tests.lab.waits import wait_until
 from tests.scenarios.lab_world import LabWorld
 from tests.scenarios.scenarios import detailed, settle
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.lab.machines import Machine
 from tests.lab.test_scenarios import world
-from tests.lab.test_watchdog import wait_until
+from tests.lab.waits import until_told, wait_until
 from tests.scenarios.lab_world import LabWorld
 from tests.scenarios.scenarios import detailed, settle
 
@@ -299,12 +299,7 @@ def runs_its_jobs(world: LabWorld, host: str) -> None:
 def leaves_a_job(world: LabWorld, host: str, machine: Machine) -> None:
     """Ctrl-C lets go of a job, which goes on; whoever runs it again joins it to its end."""
     first = subprocess.Popen(world.argv("run", host, "long"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert first.stdout is not None
-    seen = b""
-    while b"on and on" not in seen:
-        line = first.stdout.readline()
-        assert line, seen
-        seen += line
+    until_told(first, b"on and on")
     first.send_signal(signal.SIGINT)
     rest = first.communicate(timeout=30)[0].decode()
     assert first.returncode == 8, rest

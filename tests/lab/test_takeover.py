@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import pytest
 
 from tests.lab.test_enroll import Fresh, fresh, one
+from tests.lab.waits import until
 
 __all__ = ["fresh", "one"]
 
@@ -215,10 +216,3 @@ def test_work_in_flight_on_what_served_is_finished_before_it_stops(site: Site) -
         assert site.apply() == 0
         assert len(asked.result()) > 0
     assert site.serving == ["new"]
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.1)

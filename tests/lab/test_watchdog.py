@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
 
 from reconciler.lab.machines import Machine
 from tests.lab.test_controller_gone import wait_for_end, wait_for_step
 from tests.lab.test_fencing import begin
 from tests.lab.test_scenarios import world
+from tests.lab.waits import wait_until
 from tests.scenarios.lab_world import PORTS, LabWorld
 from tests.scenarios.scenarios import detailed, settle
 
@@ -25,13 +25,6 @@ def impatient(world: LabWorld, **more: object) -> None:
     """Let hosts look every few seconds, for nobody wants to wait in a test."""
     words = ", ".join(f"{key}: {value}" for key, value in {"every": "5s", "looks": 2, **more}.items())
     world.rewrite(world.root / "desired" / "fleet.yaml", r"(?m)^defaults:\n", f"defaults:\n  watchdog: {{{words}}}\n")
-
-
-def wait_until(what: str, holds: Callable[[], bool], *, at_most_s: float = 120.0, every_s: float = 0.5) -> None:
-    end = time.monotonic() + at_most_s
-    while not holds():
-        assert time.monotonic() < end, f"it never came to this: {what}"
-        time.sleep(every_s)
 
 
 def said(world: LabWorld, host: str) -> str:

@@ -60,9 +60,9 @@ class World(ABC):
         return [*RECON, "-C", str(self.root), *argv]
 
     def recon(self, *argv: str) -> Ran:
-        # Compiled modules are kept between the many commands of a scenario, whatever the caller prefers.
-        environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        done = subprocess.run(self.argv(*argv), capture_output=True, check=False, stdin=subprocess.DEVNULL, env=environ)
+        done = subprocess.run(
+            self.argv(*argv), capture_output=True, check=False, stdin=subprocess.DEVNULL, env=environ()
+        )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def plan(self, *hosts: str) -> Any:
@@ -157,3 +157,8 @@ class World(ABC):
     @abstractmethod
     def take_down(self, host: str) -> None:
         """Switch a host off."""
+
+
+def environ() -> dict[str, str]:
+    """Return the variables of a command: compiled modules are kept between the many of them, whatever is preferred."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}

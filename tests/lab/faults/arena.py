@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 from reconciler.lab import scaffold
 from reconciler.lab.labs import Lab
 from tests.scenarios.lab_world import LabWorld
-from tests.scenarios.world import Ran
+from tests.scenarios.world import Ran, environ
 
 OTHER = {"reasoning": "vision", "vision": "reasoning"}
 PORTS = {"reasoning": 8001, "vision": 8002}
@@ -279,10 +278,6 @@ def wait_for(question: Callable[[], T | None], what: str, seconds: float = WAIT_
             return answer
         time.sleep(every_s)
     raise AssertionError(what)
-
-
-def environ() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

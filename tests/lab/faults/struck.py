@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.faults.arena import PLACE, PORTS, Arena, Standing, environ, wait_for
+from tests.lab.faults.arena import PLACE, PORTS, Arena, Standing, wait_for
 from tests.scenarios.lab_world import SERVICES
-from tests.scenarios.world import Ran
+from tests.scenarios.world import Ran, environ
 
 GENERATOR = "/usr/lib/systemd/system-generators/podman-system-generator"
 UNITS = "/etc/containers/systemd"
