@@ -27,6 +27,7 @@ from . import (
     systemd,
     takeover,
 )
+from .journal import boot_id
 from .txn import HaltError, Run, starting, stopping, units_of
 
 
@@ -39,8 +40,10 @@ def rollback(run: Run) -> None:
             admission.admit(run)
         _let_go(run)
         _stop_residents(run)
+        standing = {move["slot"] for move in moves if _stands(run, move)}
         for move in moves:
-            _stop_new(run, move)
+            if move["slot"] not in standing:
+                _stop_new(run, move)
         step_trial.end_trial(run)
         step_undo.restore_natives(run)
         takeover.tidy(run)
@@ -49,7 +52,10 @@ def rollback(run: Run) -> None:
         # Here and not at the end: a host that is held must not keep what failed either.
         step_undo.remove_generation(run)
         for move in moves:
-            _start_old(run, move)
+            if move["slot"] in standing:
+                _judge_standing(run, move)
+            else:
+                _start_old(run, move)
         _start_others(run)
         step_drain.resume(run)
         admission.admit(run)
@@ -69,9 +75,12 @@ def _let_go(run: Run) -> None:
 
 
 def find_touched(run: Run) -> None:
-    """Find out which moves an executor that is gone had begun: those whose old members do not all serve as before."""
+    """Find out which moves an executor that is gone had begun: those whose old members do not all serve as before.
+
+    One that serves as before may have been started again, by a way back that was killed: nobody has judged it then.
+    """
     for move in run.intent["moves"]:
-        if not _serves(run, stopping(move)) or _any_up(run, _only_new(move)) or takeover.is_begun(run, move):
+        if not _stands(run, move) or not _ran_on(run, stopping(move)):
             run.touched.add(move["slot"])
     for member in run.intent["residents"]:
         if member["unit"] in run.intent["restart_residents"] and not _is_other(run, member):
@@ -92,13 +101,41 @@ def _is_other(run: Run, member: Dict[str, Any]) -> bool:
     return running.config_hash(run.machine, state.main_pid).get("value") != str(member["config_hash"])
 
 
+def _stands(run: Run, move: Dict[str, Any]) -> bool:
+    """Say whether all of the old side is up with its configuration, and nothing of the new one is."""
+    there = _serves(run, stopping(move)) and not _any_up(run, _only_new(move))
+    return there and not takeover.is_begun(run, move)
+
+
+def _ran_on(run: Run, members: List[Dict[str, Any]]) -> bool:
+    """Say whether members run as the same runs as before anything was replaced; what is not on record is not known."""
+    if not members:
+        return True
+    # A record of an older agent has none: to judge what was never stopped disturbs nobody, to trust it might.
+    undo = step_undo.read_undo(run.machine, run.txid) or {}
+    boot, before = undo.get("boot_id"), undo.get("ran", {})
+    if boot and boot != boot_id(run.machine):
+        return True  # the boot started what is committed by itself, and no way back did
+    shown = systemd.show_units(run.machine, units_of(members))
+    return all(unit in shown and shown[unit].invocation == before.get(unit) for unit in units_of(members))
+
+
+def _judge_standing(run: Run, move: Dict[str, Any]) -> None:
+    """Judge an old side that stands as it was: stopping it would only disturb whom it serves."""
+    members = stopping(move)
+    if members:
+        # One that still takes no work would not pass.
+        step_drain.resume(run, units_of(members))
+        step_start.judge(run, members, is_left=True)
+
+
 def _serves(run: Run, members: List[Dict[str, Any]]) -> bool:
     if not members:
         return True
     shown = systemd.show_units(run.machine, units_of(members))
     for member in members:
         state = shown.get(member["unit"])
-        if state is None or state.active != "active":
+        if state is None or state.active != "active" or state.job:
             return False
         if running.config_hash(run.machine, state.main_pid).get("value") != member["config_hash"]:
             return False

@@ -24,9 +24,11 @@ from . import (
     spiral,
     step_stop,
     step_undo,
+    systemd,
     takeover,
     watch_timer,
 )
+from .journal import boot_id
 from .machine import Machine
 from .plain import clean
 from .preflight import check_before
@@ -180,6 +182,8 @@ def _replace_natives(run: Run) -> None:
         "from": run.old_generation,
         "natives": {name: native_text(run, name) for name in [*names, *takeover.drop_ins(run)]},
         "links": {path: link_target(run, path) for path in [*links, *masked]},
+        "boot_id": boot_id(run.machine),
+        "ran": _invocations(run),
     }
     if run.adoptees:
         undo["adopted"] = takeover.recorded(run)
@@ -190,6 +194,13 @@ def _replace_natives(run: Run) -> None:
         machine.mkdir(path.rsplit("/", 1)[0])
         machine.symlink(target, path)
     takeover.stage(run)
+
+
+def _invocations(run: Run) -> Dict[str, str]:
+    """Return which run of each old member serves now, so that a later one is not taken for it."""
+    units = [member["unit"] for move in run.intent["moves"] for member in stopping(move)]
+    shown = systemd.show_units(run.machine, units) if units else {}
+    return {unit: state.invocation for unit, state in shown.items()}
 
 
 def native_text(run: Run, name: str) -> "str | None":

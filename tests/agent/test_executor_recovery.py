@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.agent import alerts, executor, observe, places
-from reconciler.agent.record import read_record
+from reconciler.agent.record import read_record, write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
@@ -560,3 +560,45 @@ def half_a_coven() -> Bench:
     bench.machine.clock.advance(5.0)
     assert bench.serving() == []
     return bench
+
+
+def killed_on_the_way_back(bench: Bench) -> None:
+    """End the executor right after its rollback has asked for the old coven, and let that come up as far as it does."""
+
+    def hook(when: str, change: str) -> None:
+        if when == "after" and change.startswith("run systemctl start") and "recon-coven-reasoning.target" in change:
+            raise KilledError
+
+    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+    bench.strike(TXID, hook)
+    bench.machine.clock.advance(5.0)
+
+
+def test_an_old_coven_that_a_killed_rollback_has_started_is_judged_and_not_stopped(bench: Bench) -> None:
+    killed_on_the_way_back(bench)
+    kept = bench.pid("recon-reasoning-vllm.service")
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7116")
+    assert bench.serving() == REASONING
+    assert bench.pid("recon-reasoning-vllm.service") == kept
+
+
+def test_an_old_coven_that_a_killed_rollback_has_started_and_that_fails_holds_the_host(bench: Bench) -> None:
+    set_fault(bench.machine.state, "never-healthy", "recon-reasoning-vllm.service")
+    killed_on_the_way_back(bench)
+
+    outcome = again(bench)
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+
+
+def test_a_record_of_an_older_agent_does_not_say_that_nothing_was_started_again(bench: Bench) -> None:
+    killed_on_the_way_back(bench)
+    path = places.transaction(TXID) + "/undo.json"
+    undo = read_record(bench.machine, path)
+    del undo["ran"]
+    write_record(bench.machine, path, undo)
+
+    assert again(bench).state == "rolled_back"
