@@ -18,6 +18,8 @@ from .samples import samples
 from .warm import said
 
 _TIMEOUT_S = 2.0
+_MOST = 10**9
+"""More requests than any server holds: such a number counts something else, or nothing."""
 
 
 class Busy(NamedTuple):
@@ -113,7 +115,7 @@ def _prometheus(text: str, names: List[str]) -> Optional[int]:
         sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     if not names or any(name not in sums for name in names):
         return None
-    return math.ceil(sum(sums.values()))
+    return _whole(sum(sums.values()))
 
 
 def _at(document: Any, path: str) -> Any:
@@ -144,7 +146,13 @@ def _count(value: Any) -> Optional[int]:
     # A bool is an int in Python and no figure of work.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return math.ceil(value) if math.isfinite(value) and value >= 0 else None
+    return _whole(value)
+
+
+def _whole(value: float) -> Optional[int]:
+    """Return a number of requests, a part of one being one; None for NaN, infinity, and what is no such number."""
+    # Compared before anything else: an int of any length can be, where a float of it would be an OverflowError.
+    return math.ceil(value) if 0 <= value <= _MOST else None
 
 
 def _count_true(document: Any, field: str) -> Optional[int]:
