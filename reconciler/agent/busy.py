@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from .machine import Machine
 from .plain import clean
 from .samples import samples
-from .warm import said
+from .warm import no_whole
 
 _TIMEOUT_S = 2.0
 _MOST = 10**9
@@ -78,8 +78,9 @@ def _ask(machine: Machine, probe: Dict[str, Any]) -> Busy:
     answer = machine.http("GET", probe["url"], _TIMEOUT_S)
     # Without the host, which is always this one.
     path = "/" + clean(probe["url"].split("/", 3)[-1], 80)
-    if not 200 <= answer.status < 300:
-        return Busy(None, f"{path} {said(answer)}")
+    problem = no_whole(answer)
+    if problem:
+        return Busy(None, f"{path} {problem}")
     figure = figure_in(probe, answer.body)
     wanted = ", ".join(probe["names"]) or probe["field"] or "a number"
     return Busy(figure, f"{path} does not say {clean(wanted, 120)}" if figure is None else "")

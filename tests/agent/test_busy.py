@@ -151,6 +151,18 @@ def test_a_figure_that_is_no_figure_is_told_as_unknown() -> None:
     assert asked == Busy(None, "/metrics does not say vllm:num_requests_running, vllm:num_requests_waiting")
 
 
+def test_a_reply_that_was_cut_is_no_figure_and_the_next_one_is_asked() -> None:
+    idle = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
+    cut = {str(VLLM["url"]): Response(200, idle, cut=True)}
+    slots = {**a_probe("json_true", "busy"), "url": "http://127.0.0.1:8000/slots"}
+
+    assert busy_of(FakeHost(addresses=cut), [VLLM]) == Busy(
+        None, "/metrics answered 200 with more than is read of an answer"
+    )
+    host = FakeHost(addresses={**cut, str(slots["url"]): Response(200, b'[{"busy": true}]')})
+    assert busy_of(host, [VLLM, slots]) == Busy(1)
+
+
 def test_an_unknown_form_is_no_figure() -> None:
     assert figure_in(a_probe("xml"), b"0") is None
 
