@@ -24,7 +24,9 @@ def asleep(machine: Machine, member: Dict[str, Any]) -> str:
     if not probe:
         return ""
     answer = machine.http("GET", probe["url"], _TIMEOUT_S)
-    return sleep_in(probe, answer.body) if 200 <= answer.status < 300 else ""
+    # A cut answer may say in its whole lines that the engine sleeps; that it is awake is never taken from one.
+    body = answer.body.rpartition(b"\n")[0] if answer.cut else answer.body
+    return sleep_in(probe, body) if 200 <= answer.status < 300 else ""
 
 
 def sleep_in(probe: Dict[str, Any], body: bytes) -> str:

@@ -15,9 +15,11 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from .machine import Machine
 from .plain import clean
 from .samples import samples
-from .warm import said
+from .warm import no_whole
 
 _TIMEOUT_S = 2.0
+_MOST = 10**9
+"""More requests than any server holds: such a number counts something else, or nothing."""
 
 
 class Busy(NamedTuple):
@@ -76,8 +78,9 @@ def _ask(machine: Machine, probe: Dict[str, Any]) -> Busy:
     answer = machine.http("GET", probe["url"], _TIMEOUT_S)
     # Without the host, which is always this one.
     path = "/" + clean(probe["url"].split("/", 3)[-1], 80)
-    if not 200 <= answer.status < 300:
-        return Busy(None, f"{path} {said(answer)}")
+    problem = no_whole(answer)
+    if problem:
+        return Busy(None, f"{path} {problem}")
     figure = figure_in(probe, answer.body)
     wanted = ", ".join(probe["names"]) or probe["field"] or "a number"
     return Busy(figure, f"{path} does not say {clean(wanted, 120)}" if figure is None else "")
@@ -113,7 +116,7 @@ def _prometheus(text: str, names: List[str]) -> Optional[int]:
         sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     if not names or any(name not in sums for name in names):
         return None
-    return math.ceil(sum(sums.values()))
+    return _whole(sum(sums.values()))
 
 
 def _at(document: Any, path: str) -> Any:
@@ -144,7 +147,13 @@ def _count(value: Any) -> Optional[int]:
     # A bool is an int in Python and no figure of work.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return math.ceil(value) if math.isfinite(value) and value >= 0 else None
+    return _whole(value)
+
+
+def _whole(value: float) -> Optional[int]:
+    """Return a number of requests, a part of one being one; None for NaN, infinity, and what is no such number."""
+    # Compared before anything else: an int of any length can be, where a float of it would be an OverflowError.
+    return math.ceil(value) if 0 <= value <= _MOST else None
 
 
 def _count_true(document: Any, field: str) -> Optional[int]:

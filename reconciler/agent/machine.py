@@ -19,10 +19,11 @@ class Completed(NamedTuple):
 
 
 class Response(NamedTuple):
-    """An HTTP answer; `status` 0 means that no answer came, `body` then says why."""
+    """An HTTP answer; `status` 0 means that no answer came, `body` then says why; `cut`: it went on after `body`."""
 
     status: int
     body: bytes
+    cut: bool = False
 
 
 class Stat(NamedTuple):
@@ -194,7 +195,10 @@ class Machine:
     def http(
         self, method: str, url: str, timeout_s: float, body: Optional[bytes] = None, limit: int = 1 << 20
     ) -> Response:
-        """Make one HTTP call without redirects or proxies; a body is sent as application/json."""
+        """Make one HTTP call without redirects or proxies; a body is sent as application/json.
+
+        At most `limit` bytes of the answer are read; one that is longer, or may be, says that it was cut.
+        """
         raise NotImplementedError
 
     def post(self, url: str, timeout_s: float, body: bytes, headers: Dict[str, str], limit: int = 1 << 10) -> Response:

@@ -10,7 +10,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from .machine import Machine
 from .plain import clean
-from .warm import said
+from .warm import no_whole
 
 _TIMEOUT_S = 5.0
 
@@ -30,8 +30,9 @@ def is_paused(machine: Machine, member: Dict[str, Any]) -> Said:
         return Said(None, "nothing says whether it is paused")
     answer = machine.http("GET", probe["url"], _TIMEOUT_S)
     path = "/" + clean(probe["url"].split("/", 3)[-1], 80)
-    if not 200 <= answer.status < 300:
-        return Said(None, f"{path} {said(answer)}")
+    problem = no_whole(answer)
+    if problem:
+        return Said(None, f"{path} {problem}")
     try:
         value = json.loads(answer.body.decode("utf-8"))[probe["field"]]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -10,7 +10,7 @@ Must not: stop anything, or wake what sleeps.
 from __future__ import annotations
 
 import functools
-from typing import Any, Collection, Dict, List, Optional, Sequence
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence
 
 from . import admission, hooks, systemd, takeover
 from .asleep import asleep
@@ -26,23 +26,28 @@ _PROGRESS_S = 5.0
 _CALL_TIMEOUT_S = 10.0
 
 
+class _Waited(NamedTuple):
+    """Who is waited for, and what it last said. Units name nobody: containers that are taken over have none."""
+
+    member: Dict[str, Any]
+    busy: Busy = Busy(None, "not asked yet")
+
+
 class _Drain:
-    """One drain: who is waited for, and what they last said."""
+    """One drain: who is waited for, and for how long by now."""
 
     def __init__(self, run: Run, members: List[Dict[str, Any]]) -> None:
         self.run = run
-        self.waiting = members
+        self.waiting = [_Waited(member) for member in members]
         self.began = run.machine.monotonic()
         self.told = self.began
-        self.figures: Dict[str, Busy] = {}
 
     def poll(self) -> bool:
         """Ask everybody once; say whether all are idle."""
         machine = self.run.machine
-        answers = machine.parallel([functools.partial(_busy, machine, member) for member in self.waiting])
-        # By unit: two slots may have services of one name.
-        self.figures = {member["unit"]: figure for member, figure in zip(self.waiting, answers)}
-        return all(busy.figure == 0 for busy in answers)
+        answers = machine.parallel([functools.partial(_busy, machine, each.member) for each in self.waiting])
+        self.waiting = [each._replace(busy=busy) for each, busy in zip(self.waiting, answers)]
+        return all(each.busy.figure == 0 for each in self.waiting)
 
     def tell(self) -> None:
         """Write how it goes, and let go of servers that died by themselves; both at most every five seconds."""
@@ -51,32 +56,30 @@ class _Drain:
             return
         self.told = now
         self.run.progress("still busy: " + self.said())
-        self.waiting = _running(self.run, self.waiting)
+        self.waiting = [_Waited(member) for member in _running(self.run, [each.member for each in self.waiting])]
 
     def said(self) -> str:
         """Say how busy everybody is."""
-        asked = [member for member in self.waiting if member["unit"] in self.figures]
-        return ", ".join(f"{member['service']} {self.figures[member['unit']]}" for member in asked)
+        return ", ".join(f"{each.member['service']} {each.busy}" for each in self.waiting)
 
     def late(self) -> None:
         """Do what the plan says about members whose time is up."""
-        waited = self.run.machine.monotonic() - self.began
-        late = [
-            member
-            for member in self.waiting
-            if self.figures[member["unit"]].figure != 0 and waited >= member["drain_timeout_s"]
-        ]
-        for member in late:
-            text = _late(member, self.figures[member["unit"]])
-            if member["on_timeout"] == "abort":
-                raise self._aborted(member, text)
+        waited_s = self.run.machine.monotonic() - self.began
+        going_on = []
+        for each in self.waiting:
+            if each.busy.figure == 0 or waited_s < each.member["drain_timeout_s"]:
+                going_on.append(each)
+                continue
+            text = _late(each)
+            if each.member["on_timeout"] == "abort":
+                raise self._aborted(each, text)
             self.run.note(f"{text}; the plan says force: what it does now is cut")
-        self.waiting = [member for member in self.waiting if member not in late]
+        self.waiting = going_on
 
-    def _aborted(self, member: Dict[str, Any], text: str) -> HaltError:
+    def _aborted(self, late: _Waited, text: str) -> HaltError:
         fix = f"recon apply --host {self.run.intent['host']}"
-        if self.figures[member["unit"]].sleeps:
-            fix = f"wake {member['service']} (recon does not), or let git say on_timeout: force; then {fix}"
+        if late.busy.sleeps:
+            fix = f"wake {late.member['service']} (recon does not), or let git say on_timeout: force; then {fix}"
             return HaltError("REC7101", f"{text}; the old coven stays as it is", fix=fix, state="aborted")
         return HaltError("REC7101", f"{text}; the old coven goes on serving", fix=fix, state="aborted")
 
@@ -172,7 +175,8 @@ def _seal(drain_: _Drain) -> bool:
     """Pause who can be paused and look once more: work that came in between is let through first."""
     run = drain_.run
     # What could not be resumed must not be paused: an abort would leave it dumb.
-    sealed = [member for member in drain_.waiting if member["pause"] and member["resume"] and _pause(run, member)]
+    members = [each.member for each in drain_.waiting if each.member["pause"] and each.member["resume"]]
+    sealed = [member for member in members if _pause(run, member)]
     if not sealed or drain_.poll():
         return True
     run.note("work came in while sealing: " + drain_.said())
@@ -222,7 +226,8 @@ def _running(run: Run, members: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return running
 
 
-def _late(member: Dict[str, Any], busy: Busy) -> str:
+def _late(waited: _Waited) -> str:
+    member, busy = waited
     after = f"after {member['drain_timeout_s']:g} s"
     if busy.figure is None:
         return f"{member['service']} cannot be seen to be idle {after}: {busy.reason}"

@@ -34,6 +34,8 @@ def warm_up(machine: Machine, warm: Dict[str, Any]) -> Warmth:
         listed = machine.http("GET", warm["model_url"], _LIST_TIMEOUT_S)
         if not _good(listed):
             return _hinted(_failed("the list of models " + said(listed), listed))
+        if listed.cut:
+            return Warmth(False, "the list of models " + no_whole(listed))
         found = first_model(listed.body)
         if found is None:
             return Warmth(False, "the list of models names no model")
@@ -65,6 +67,13 @@ def said(answer: Response) -> str:
     if answer.status == 0:
         return f"did not answer: {text}"
     return f"answered {answer.status}" + (f": {text}" if text else "")
+
+
+def no_whole(answer: Response) -> str:
+    """Say why an answer must not be read as what it was asked for; empty when it is good, and all of it is there."""
+    if not _good(answer):
+        return said(answer)
+    return f"answered {answer.status} with more than is read of an answer" if answer.cut else ""
 
 
 def _call(machine: Machine, call: Dict[str, Any], model: str, timeout_s: float) -> Warmth:

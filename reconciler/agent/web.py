@@ -57,11 +57,12 @@ def _ask(method: str, url: str, timeout_s: float, body: Optional[bytes], limit: 
         try:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
-            said = answer.read(limit)
-            if len(said) < limit and answer.length:
+            # One more than anybody is given: what has no length of its own tells only so that it went on.
+            said = answer.read(limit + 1)
+            if len(said) <= limit and answer.length:
                 # The library hands out what came; half a list of figures reads like all of it.
                 return Response(0, b"the other end closed the connection before its answer was whole")
-            return Response(answer.status, said)
+            return Response(answer.status, said[:limit], cut=len(said) > limit)
         finally:
             connection.close()
     except (OSError, HTTPException, ValueError) as error:

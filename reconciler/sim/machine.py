@@ -290,14 +290,14 @@ class SimMachine(DurableMachine):
             return Response(0, b"no route to host")
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         answer = self.podman.servers.http(method, parts.port or 80, path or "/", body, timeout_s)
-        return Response(answer.status, answer.body[:limit])
+        return Response(answer.status, answer.body[:limit], cut=len(answer.body) > limit)
 
     def post(self, url: str, timeout_s: float, body: bytes, headers: dict[str, str], limit: int = 1 << 10) -> Response:
         self._spend(min(_HTTP_S, timeout_s))
         if url not in self.receivers:
             return Response(0, b"no route to host")
         answer = self.receivers[url](headers, body)
-        return Response(answer.status, answer.body[:limit])
+        return Response(answer.status, answer.body[:limit], cut=len(answer.body) > limit)
 
     def gpu_facts(self, timeout_s: float) -> dict[str, Any]:
         self._spend(min(0.05, timeout_s))

@@ -111,3 +111,12 @@ def test_the_gauges_of_an_engine_that_sleeps_are_no_figure(
     host = FakeHost(addresses={f"{BASE}/metrics": Response(200, stuck), f"{BASE}/load": load})
 
     assert busy_of(host, probes, ASLEEP) == busy
+
+
+def test_of_a_cut_answer_only_whole_lines_can_say_that_it_is_asleep() -> None:
+    def said(body: str) -> str:
+        return asleep(FakeHost(addresses={PROBE["url"]: Response(200, body.encode(), cut=True)}), MEMBER)
+
+    assert said(metrics(0, offloaded=1) + metrics(1, engine=1)) == ASLEEP
+    assert said(f'{METRIC}{{sleep_state="awake"}} 0') == ""
+    assert said(f'{METRIC}{{sleep_state="awake"}} 1\n') == ""

@@ -117,6 +117,52 @@ def test_slots_count_when_each_says_whether_it_works(body: bytes, figure: int | 
     assert figure_in(a_probe("json_true", "is_processing"), body) == figure
 
 
+_HUGE = "9" * 400
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e400", "inf", "-inf", "nan", "-1", "1e12", _HUGE, "9" * 5000])
+def test_a_number_that_counts_no_requests_is_no_figure(number: str) -> None:
+    lines = f"vllm:num_requests_running {number}\nvllm:num_requests_running {number}\n"
+
+    assert figure_in(VLLM, f"{lines}vllm:num_requests_waiting 0\n".encode()) is None
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e400", "Infinity", "-Infinity", "NaN", "-1", "true", _HUGE, "9" * 5000])
+@pytest.mark.parametrize("form", ["json", "json_sum"])
+def test_a_json_number_that_counts_no_requests_is_no_figure(form: str, number: str) -> None:
+    where = ("running", ()) if form == "json" else ("", ("running", "waiting"))
+    probe = a_probe(form, where[0], *where[1])
+
+    assert figure_in(probe, f'{{"running": {number}, "waiting": {number}}}'.encode()) is None
+
+
+@pytest.mark.parametrize("form", ["json", "json_sum", "json_true"])
+def test_a_reply_that_is_nested_too_deep_is_no_figure(form: str) -> None:
+    assert figure_in(a_probe(form, "running", "running"), b"[" * 200_000) is None
+    assert figure_in(a_probe(form, "running", "running"), b'{"running":' * 200_000) is None
+
+
+def test_a_figure_that_is_no_figure_is_told_as_unknown() -> None:
+    body = b"vllm:num_requests_running 1e308\nvllm:num_requests_waiting 1e308\n"
+    host = FakeHost(addresses={str(VLLM["url"]): Response(200, body)})
+
+    asked = busy_of(host, [VLLM])
+
+    assert asked == Busy(None, "/metrics does not say vllm:num_requests_running, vllm:num_requests_waiting")
+
+
+def test_a_reply_that_was_cut_is_no_figure_and_the_next_one_is_asked() -> None:
+    idle = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
+    cut = {str(VLLM["url"]): Response(200, idle, cut=True)}
+    slots = {**a_probe("json_true", "busy"), "url": "http://127.0.0.1:8000/slots"}
+
+    assert busy_of(FakeHost(addresses=cut), [VLLM]) == Busy(
+        None, "/metrics answered 200 with more than is read of an answer"
+    )
+    host = FakeHost(addresses={**cut, str(slots["url"]): Response(200, b'[{"busy": true}]')})
+    assert busy_of(host, [VLLM, slots]) == Busy(1)
+
+
 def test_an_unknown_form_is_no_figure() -> None:
     assert figure_in(a_probe("xml"), b"0") is None
 

@@ -10,6 +10,7 @@ from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import edit_unit, hold_memory, missing, stop_unit
 from reconciler.sim.faults import set_fault
 from reconciler.sim.services import FIRST_STEP_S, add_requests
+from reconciler.sim.vllm import Vllm
 from tests.agent.bench import IMAGES, PARSER, REASONING, VISION, Bench, a_coven, a_service
 
 LLAMA = "recon-vision-llama.service"
@@ -168,6 +169,24 @@ def test_a_server_without_figures_counts_as_busy(bench: Bench) -> None:
     assert (outcome.state, outcome.code) == ("aborted", "REC7101")
     text = "vllm cannot be seen to be idle after 30 s: /metrics answered 500: Internal Server Error"
     assert outcome.reason == f"{text}; the old coven goes on serving"
+
+
+@pytest.mark.parametrize(("how", "state"), [("force", "applied"), ("abort", "aborted")])
+def test_a_figure_beyond_all_numbers_is_unknown_and_does_not_end_the_drain(
+    monkeypatch: pytest.MonkeyPatch, how: str, state: str
+) -> None:
+    old = a_coven("reasoning", vllm=a_service("vllm", 8001, drain={"timeout": "10s", "on_timeout": how}))
+    bench = Bench(old, VISION)
+    assert bench.run("reasoning").state == "applied"
+    intent = bench.intent("vision")
+    body = b"vllm:num_requests_running 1e308\nvllm:num_requests_waiting 1e308\n"
+    monkeypatch.setattr(Vllm, "metrics", lambda _: body)
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == (state, "REC7101" if how == "abort" else None), outcome
+    told = [event.text for event in bench.events(outcome.txid)]
+    assert any("vllm cannot be seen to be idle after 10 s: /metrics does not say" in text for text in told), told
 
 
 def test_force_cuts_what_is_left_at_the_deadline_and_says_so() -> None:

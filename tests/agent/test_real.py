@@ -307,7 +307,7 @@ def address() -> Iterator[str]:
 
 def test_http_asks_reads_and_posts_json(machine: RealMachine, address: str) -> None:
     assert machine.http("GET", address, 5) == Response(200, b"hello")
-    assert machine.http("GET", f"{address}/a?b=c", 5, limit=4) == Response(200, b"/a?b")
+    assert machine.http("GET", f"{address}/a?b=c", 5, limit=4) == Response(200, b"/a?b", cut=True)
     assert machine.http("POST", f"{address}/", 5, body=b"{}") == Response(418, b"application/json {}")
 
 
@@ -376,6 +376,19 @@ def test_an_answer_is_read_by_what_it_tells_of_its_length(
 ) -> None:
     with saying(*pieces) as url:
         assert machine.http("GET", url, 5) == answer
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+def test_an_answer_that_is_longer_than_what_is_read_says_that_it_was_cut(machine: RealMachine, head: bytes) -> None:
+    with saying(head + b"hello, world") as url:
+        assert machine.http("GET", url, 5, limit=5) == Response(200, b"hello", cut=True)
+    with saying(head + b"hello, world") as url:
+        assert machine.http("GET", url, 5, limit=13) == Response(200, b"hello, world")
+
+
+def test_an_answer_of_just_the_length_that_is_read_is_whole(machine: RealMachine) -> None:
+    with saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello") as url:
+        assert machine.http("GET", url, 5, limit=5) == Response(200, b"hello")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,10 @@ def test_a_resume_that_did_not_happen_is_told() -> None:
         (Response(200, b"[]"), Said(None, "/is_paused does not say is_paused")),
         (Response(200, b"\xff"), Said(None, "/is_paused does not say is_paused")),
         (Response(404, b""), Said(None, "/is_paused answered 404")),
+        (
+            Response(200, b'{"is_paused": true}', cut=True),
+            Said(None, "/is_paused answered 200 with more than is read of an answer"),
+        ),
     ],
 )
 def test_only_true_and_false_say_whether_it_is_paused(answer: Response, said: Said) -> None:

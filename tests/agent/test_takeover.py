@@ -15,7 +15,7 @@ import pytest
 from reconciler.agent import executor, observe, places, systemd, watch
 from reconciler.agent.machine import Completed, Machine
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Watchdog
+from reconciler.model.desired import Service, Watchdog
 from reconciler.model.observed import HostState
 from reconciler.model.outcome import Outcome
 from reconciler.model.plan import HostPlan, Order
@@ -454,6 +454,30 @@ def test_work_in_flight_is_waited_for_and_at_the_deadline_the_old_one_goes_on_se
     bench.busy(8003, 12.0)
     assert bench.run("vision").state == "applied"
     assert bench.machine.state.cut == []
+
+
+def test_each_of_two_adopted_containers_is_waited_for_until_its_own_deadline() -> None:
+    def served(name: str, port: int, timeout: str) -> Service:
+        drain = {"timeout": timeout, "on_timeout": "abort"}
+        return a_service("llamacpp", port, memory="40GiB", adopts=name, drain=drain)
+
+    bench = Bench(a_coven("vision", one=served("first", 8003, "30s"), two=served("second", 8004, "60s")), kind="h200")
+    machine = bench.machine
+    machine.state.images.append(IMAGES["llamacpp"])
+    for name, port in (("first", "8003"), ("second", "8004")):
+        words = ["--model", "/m", "--port", port]
+        machine.podman.stray(
+            name, IMAGES["llamacpp"], words, 30 * GiB, ["nvidia.com/gpu=all"], restart="always", keeps=True
+        )
+    machine.reboot()
+    machine.sleep(60.0)
+    bench.busy(8003, 300.0)
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.code) == ("aborted", "REC7101"), outcome
+    assert outcome.reason.startswith("first is still busy (1) after 30 s"), outcome.reason
+    assert (bench.serving(), machine.state.cut) == (["first", "second"], [])
 
 
 def test_a_server_that_does_not_answer_is_cut_only_where_the_plan_says_force() -> None:

@@ -90,6 +90,13 @@ def test_no_answer_and_no_models_are_no_warmth() -> None:
     assert warm_up(empty, a_warm_up()) == Warmth(False, "the list of models names no model")
 
 
+def test_a_list_of_models_that_was_cut_names_none() -> None:
+    server = Server(models=Response(200, b'{"data": [{"id": "small"}]}', cut=True))
+
+    reason = "the list of models answered 200 with more than is read of an answer"
+    assert warm_up(server, a_warm_up()) == Warmth(False, reason)
+
+
 def test_a_warm_up_without_a_list_is_sent_as_it_is() -> None:
     server = Server(generate=Response(204, b""))
 

@@ -42,13 +42,13 @@ def used(machine: SimMachine) -> int:
 
 def test_loading_takes_virtual_time_by_size_and_memory_at_once() -> None:
     machine = running(container_text("a", memory=88 * GiB))
-    assert get(machine, "/health") == (0, b"connection refused")
+    assert get(machine, "/health") == Response(0, b"connection refused")
     assert used(machine) == 88 * GiB
     machine.sleep(39.0)
     assert get(machine, "/health").status == 0
     machine.sleep(1.5)
 
-    assert get(machine, "/health") == (200, b"")
+    assert get(machine, "/health") == Response(200, b"")
 
 
 def test_memory_comes_back_half_a_second_after_the_process_is_gone() -> None:
@@ -238,8 +238,8 @@ def test_slow_load_never_healthy_and_slow_release() -> None:
 def test_an_address_that_is_not_this_host_has_no_route() -> None:
     machine = SimMachine.new("gpu-1")
 
-    assert machine.http("GET", "http://192.0.2.9:8000/health", 3.0) == (0, b"no route to host")
-    assert machine.http("GET", BASE + "/health", 3.0) == (0, b"connection refused")
+    assert machine.http("GET", "http://192.0.2.9:8000/health", 3.0) == Response(0, b"no route to host")
+    assert machine.http("GET", BASE + "/health", 3.0) == Response(0, b"connection refused")
 
 
 RUNTIMES = {
