@@ -77,6 +77,8 @@ def _grant(
         make_way(machine, places.RELEASE)
         machine.remove(places.RELEASE)
         raise _moved(machine, epoch, now)
+    # Before it is set aside or removed: by it the watchdog knows what a person took over.
+    taken_from = ticket or _claim(machine) or {"txid": None}
     granted = lease.advance(machine)
     machine.remove(places.LEASE)
     line = {
@@ -86,6 +88,7 @@ def _grant(
         **who,
         "epoch": granted,
         "released_epoch": epoch,
+        "taken_from": taken_from["txid"],
         "stopped": ticket["txid"] if ticket else None,
         "started_at": machine.wall(),
     }
@@ -128,18 +131,20 @@ def _reply(line: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _step(machine: Machine) -> Optional[str]:
-    try:
-        held = claims.lease(machine)
-    except (OSError, RecordError):
-        return None
+    held = _claim(machine)
     return held["step"] if held else None
 
 
-def _moved(machine: Machine, epoch: int, now: int) -> RequestError:
+def _claim(machine: Machine) -> Optional[Dict[str, Any]]:
+    """Return the claim that is there, None when there is none or it cannot be read."""
     try:
-        held = claims.lease(machine)
+        return claims.lease(machine)
     except (OSError, RecordError):
-        held = None
+        return None
+
+
+def _moved(machine: Machine, epoch: int, now: int) -> RequestError:
+    held = _claim(machine)
     whose = f", claimed by {held['owner']} for transaction {held['txid']}" if held else ""
     return RequestError(
         "REC7152",

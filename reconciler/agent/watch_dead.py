@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from . import alerts, claims, history, places, systemd, transactions
+from . import alerts, announce, claims, history, places, systemd, transactions
 from .journal import is_of_this_boot
 from .launch import LAUNCH_TIMEOUT_S, launch_argv
 from .machine import BusyError, Machine
@@ -79,8 +79,16 @@ def _is_of_this_boot(machine: Machine, txid: str) -> bool:
 
 
 def _was_released(machine: Machine, txid: str) -> bool:
-    """Say whether a person took the claim of a transaction away: whoever did repairs the host by hand."""
-    return any(line.get("txid") == txid and line.get("state") == "released" for line in history.recent(machine))
+    """Say whether a person took the claim of a transaction away: whoever did repairs the host by hand.
+
+    Where the history does not say whose claim it was, it may have been that of any transaction begun by then.
+    """
+    for line in reversed(history.recent(machine)):
+        if line.get("kind") == announce.KIND and line.get("transaction") == txid:
+            return False
+        if line.get("state") == "released" and line.get("taken_from") in (None, txid):
+            return True
+    return False
 
 
 def _starts(machine: Machine, txid: str) -> Tuple[int, float]:

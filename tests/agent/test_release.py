@@ -65,6 +65,7 @@ def test_a_claim_that_nobody_executes_is_gone_at_once_and_it_is_written_who_did_
         "reason": "it hangs",
         "epoch": 2,
         "released_epoch": 1,
+        "taken_from": None,
         "stopped": None,
     }
     assert bench.machine.read(places.LEASE + ".corrupt-1") == b"torn"
@@ -98,6 +99,7 @@ def test_an_executor_that_runs_is_ended_first_and_the_host_is_whole_before_the_c
         "epoch": 4,
         "stopped": intent["txid"],
     }
+    assert history.recent(bench.machine)[-1]["taken_from"] == intent["txid"]
     assert bench.serving() == REASONING
     assert [(line["epoch"], line["state"]) for line in history.recent(bench.machine) if "state" in line] == [
         (1, "applied"),

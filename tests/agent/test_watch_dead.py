@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from reconciler.agent import executor, history, lease, lines, places
+from reconciler.agent.dispatch import handle
 from reconciler.agent.launch import launch_argv
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record, write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.fleet import run_launched
 from reconciler.sim.machine import KilledError
-from tests.agent.bench import a_coven, a_service
+from tests.agent.bench import CONTEXT, a_coven, a_service
 from tests.agent.test_watch import SERVING, Watched
 
 TXID = "2026-0002"
@@ -151,11 +152,43 @@ def test_one_whose_journal_does_not_say_its_boot_is_not_followed(host: Watched) 
     assert launches(host.looks(2)) == []
 
 
+def force_release(host: Watched, name: str = "release-1") -> None:
+    args = {"epoch": lease.current(host.machine), "reason": "it hangs", "owner": "ann", "host": "h-1", "id": name}
+    assert handle(host.machine, "release", args, CONTEXT)["released"] is True
+
+
 def test_what_a_person_took_the_claim_from_is_left_to_that_person(host: Watched) -> None:
-    host.machine.remove(places.LEASE)
-    history.append(host.machine, {"txid": TXID, "state": "released", "epoch": 3})
+    force_release(host)
 
     assert launches(host.looks(2)) == []
+    assert history.recent(host.machine)[-1]["taken_from"] == TXID
+
+
+@pytest.mark.parametrize("how", ["torn", "gone"])
+def test_of_a_claim_that_nobody_can_tell_whose_it_was_everything_begun_by_then_is_left_alone(
+    host: Watched, how: str
+) -> None:
+    host.machine.write(places.LEASE, b"torn")
+    if how == "gone":
+        host.machine.remove(places.LEASE)
+    force_release(host)
+
+    assert launches(host.looks(2)) == []
+    assert history.recent(host.machine)[-1]["taken_from"] is None
+
+
+def test_a_claim_that_was_taken_before_it_began_or_from_another_does_not_keep_one_from_being_followed() -> None:
+    host = ordered()
+    host.machine.write(places.LEASE, b"torn")
+    force_release(host)
+    host.submit({**host.intent_anyway("vision"), "txid": "2026-0003"})
+    kill_at(host, START, "2026-0003")
+    lease.take(host.machine, owner="ann", txid="2026-0009", boot_id="b")
+    force_release(host, "release-2")
+
+    host.looks(1)
+
+    assert host.machine.state.launched == [f"{places.EXECUTOR} 2026-0003"]
 
 
 def test_one_after_another_that_held_the_host_is_followed_all_the_same(host: Watched) -> None:
