@@ -85,7 +85,7 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
         alerts.call_a_person(run.machine, code=code, about=run.txid, text=outcome["reason"], fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RecordError):
         _prune(run.machine, run.txid)
     return outcome
 
@@ -189,9 +189,14 @@ def _described(machine: Machine, intent: Dict[str, Any], end: End) -> Dict[str, 
 
 
 def _prune(machine: Machine, running: str) -> None:
-    """Remove all but the newest transactions; one that began and has no end is still to be brought to one."""
+    """Remove all but the newest transactions; one that began and has no end is still to be brought to one.
+
+    Neither is what holds the host removed, however many orders changed nothing since: its outcome alone keeps the
+    host's own programs away until a person has looked.
+    """
+    kept = (running, transactions.left_to_a_person(machine))
     for name in transactions.in_order(machine)[:-KEEP]:
-        if name != running and not transactions.is_unfinished(machine, name):
+        if name not in kept and not transactions.is_unfinished(machine, name):
             machine.remove_tree(places.transaction(name))
 
 

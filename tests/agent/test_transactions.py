@@ -101,6 +101,21 @@ def test_the_books_that_go_first_are_those_of_what_ended_first() -> None:
     assert machine.listdir(places.TRANSACTIONS) == sorted(names[-outcome.KEEP :])
 
 
+def test_the_books_of_what_is_left_to_a_person_stay_until_one_has_seen_it() -> None:
+    machine = a_host("20251231T000000.000Z-dd")
+    end(machine, EARLY, state="held")
+    orders = [f"2026{number:04}T000000.000Z-dd" for number in range(101, 131)]
+    for txid in orders:
+        end(machine, txid, state="stale")
+        outcome._prune(machine, txid)
+
+    assert transactions.in_order(machine) == [EARLY, *orders[-outcome.KEEP :]]
+    assert transactions.left_to_a_person(machine) == EARLY
+    machine.write(f"{places.transaction(EARLY)}/{transactions.SEEN}", b"")
+    outcome._prune(machine, LATE)
+    assert transactions.in_order(machine) == orders[-outcome.KEEP :]
+
+
 def test_a_host_without_transactions_has_none() -> None:
     assert transactions.newest(FakeHost()) == (None, {"na": "no transaction was ever run here"})
 
