@@ -12,7 +12,7 @@ from .executor_unit import running_txid
 from .journal import is_of_an_earlier_boot
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, read_record, unseal
+from .record import RecordError, number_in, read_record, unseal
 from .systemd import SystemdError
 from .target import target_of
 
@@ -34,9 +34,9 @@ def lease(machine: Machine) -> Optional[Dict[str, Any]]:
         "txid": clean(_key(body, "txid", str)),
         "boot_id": clean(_key(body, "boot_id", str)),
         "step": clean(_key(body, "step", str)),
-        "since": float(_key(body, "since", (int, float))),
-        "renewed": float(_key(body, "renewed", (int, float))),
-        "ttl_s": float(_key(body, "ttl_s", (int, float))),
+        "since": number_in(body, "since"),
+        "renewed": number_in(body, "renewed"),
+        "ttl_s": number_in(body, "ttl_s"),
         **told,
     }
 
@@ -82,16 +82,15 @@ def hold(machine: Machine) -> Optional[Dict[str, Any]]:
         if not isinstance(document, dict):
             raise RecordError("it is no object")
         body = unseal(data) if "sha256" in document else document
-        until = None if body.get("until") is None else float(body["until"])
+        until = None if body.get("until") is None else number_in(body, "until")
         held = {
             "owner": clean(_key(body, "owner", str)),
             "reason": clean(_key(body, "reason", str)),
-            "since": float(_key(body, "since", (int, float))),
+            "since": number_in(body, "since"),
             "until": until,
         }
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{places.HOLD} is there and not understood: {error}") from error
-    # Not a number is never past.
     return None if until is not None and until <= machine.wall() else held
 
 

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 from . import fact, places
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, make_way, read_record, write_record
+from .record import RecordError, make_way, number_in, read_record, write_record
 
 SPIRAL = "spiral"
 COVEN = "coven"
@@ -78,7 +78,7 @@ def _read(machine: Machine, path: str) -> Optional[Dict[str, Any]]:
         return {
             "owner": clean(str(body["owner"]), 200),
             "reason": clean(str(body["reason"]), _LIMIT),
-            "since": float(body["since"]),
+            "since": number_in(body, "since"),
             "against": [clean(str(each), _LIMIT) for each in against] if isinstance(against, list) else [],
         }
     except (OSError, RecordError, KeyError, TypeError, ValueError) as error:

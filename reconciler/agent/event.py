@@ -13,7 +13,7 @@ import hashlib
 import json
 from typing import Any, Dict, NamedTuple, Sequence
 
-from .record import canonical
+from .record import LATEST_S, canonical
 
 STARTED = "transition.started"
 COMPLETED = "transition.completed"
@@ -30,8 +30,6 @@ OTHER = "host."
 _ENDS = {"applied": COMPLETED, "nothing": COMPLETED, "rolled_back": ROLLED_BACK, "held": HELD, "released": FORCED}
 _KINDS = {"started": STARTED, "drift": DRIFT, "guardrail": GUARDRAIL}
 _FORCED = ("force-release", "forced")
-_LATEST = 200_000_000_000
-"""Seconds; a year after that cannot be written as a date."""
 _UNTOLD = ("txid", "logs", "events")
 
 
@@ -80,5 +78,5 @@ def _at(line: Dict[str, Any]) -> float:
 
 
 def _seconds(value: Any) -> float:
-    is_time = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _LATEST
+    is_time = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LATEST_S
     return float(value) if is_time else 0.0

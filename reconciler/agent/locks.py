@@ -24,7 +24,7 @@ from . import patience, places, processes
 from .journal import boot_id
 from .machine import BusyError, Machine
 from .plain import clean
-from .record import RecordError, read_record, write_record
+from .record import RecordError, number_in, read_record, write_record
 
 PATIENCE_S = 10.0
 UNREADABLE = "unreadable"
@@ -200,14 +200,16 @@ def span(seconds: float) -> str:
 
 def _of(entry: Any) -> Lock:
     try:
-        slot, times = entry["slot"], [entry[key] for key in ("since", "expires", "ttl_s")]
+        slot = entry["slot"]
         words = {key: entry[key] for key in ("id", "owner", "reason", "salt", "hash", "boot_id")}
     except (TypeError, KeyError) as error:
         raise RecordError(f"{places.LOCKS}: a lock in it is not whole") from error
-    of_numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in times)
     of_words = all(isinstance(each, str) for each in words.values())
-    if not (of_numbers and of_words and (slot is None or isinstance(slot, str)) and len(words["hash"]) == _WIDTH):
+    if not (of_words and (slot is None or isinstance(slot, str)) and len(words["hash"]) == _WIDTH):
         raise RecordError(f"{places.LOCKS}: a lock in it is not understood")
-    since, expires, ttl_s = (float(each) for each in times)
+    try:
+        since, expires, ttl_s = (number_in(entry, key) for key in ("since", "expires", "ttl_s"))
+    except RecordError as error:
+        raise RecordError(f"{places.LOCKS}: a lock in it is not understood: {error}") from error
     words.update(owner=clean(words["owner"], 200), reason=clean(words["reason"], 500))
     return Lock(slot=slot, since=since, expires=expires, ttl_s=ttl_s, **words)

@@ -5,12 +5,13 @@ Must not: show any key of the control file that is not recon's.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, Optional
 
 from . import caps, fact, places
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, read_record
+from .record import RecordError, number_in, read_record
 
 
 def loop(machine: Machine, generation: fact.Fact) -> Optional[fact.Fact]:
@@ -33,8 +34,8 @@ def _state(machine: Machine, spec: Dict[str, Any], body: Dict[str, Any]) -> Dict
     control = caps.read(machine, spec) or {}
     owned = control.get("value")
     return {
-        "factor": float(body["factor"]),
-        "since": float(body["since"]),
+        "factor": number_in(body, "factor"),
+        "since": number_in(body, "since"),
         "caps": seen["caps"],
         "control": None if owned is None else {name: _plain(value) for name, value in owned.items()},
         "control_unknown": control.get("unknown"),
@@ -44,9 +45,12 @@ def _state(machine: Machine, spec: Dict[str, Any], body: Dict[str, Any]) -> Dict
         "problems": [clean(text) for text in seen["problems"]],
         "gpu": seen["gpu"],
         "memory": seen["memory"],
-        "at": float(seen["wall"]),
+        "at": number_in(seen, "wall"),
     }
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        # The file is somebody else's, and no reply can hold these as numbers.
+        value = str(value)
     return clean(value, 80) if isinstance(value, str) else value if isinstance(value, (int, float)) else None

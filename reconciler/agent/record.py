@@ -23,6 +23,8 @@ _TAIL = re.compile(rb'(?:,"file":"([A-Za-z0-9._-]{1,100})")?,"sha256":"([0-9a-f]
 _TAIL_LIMIT = 256
 _ASIDE = ".corrupt-"
 _KEPT_ASIDE = 9
+LATEST_S = 200_000_000_000
+"""A time after that cannot be written as a date."""
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -67,6 +69,19 @@ def unseal(data: bytes, name: str = "") -> Dict[str, Any]:
     if not isinstance(body, dict):
         raise RecordError("it has no body")
     return body
+
+
+def number_in(body: Dict[str, Any], key: str) -> float:
+    """Return the time in a body, in seconds; `RecordError` when it is no number, not finite, or beyond all dates.
+
+    JSON as Python reads it knows NaN, infinities and whole numbers without an end: none of them can be compared,
+    calculated with or told.
+    """
+    value = body.get(key)
+    # What is not a number is not below anything either.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LATEST_S:
+        raise RecordError(f"it has no proper {key}")
+    return float(value)
 
 
 def _sum(raw: bytes, name: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from . import places
 from .backoff import Factor
 from .machine import Machine
-from .record import RecordError, make_way, read_record, write_record
+from .record import RecordError, make_way, number_in, read_record, write_record
 
 
 class Book(NamedTuple):
@@ -29,10 +29,10 @@ def open_book(machine: Machine, boot_id: str, least: float) -> Book:
     """Return what is remembered; counts of an earlier boot begin anew."""
     try:
         body = read_record(machine, places.LOOP)
-        factor = Factor(float(body["factor"]), float(body["since"]))
+        factor = Factor(number_in(body, "factor"), number_in(body, "since"))
         if body["boot_id"] != boot_id:
             return Book(factor, [], dict(body["broken"]), body["converged"])
-        factor = Factor(factor.value, factor.since, body["busy_since"], body["clear_since"], float(body["at"]))
+        factor = Factor(factor.value, factor.since, body["busy_since"], body["clear_since"], number_in(body, "at"))
         return Book(factor, list(body["stopped"]), dict(body["broken"]), body["converged"])
     except FileNotFoundError:
         return Book(Factor(), [], {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.agent import claims, fact
+from reconciler.agent import claims, down_mark, fact, places
 from reconciler.agent.record import RecordError, seal
 from tests.agent.fakehost import Content, FakeHost
 
@@ -32,7 +32,17 @@ def test_what_a_holder_does_without_a_transaction_is_part_of_its_claim() -> None
     assert claims.lease(FakeHost({"/run/recon/lease.json": seal(told)})) == told
 
 
-@pytest.mark.parametrize("body", [{**LEASE, "epoch": "3"}, {**LEASE, "epoch": True}, {"owner": "ada"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**LEASE, "epoch": "3"},
+        {**LEASE, "epoch": True},
+        {"owner": "ada"},
+        {**LEASE, "since": float("nan")},
+        {**LEASE, "ttl_s": float("inf")},
+        {**LEASE, "renewed": 10**400},
+    ],
+)
 def test_a_lease_without_its_parts_is_an_error(body: dict[str, object]) -> None:
     with pytest.raises(RecordError):
         claims.lease(FakeHost({"/run/recon/lease.json": seal(body)}))
@@ -60,6 +70,29 @@ def test_a_hold_ends_by_the_clock_on_the_wall_when_its_owner_said_when(until: fl
 def test_a_hold_that_is_not_understood_is_an_error_and_so_never_no_hold(data: bytes) -> None:
     with pytest.raises(RecordError, match=r"^/etc/recon/hold\.json is there and not understood"):
         claims.hold(FakeHost({"/etc/recon/hold.json": data}))
+
+
+@pytest.mark.parametrize("key", ["since", "until"])
+@pytest.mark.parametrize("time", ["false", "true", '"1"', "[]", "NaN", "1e999", "-1e999", "1e15", "1" + "0" * 400])
+def test_a_hold_of_a_time_that_is_none_counts_as_a_hold(key: str, time: str) -> None:
+    text = f'{{"owner": "ada", "reason": "benchmark", "since": 1, "{key}": {time}}}'
+
+    with pytest.raises(RecordError, match=rf"is there and not understood: it has no proper {key}"):
+        claims.hold(FakeHost({"/etc/recon/hold.json": text.encode()}))
+
+
+def test_a_hold_that_is_nested_too_deeply_counts_as_a_hold() -> None:
+    with pytest.raises(RecordError, match="is there and not understood"):
+        claims.hold(FakeHost({"/etc/recon/hold.json": b"[" * 200_000}))
+
+
+def test_a_mark_of_a_time_that_is_none_says_that_it_is_down_and_not_who_said_so() -> None:
+    mark = seal({"owner": "ada", "reason": "benchmark", "since": float("nan")})
+
+    found = down_mark.of(FakeHost({places.DOWN_COVEN: mark}), down_mark.COVEN)
+
+    assert found is not None
+    assert (found["owner"], found["since"]) == ("unknown", 0.0)
 
 
 TXN = "/var/lib/recon/txn"

@@ -452,7 +452,7 @@ def test_a_person_takes_a_lock_away_by_its_id_with_a_reason(two: Bench) -> None:
 # -- damage and full disks ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["torn", "a lock that is not whole", "no list", "a directory"])
+@pytest.mark.parametrize("how", ["torn", "a lock that is not whole", "a time that is none", "no list", "a directory"])
 def test_a_book_that_cannot_be_read_counts_as_locked_until_a_person_puts_it_aside(bench: Bench, how: str) -> None:
     intent = bench.intent("vision")
     token = acquire(bench)["token"]
@@ -466,7 +466,10 @@ def test_a_book_that_cannot_be_read_counts_as_locked_until_a_person_puts_it_asid
         machine.mkdir(places.LOCKS)
     else:
         body = read_record(machine, places.LOCKS)
-        del body["locks"][0]["expires"]
+        if how == "a time that is none":
+            body["locks"][0]["expires"] = float("nan")
+        else:
+            del body["locks"][0]["expires"]
         write_record(machine, places.LOCKS, body)
 
     outcome = launched(bench, bench.looked_at(intent), token)

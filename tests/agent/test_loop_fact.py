@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.agent import dispatch, places, tend
+import pytest
+
+from reconciler.agent import dispatch, places, tend, wire
 from reconciler.model.observed import HostState
 from reconciler.sim.machine import SimMachine
 from reconciler.sim.state import Node
@@ -45,6 +47,20 @@ def test_what_holds_is_told_and_what_is_other_in_the_file_is_drift_of_the_owned_
     ]
     assert "secret" not in observed(machine).model_dump_json()
     assert observed(machine).fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "1" + "0" * 400])
+def test_a_number_that_is_none_in_the_control_file_is_told_as_drift(value: str) -> None:
+    machine = SimMachine.new(HOST, "h200", seed=3)
+    machine.files.make_dirs(ROOT)
+    machine.files.put(CONTROL, Node.of(b"{}"))
+    machine.files.put(STATE, Node.of(b'{"converged": false}'))
+    commit(machine, spec())
+    tend.tend(machine)
+    machine.files.put(CONTROL, Node.of(b'{"limits": {"jobs_per_hour": %b, "queue_depth": 40}}' % value.encode()))
+
+    assert wire.reply(dispatch.handle(machine, "observe", {}, CONTEXT))
+    assert [line for line in lines(machine) if "drift jobs_per_hour is" in line]
 
 
 def test_a_host_without_an_enabled_spiral_says_nothing_of_it() -> None:
