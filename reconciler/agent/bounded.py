@@ -9,6 +9,8 @@ Must not: be used for anything that changes the machine, for nobody knows when a
 import threading
 from typing import Any, Callable, List, Tuple, TypeVar
 
+from .machine import Begun
+
 T = TypeVar("T")
 
 
@@ -41,6 +43,20 @@ def parallel(calls: List[Callable[[], T]]) -> List[T]:
         if not result[0][0]:
             raise result[0][1]
     return [result[0][1] for result in results]
+
+
+def begin(call: Callable[[], Any]) -> Begun:
+    """Run a call in a thread of its own, which ends with the process when nobody heard of its end."""
+    results: List[Tuple[bool, Any]] = []
+
+    def result() -> Any:
+        ok, found = results[0]
+        if not ok:
+            raise found
+        return found
+
+    threading.Thread(target=_record, args=(call, results), daemon=True).start()
+    return Begun(lambda: bool(results), result)
 
 
 def _record(call: Callable[[], Any], results: List[Tuple[bool, Any]]) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 from . import places
 from .fence_directory import FencedDirectory
 from .lease import Lease, LeaseError
-from .machine import Completed, Directory, Machine, Response, Stat
+from .machine import Begun, Completed, Directory, Machine, Response, Stat
 
 _BOOKS = (places.STATE, places.RUN)
 _LOOKS = (
@@ -165,6 +165,10 @@ class Fenced(Machine):
             return self._inner.parallel(calls)
         finally:
             self._apart = before
+
+    def begin(self, call: Callable[[], Any]) -> Begun:
+        # What it sends is proven when it is sent: without the claim, a call that was left behind sends nothing.
+        return self._inner.begin(call)
 
     # -- changes ----------------------------------------------------------------------------------------------------
 

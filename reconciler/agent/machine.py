@@ -92,6 +92,13 @@ class Directory:
         raise NotImplementedError
 
 
+class Begun(NamedTuple):
+    """A call that runs beside its caller: `result` returns what it returned or raises what it raised, once `done`."""
+
+    done: Callable[[], bool]
+    result: Callable[[], Any]
+
+
 class BusyError(Exception):
     """Somebody else holds the lock."""
 
@@ -246,4 +253,11 @@ class Machine:
 
     def parallel(self, calls: Sequence[Any]) -> List[Any]:
         """Run callables at the same time and return their results in order; the first exception is raised after all."""
+        raise NotImplementedError
+
+    def begin(self, call: Callable[[], Any]) -> Begun:
+        """Run a callable beside the caller, who need not wait for it: one that is left is not stopped, only unheard.
+
+        So it must end by itself, and change nothing of the machine.
+        """
         raise NotImplementedError

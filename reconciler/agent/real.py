@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from . import bounded, descent, exchange, gpu_child, programs, web
 from .durable import DurableMachine
-from .machine import BusyError, Completed, Directory, Response, Stat
+from .machine import Begun, BusyError, Completed, Directory, Response, Stat
 
 _MAY_HANG = re.compile(r"^/proc/(\d+|driver)/")
 _HANG_S = 2.0
@@ -111,6 +111,9 @@ class RealMachine(DurableMachine):
 
     def parallel(self, calls: Sequence[Any]) -> List[Any]:
         return bounded.parallel(list(calls))
+
+    def begin(self, call: Callable[[], Any]) -> Begun:
+        return bounded.begin(call)
 
 
 def _read(path: str, limit: int) -> bytes:

@@ -1,7 +1,9 @@
 """Start and warm: bring members up and judge every one of them, for a target's state says nothing about its members.
 
 A member is up when its unit is active, the process that runs carries the wanted config hash, its health address answers
-2xx on two polls in a row while its engine is awake, and a real piece of work succeeded. One that cannot be asked must
+2xx on two polls in a row while its engine is awake, and a real piece of work succeeded. That work takes long, so it is
+asked for once and heard of at a later look, while the others are looked at. When they are given up meanwhile nobody
+hears it: stopping the server ends the call, and it changes nothing but that server. One that cannot be asked must
 have run for a while without a break instead. A crash loop ends the wait at
 once. A failure says whether starting again may help: never when what runs is not what was reviewed, nor when the time
 is up.
@@ -16,9 +18,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from . import gates, running, systemd
 from .asleep import asleep
-from .machine import Machine
+from .machine import Begun, Machine
 from .txn import HaltError, Run, units_of
-from .warm import said, warm_up
+from .warm import Warmth, said, warm_up
 
 _POLL_S = 0.25
 _SLOW_POLL_S = 1.0
@@ -27,6 +29,8 @@ _GOOD_POLLS = 2
 _CRASHES = 2
 _IDLE_POLLS = 8
 _REFUSED_S = 10.0
+_LEAST_S = 0.25
+_UNHEARD = "its warm-up is not answered yet"
 # What servers answer while they still load, or have too much to do.
 _NOT_YET = (0, 408, 425, 429, 503)
 
@@ -34,9 +38,10 @@ _NOT_YET = (0, 408, 425, 429, 503)
 class _Judge:
     """One member on its way up."""
 
-    def __init__(self, machine: Machine, member: Dict[str, Any], *, hashed: bool, is_left: bool) -> None:
+    def __init__(self, machine: Machine, member: Dict[str, Any], ends: float, *, hashed: bool, is_left: bool) -> None:
         self.machine = machine
         self.member = member
+        self.ends = ends
         self.hashed = hashed
         self.good = 0
         self.idle = 0
@@ -45,6 +50,8 @@ class _Judge:
         self.code = "REC7106"
         self.failed = False
         self.final = False
+        self._asked: Optional[Begun] = None
+        self._cold = _UNHEARD
         self._refused_since: Optional[float] = None
         # Which run of it was seen first, and when; what has no such word on record needs no time.
         self._steady_s: float = member.get("steady_s", 0.0)
@@ -69,6 +76,8 @@ class _Judge:
         self.reason = "healthy once, not yet twice"
         if state is not None and self._run != (state.invocation, state.main_pid):
             self._run, self._run_since = (state.invocation, state.main_pid), self.machine.monotonic()
+            # What another run of it is asked, or may yet answer, says nothing about this one.
+            self._asked, self._cold = None, _UNHEARD
         if self._left_s():
             self.reason = f"runs, and must do so for {self._steady_s:g} s without a break"
         if self.good >= _GOOD_POLLS and not self.warm:
@@ -127,12 +136,22 @@ class _Judge:
         return ""
 
     def _warm(self) -> None:
-        warmth = warm_up(self.machine, self.member["warm"])
+        """Ask for a real piece of work, or hear what became of it: it takes long, and the others are looked at."""
+        if self._asked is None:
+            left_s = max(_LEAST_S, self.ends - self.machine.monotonic())
+            warm = {**self.member["warm"], "timeout_s": min(self.member["warm"]["timeout_s"], left_s)}
+            self._asked = self.machine.begin(functools.partial(warm_up, self.machine, warm))
+        elif self._asked.done():
+            self._hear(self._asked)
+            self._asked = None
+        self.code, self.reason = "REC7106" if self.warm else "REC7107", self._cold
+
+    def _hear(self, asked: Begun) -> None:
+        warmth: Warmth = asked.result()
         self.warm = warmth.ok
-        self.reason = warmth.reason
+        self._cold = warmth.reason
         if warmth.ok:
             return
-        self.code = "REC7107"
         self.final = warmth.final
         self.failed = warmth.final or self._is_refused(warmth.status)
 
@@ -185,7 +204,10 @@ def judge(
     began = machine.monotonic()
     if ends is None:
         ends = began + longest_warm(members)
-    judges = [_Judge(machine, member, hashed=hashed, is_left=is_left) for member in members]
+    judges = [
+        _Judge(machine, member, min(ends, began + member["warm_timeout_s"]), hashed=hashed, is_left=is_left)
+        for member in members
+    ]
     while not all(each.up for each in judges):
         shown = systemd.show_units(machine, units_of(members))
         # Those that are up are looked at again: one may fall over while another still loads.

@@ -19,7 +19,7 @@ import re
 from contextlib import AbstractContextManager
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from .machine import Completed, Directory, Machine, Response, Stat
+from .machine import Begun, Completed, Directory, Machine, Response, Stat
 from .systemd import CGROUP_ROOTS
 
 _MANAGED = ("systemctl", "systemd-run", "systemd-analyze")
@@ -243,6 +243,9 @@ class UserMachine(Machine):
 
     def parallel(self, calls: Sequence[Any]) -> List[Any]:
         return self._inner.parallel(calls)
+
+    def begin(self, call: Callable[[], Any]) -> Begun:
+        return self._inner.begin(call)
 
 
 def _turn(path: str, names: Dict[str, str], gates: "tuple[str, str]") -> str:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from reconciler.agent.durable import DurableMachine
-from reconciler.agent.machine import BusyError, Completed, Directory, Response, Stat
+from reconciler.agent.machine import Begun, BusyError, Completed, Directory, Response, Stat
 from reconciler.agent.places import DROP_CACHES
 from reconciler.sim import setup
 from reconciler.sim.clock import Clock
@@ -233,7 +233,7 @@ class SimMachine(DurableMachine):
         words = list(argv)
         if stdin and words[0] != "nft":
             raise UnknownArgvError(f"nothing the simulator knows reads its input: {words}")
-        self._spend(_COSTS.get(words[0].rpartition("/")[2], 0.01))
+        self.pass_time(_COSTS.get(words[0].rpartition("/")[2], 0.01))
         try:
             if self._only_looks(words):
                 return self._firewall.run(words, stdin) if stdin else self._answer(words, timeout_s, env or {})
@@ -285,7 +285,7 @@ class SimMachine(DurableMachine):
         self, method: str, url: str, timeout_s: float, body: bytes | None = None, limit: int = 1 << 20
     ) -> Response:
         parts = urlsplit(url)
-        self._spend(_HTTP_S)
+        self.pass_time(_HTTP_S)
         if parts.hostname not in ("127.0.0.1", "localhost", "::1", self.state.host):
             return Response(0, b"no route to host")
         path = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -293,14 +293,14 @@ class SimMachine(DurableMachine):
         return Response(answer.status, answer.body[:limit], cut=len(answer.body) > limit)
 
     def post(self, url: str, timeout_s: float, body: bytes, headers: dict[str, str], limit: int = 1 << 10) -> Response:
-        self._spend(min(_HTTP_S, timeout_s))
+        self.pass_time(min(_HTTP_S, timeout_s))
         if url not in self.receivers:
             return Response(0, b"no route to host")
         answer = self.receivers[url](headers, body)
         return Response(answer.status, answer.body[:limit], cut=len(answer.body) > limit)
 
     def gpu_facts(self, timeout_s: float) -> dict[str, Any]:
-        self._spend(min(0.05, timeout_s))
+        self.pass_time(min(0.05, timeout_s))
         return self.gpu.facts()
 
     def log_error(self, text: str) -> None:
@@ -356,13 +356,33 @@ class SimMachine(DurableMachine):
             raise failed
         return results
 
+    def begin(self, call: Callable[[], Any]) -> Begun:
+        """Make the call now, and let its end come when its time has passed for the caller too."""
+        apart, self._spent = self._spent, 0.0
+        results, failed = [], []
+        try:
+            results.append(call())
+        except Exception as raised:  # whoever asks for the result gets it, as the seam says
+            failed.append(raised)
+        finally:
+            ends = self.clock.now + (apart or 0.0) + self._spent
+            self._spent = apart
+
+        def result() -> Any:
+            if failed:
+                raise failed[0]
+            return results[0]
+
+        return Begun(lambda: self.clock.now >= ends, result)
+
     # -- what tests need --------------------------------------------------------------------------------------------
 
     def is_locked(self, path: str) -> bool:
         """Say whether a program here holds the lock on a file."""
         return path in self._held
 
-    def _spend(self, seconds: float) -> None:
+    def pass_time(self, seconds: float) -> None:
+        """Let a call take so long, beside whatever is done at the same time."""
         if self._spent is None:
             self.clock.advance(seconds)
         else:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from reconciler.agent.machine import Completed, Machine, Response, Stat
+from reconciler.agent.machine import Begun, Completed, Machine, Response, Stat
 
 Content = bytes | str
 
@@ -135,3 +135,6 @@ class FakeHost(Machine):
 
     def parallel(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         return [call() for call in calls]
+
+    def begin(self, call: Callable[[], Any]) -> Begun:
+        return Begun(lambda: True, call)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from reconciler.agent import executor, places
+from reconciler.agent.machine import Response
 from reconciler.agent.record import write_record
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import clear_fault, set_fault
-from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from reconciler.sim.machine import KilledError, PowerCutError, SimMachine, StoppedError
 from tests.agent.bench import REASONING, VISION, Bench, a_coven, a_service, ending_at
 
 LLAMA = "recon-vision-llama.service"
@@ -209,6 +210,66 @@ def test_a_healthy_server_that_refuses_to_work_is_started_again(bench: Bench) ->
     outcome = bench.execute(intent)
 
     assert (outcome.state, outcome.code, attempts(outcome)[0]) == ("rolled_back", "REC7107", ("vision", 3, 3, False))
+
+
+HANGS_S = 100.0
+
+
+def holding_the_warm_up(monkeypatch: pytest.MonkeyPatch, port: int) -> list[float]:
+    """Let the POSTs to a port take as long as the caller waits; return what it waited for each of them."""
+    waited: list[float] = []
+    real = SimMachine.http
+
+    def http(machine: SimMachine, method: str, url: str, timeout_s: float, *rest: Any) -> Response:
+        if method != "POST" or f":{port}/" not in url:
+            return real(machine, method, url, timeout_s, *rest)
+        waited.append(timeout_s)
+        machine.pass_time(min(HANGS_S, timeout_s))
+        return Response(0, f"no answer within {timeout_s:g} s".encode())
+
+    monkeypatch.setattr(SimMachine, "http", http)
+    return waited
+
+
+def test_a_warm_up_that_hangs_does_not_keep_a_crash_loop_of_another_member_from_being_seen(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = {"timeout": "120s", "attempts": 1}
+    flaky = a_service("llamacpp", 8004, memory="8GiB", warm=warm)
+    llama = a_service("llamacpp", 8003, memory="8GiB", warm=warm)
+    bench.covens["vision"] = a_coven("vision", llama=llama, flaky=flaky)
+    intent = bench.intent("vision")
+    set_fault(bench.machine.state, "crash-after-ready", "recon-vision-flaky.service", value=3)
+    waited = holding_the_warm_up(monkeypatch, 8003)
+    at: dict[str, float] = {}
+
+    def hook(_: str, what: str) -> None:
+        at.setdefault(what, bench.machine.monotonic())
+
+    bench.machine.hook = hook
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7105"), outcome
+    assert outcome.reason.startswith("flaky: crash loop"), outcome.reason
+    assert len(waited) == 1
+    assert at[STOP] - at[START] < HANGS_S / 2
+
+
+def test_a_warm_up_is_waited_for_no_longer_than_the_member_may_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = a_service("llamacpp", 8003, memory="8GiB", warm={"timeout": "40s"})
+    bench.covens["vision"] = a_coven("vision", llama=llama)
+    intent = bench.intent("vision")
+    waited = holding_the_warm_up(monkeypatch, 8003)
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7107"), outcome
+    left = f"no answer within {waited[0]:g} s"
+    assert outcome.reason == f"llama: not up after 40 s, POST http://127.0.0.1:8003/completion did not answer: {left}"
+    assert [0.0 < each < 40.0 for each in waited] == [True]
 
 
 @pytest.mark.parametrize(("mine", "used"), [(1, 1), (2, 2), (5, 5)])

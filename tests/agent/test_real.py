@@ -412,6 +412,26 @@ def test_calls_run_at_the_same_time_and_answer_in_order(machine: RealMachine) ->
     assert machine.parallel([lambda: (both.wait(), "one")[1], lambda: (both.wait(), "two")[1]]) == ["one", "two"]
 
 
+def test_a_call_that_was_begun_runs_beside_its_caller(machine: RealMachine) -> None:
+    going_on = threading.Event()
+    begun = machine.begin(lambda: going_on.wait(30) and "answered")
+
+    assert not begun.done()
+    going_on.set()
+    while not begun.done():
+        machine.sleep(0.01)
+    assert begun.result() == "answered"
+
+
+def test_what_a_call_that_was_begun_raises_is_raised_by_its_result(machine: RealMachine) -> None:
+    begun = machine.begin(lambda: 1 // 0)
+
+    while not begun.done():
+        machine.sleep(0.01)
+    with pytest.raises(ZeroDivisionError):
+        begun.result()
+
+
 def test_the_first_exception_comes_after_all_have_ended(machine: RealMachine) -> None:
     ended: list[str] = []
 

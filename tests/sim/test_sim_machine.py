@@ -96,6 +96,31 @@ def test_calls_made_at_the_same_time_take_as_long_as_the_longest() -> None:
     assert machine.monotonic() - before == pytest.approx(0.05)
 
 
+def test_a_call_that_was_begun_is_done_when_its_time_has_passed() -> None:
+    machine = SimMachine.new("gpu-1")
+    before = machine.monotonic()
+
+    def long() -> str:
+        machine.pass_time(3.0)
+        return "answered"
+
+    (begun,) = machine.parallel([lambda: machine.begin(long)])
+
+    assert (machine.monotonic() - before, begun.done()) == (0.0, False)
+    machine.sleep(2.5)
+    assert not begun.done()
+    machine.sleep(0.75)
+    assert (begun.done(), begun.result()) == (True, "answered")
+
+
+def test_what_a_call_that_was_begun_raises_is_raised_by_its_result() -> None:
+    begun = SimMachine.new("gpu-1").begin(lambda: 1 // 0)
+
+    assert begun.done()
+    with pytest.raises(ZeroDivisionError):
+        begun.result()
+
+
 def test_the_first_error_of_parallel_calls_is_raised_after_all_of_them_ran() -> None:
     machine = SimMachine.new("gpu-1")
     ran = []
