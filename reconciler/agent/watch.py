@@ -14,7 +14,7 @@ name. Shared services are not even looked at here.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from . import alerts, drift, history, locks, places, systemd, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
@@ -168,38 +168,43 @@ def _alert(
 
 
 def _tend(machine: Machine, site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> str:
-    deed = _due(site, shown, looks, book)
-    if deed is None:
-        return _summary(looks, book)
-    try:
-        with machine.lock(places.LOCK):
-            stay_away(machine, asks_covens=False)
-            without_what_is_down(machine, [deed.charge])
-            if deed.charge.slot in locked_slots(machine):
-                return f"left alone: slot {deed.charge.slot} is locked"
-            return _do(machine, site, looks, book, deed)
-    except BusyError:
-        return "left alone: somebody has the host's lock"
-    except (ApartError, LeaseError, systemd.SystemdError) as error:
-        return f"left alone: {error}"
+    said: List[str] = []
+    for deed in _due(site, shown, looks, book):
+        try:
+            with machine.lock(places.LOCK):
+                stay_away(machine, asks_covens=False)
+                without_what_is_down(machine, [deed.charge])
+                if deed.charge.slot in locked_slots(machine):
+                    return f"left alone: slot {deed.charge.slot} is locked"
+                said.append(_do(machine, site, looks, book, deed))
+                break
+        except watch_deeds.NotBegunError as error:
+            # What keeps one from being started need not keep the next.
+            said.append(str(error))
+        except BusyError:
+            return "left alone: somebody has the host's lock"
+        except (ApartError, LeaseError, systemd.SystemdError) as error:
+            return f"left alone: {error}"
+    return "; ".join(said) or _summary(looks, book)
 
 
-def _due(site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> Optional[_Deed]:
-    """Return the one thing that is due: first to start what was left stopped, then the first that is bad."""
+def _due(site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> Iterator[_Deed]:
+    """Yield what is due, one deed for a charge: first to start what was left stopped, then the first that is bad."""
     for charge in site.charges:
         if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
             continue
         left = [unit for unit in units_of(charge.members) if unit in book.pending]
         if any(looks["units"][unit]["word"] in ("stopped", "bad") for unit in left):
-            return _Deed(charge, None, "")
+            yield _Deed(charge, None, "")
+            continue
         if book.holds_off(charge.name):
             continue
         for member in charge.members:
             why = _why(site.spec, looks, looks["units"][member["unit"]])
             if why:
                 spent = book.attempts.get(member["unit"], 0) >= site.spec["attempts"]
-                return _Deed(charge, None if spent else member, f"{member['unit']} {why}")
-    return None
+                yield _Deed(charge, None if spent else member, f"{member['unit']} {why}")
+                break
 
 
 def _why(spec: Dict[str, Any], looks: Dict[str, Any], past: Dict[str, Any]) -> str:
@@ -212,7 +217,7 @@ def _why(spec: Dict[str, Any], looks: Dict[str, Any], past: Dict[str, Any]) -> s
 
 
 def _do(machine: Machine, site: Site, looks: Dict[str, Any], book: Book, deed: _Deed) -> str:
-    """Do what is due, with the lock, if it still is."""
+    """Do what is due, with the lock, if it still is; NotBegunError when it cannot be done now."""
     charge, member = deed.charge, deed.member
     shown = _show(machine, site) or {}
     if charge.gate and (charge.gate not in shown or shown[charge.gate].active != "active"):
@@ -231,10 +236,10 @@ def _do(machine: Machine, site: Site, looks: Dict[str, Any], book: Book, deed: _
         else:
             what = f"reset {charge.name} after {site.spec['attempts']} restarts"
             watch_deeds.reset(run, book, charge, site.spec, deed.why)
+    except watch_deeds.NotBegunError:
+        raise
     except (HaltError, LeaseError, OSError, systemd.SystemdError) as error:
         what = f"tried and failed: {clean(str(error), 600)}"
-        if isinstance(error, HaltError) and error.state == "unknown":
-            return str(error)
         if not deed.why:
             return what
         fix = f"recon status --host {site.host}"

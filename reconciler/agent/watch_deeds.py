@@ -25,6 +25,13 @@ _GRACE_S = 10.0
 _JOURNAL_LIMIT = 1 << 20
 
 
+class NotBegunError(HaltError):
+    """A deed cannot be done now, and nothing was touched for it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("REC7172", reason)
+
+
 class Charge(NamedTuple):
     """A live coven, or a resident: what is looked after as one. `gate` is empty for a resident, `gpus` are names."""
 
@@ -92,42 +99,47 @@ def reset(run: Run, book: Book, charge: Charge, spec: Dict[str, Any], why: str) 
 
 
 def resume(run: Run, book: Book, charge: Charge, members: List[Dict[str, Any]], spec: Dict[str, Any]) -> None:
-    """Start what was stopped and not started again, as soon as there is room for it; HaltError when there is none."""
+    """Start what was stopped and not started again, as soon as there is room; NotBegunError when there is none."""
     need = _need(run, charge, members, spec)
     if need.total:
         sample = step_memory.take_sample(run.machine, need, units_of(members))
         if sample.problem:
-            raise HaltError("REC7172", f"{', '.join(units_of(members))} cannot start yet: {sample.problem}")
+            raise NotBegunError(f"{', '.join(units_of(members))} cannot start yet: {sample.problem}")
     with run.step("restart", f"starting what an earlier look stopped: {', '.join(units_of(members))}"):
         _start(run, book, need, members)
 
 
 def _need(run: Run, charge: Charge, members: List[Dict[str, Any]], spec: Dict[str, Any]) -> step_memory.Need:
-    """Return what must be free; HaltError, before anything is stopped, when that could not be measured afterwards."""
+    """Return what must be free; NotBegunError, as nothing is stopped yet, when it could not be measured afterwards."""
     if not sum(int(member["memory"]) for member in members):
         return step_memory.Need("discrete", None, 0, 0, 0, 0.0)
     seen = watch_memory.look(run.machine, spec["memory"])
     gpus = watch_memory.gpus_of(seen, charge.gpus)
     if gpus is None:
         problem = seen.problem or "a GPU of the slot is not there, or does not say who is on it"
-        raise HaltError("REC7172", f"left alone: {problem}", state="unknown")
+        raise NotBegunError(f"left alone: {problem}")
     need = watch_memory.need_of(spec, seen, gpus, members)
     sample = step_memory.take_sample(run.machine, need._replace(total=0, per_gpu=0, reserve=0), ())
     if sample.problem:
-        raise HaltError("REC7172", f"left alone: {sample.problem}", state="unknown")
+        raise NotBegunError(f"left alone: {sample.problem}")
     return need
 
 
 def _note_pending(book: Book, members: List[Dict[str, Any]]) -> None:
-    book.pending = units_of(members)
+    # Beside what finds no room yet: that is still to be started.
+    book.pending = _pending_without(book, members) + units_of(members)
     book.save()
+
+
+def _pending_without(book: Book, members: List[Dict[str, Any]]) -> List[str]:
+    return [unit for unit in book.pending if unit not in units_of(members)]
 
 
 def _start(run: Run, book: Book, need: step_memory.Need, members: List[Dict[str, Any]]) -> None:
     step_memory.wait_free(run, need, units_of(members))
     run.prove_claim()
     step_start.start_members(run, members)
-    book.pending = []
+    book.pending = _pending_without(book, members)
     book.save()
 
 

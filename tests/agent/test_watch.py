@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import down, executor, lease, observe, places, watch
+from reconciler.agent import down, executor, lease, observe, places, watch, watch_deeds
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
@@ -19,7 +19,7 @@ from reconciler.model.desired import Service, Watchdog
 from reconciler.model.observed import HostState, Known, Unknown, WatchdogState
 from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
-from reconciler.sim.deeds import edit_unit, hold_memory, stop_unit
+from reconciler.sim.deeds import edit_unit, end_process, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.fleet import run_agent, run_launched
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
@@ -625,6 +625,66 @@ def test_a_watchdog_killed_between_stop_and_start_starts_it_at_its_next_look(hos
     assert host.serving() == SERVING
     assert host.told().attempts == {VLLM: 1}
     assert host.alerts() == []
+
+
+EMBED = "recon-resident-embed.service"
+EMBED_START = f"run systemctl start --no-block --job-mode=fail {EMBED}"
+
+
+def stopped_for_good(host: Watched, room: int) -> int:
+    """Kill the watchdog between stop and start, and let a stranger leave that much memory; return its process."""
+    killed: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not killed:
+            killed.append(what)
+            raise KilledError
+
+    host.machine.hook = hook
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    while not killed:
+        host.machine.clock.advance(1.0)
+    clear_fault(host.machine.state)
+    host.attend()
+    free = host.state().gpus
+    assert isinstance(free, Known)
+    memory = free.value[0].memory
+    assert isinstance(memory, Known)
+    hold_memory(host.machine, memory.value.free - room)
+    return max(host.machine.state.processes)
+
+
+def test_what_finds_no_room_keeps_nobody_else_from_being_looked_after() -> None:
+    host = Watched(residents={"embed": a_service("llamacpp", 8009, memory="2GiB")})
+    stranger = stopped_for_good(host, 10 << 30)
+    set_fault(host.machine.state, "unhealthy", EMBED)
+    host.healing_after(1, EMBED_START)
+
+    ran = host.looks(6)
+
+    assert (EMBED_START in ran, START in ran) == (True, False)
+    assert host.history() == [f"restarted {EMBED} (attempt 1 of 3)"]
+    assert VLLM in host.told().said
+    end_process(host.machine, stranger)
+    assert START in host.looks(3)
+    assert host.serving() == ["recon-reasoning-rerank", "recon-reasoning-vllm", "recon-resident-embed"]
+
+
+def test_a_host_that_is_taken_while_one_finds_no_room_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Watched(residents={"embed": a_service("llamacpp", 8009, memory="2GiB")})
+    stopped_for_good(host, 10 << 30)
+    set_fault(host.machine.state, "unhealthy", EMBED)
+    host.looks(2)
+    really = watch_deeds.close_run
+
+    def close_run(run: Any) -> None:
+        really(run)
+        hold(host)
+
+    monkeypatch.setattr(watch_deeds, "close_run", close_run)
+
+    assert host.looks(6) == []
+    assert host.told().said == "left alone: held by ann: benchmark"
 
 
 def test_a_reboot_in_the_middle_of_a_restart_boots_the_committed_coven(host: Watched) -> None:
