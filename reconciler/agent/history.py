@@ -136,10 +136,27 @@ def _head(machine: Machine) -> Optional[Dict[str, Any]]:
 
 def has(machine: Machine, txid: str, live: Optional[Live] = None) -> bool:
     """Say whether a transaction has its line, and that was counted; `live` is the live part when just looked at."""
-    wanted = f'"txid":{json.dumps(txid)}'.encode()
+    wanted = _named(txid)
     found = live or examine(machine)
     counted = found.lines.good[: len(found.lines.good) - len(found.doubtful)]
     return any(wanted in raw for raw in counted) or wanted in history_parts.newest_before(machine)
+
+
+def end_of(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
+    """Return the line of a transaction that ended, in whichever part it lies; None when none that verifies is there."""
+    wanted = _named(txid)
+    older = (places.history_part(number) for number in sorted(history_parts.numbers(machine), reverse=True))
+    for path in (places.HISTORY, *older):
+        try:
+            data = machine.read(path, _LIMIT)
+        except OSError:
+            continue
+        # Looked for first: to verify every line of every part takes long.
+        good = lines.read_lines(data).good if wanted in data else []
+        for body in (lines.body_of(raw) for raw in good if wanted in raw):
+            if (body.get("kind"), body.get("txid")) == (None, txid) and body.get("state") != "released":
+                return body
+    return None
 
 
 def ended(machine: Machine) -> List[str]:
@@ -156,6 +173,11 @@ def recent(machine: Machine) -> List[Dict[str, Any]]:
         return history_parts.lately(examine(machine).lines)
     except OSError:
         return []
+
+
+def _named(txid: str) -> bytes:
+    """Return the bytes that are in every line of a transaction."""
+    return f'"txid":{json.dumps(txid)}'.encode()
 
 
 def _is_same(raw: bytes, body: Dict[str, Any]) -> bool:

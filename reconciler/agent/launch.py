@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, Optional
 
-from . import claims, install, lease, passes, places, versions
+from . import claims, history, install, lease, passes, places, versions
 from .executor_unit import DESCRIPTION, TXID, has_process, is_active, running_txid, stuck
 from .journal import read_events
 from .machine import BusyError, Machine
@@ -146,7 +146,7 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
 
     News is gathered for a moment: steps come in bursts, and every request is an interpreter that competes with them.
     An outcome is told when the executor has left as well, unless that takes long: the next plan of whoever is told
-    would say that a transition runs.
+    would say that a transition runs. `active` is said of this transaction: another one's executor brings no news of it.
     """
     txid = checked(args["txid"])
     after = int(args.get("after_seq", 0))
@@ -157,8 +157,8 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     told: Optional[float] = None
     while True:
         # In this order: an executor that ends between two looks has written its outcome before it went.
-        active = is_active(machine)
-        outcome = read_outcome(machine, txid)
+        active = is_active(machine) and running_txid(machine) in (None, txid)
+        outcome = read_outcome(machine, txid) or _outcome_told(machine, txid)
         try:
             events = read_events(machine, path, after)
         except OSError:
@@ -185,6 +185,14 @@ def follow(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
         if now >= ends:
             return reply
         machine.sleep(_POLL_S)
+
+
+def _outcome_told(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
+    """Return the outcome of a transaction that is long over, from the history: of its books nothing is left."""
+    if machine.stat(places.transaction(txid)) is not None:
+        return None
+    line = history.end_of(machine, txid)
+    return None if line is None else {key: value for key, value in line.items() if key != "from_generation"}
 
 
 def checked(txid: Any) -> str:

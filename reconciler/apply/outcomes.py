@@ -81,10 +81,11 @@ def vanished(host: str, txid: str, *, has_begun: bool) -> Problem:
     """REC6022: no executor, no outcome."""
     if has_begun:
         detail = (
-            f"transaction {txid} has no outcome and no executor runs on {host}; the host restarted, or it was killed"
+            f"transaction {txid} has no outcome and no executor of it runs on {host}; "
+            "the host restarted, or it was killed"
         )
     else:
-        detail = f"{host} has no line of transaction {txid} and no executor runs there; it was never begun"
+        detail = f"{host} has no line of transaction {txid} and no executor of it runs there; it was never begun"
     return Problem("REC6022", "the outcome is not known", detail, f"recon status --host {host}")
 
 

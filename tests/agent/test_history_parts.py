@@ -64,6 +64,22 @@ def test_a_long_history_goes_on_in_a_new_part_with_its_last_lines() -> None:
     assert list(history_parts.verify(machine)) == []
 
 
+def test_how_a_transaction_ended_is_found_in_whichever_part_its_line_lies() -> None:
+    machine = long_host()
+    for number in range(COUNT, 2 * COUNT + 50):
+        history.append(machine, a_line(number))
+    history.append(machine, {"txid": "t-taken", "state": "released"})
+    assert len(history_parts.numbers(machine)) > 1
+
+    assert [history.end_of(machine, f"t{number:04}") for number in (0, COUNT, 2 * COUNT)] == [
+        a_line(number) for number in (0, COUNT, 2 * COUNT)
+    ]
+    assert [history.end_of(machine, txid) for txid in ("t-never", "t-taken")] == [None, None]
+    data = machine.read(FIRST, 1 << 30)
+    machine.write(FIRST, data.replace(b'"epoch":0,', b'"epoch":9,'))
+    assert history.end_of(machine, "t0000") is None
+
+
 def test_a_short_history_is_left_in_one_part() -> None:
     machine = long_host(20)
 

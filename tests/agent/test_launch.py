@@ -7,9 +7,11 @@ import pytest
 from reconciler.agent import executor, executor_unit, launch, lease, lines, places, versions
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
+from reconciler.agent.outcome import read_outcome
 from reconciler.agent.record import seal
 from reconciler.agent.target import target_of
 from reconciler.agent.wire import RequestError
+from reconciler.model.outcome import Outcome
 from tests.agent.bench import CONTEXT, Bench
 from tests.agent.fakehost import FakeHost
 from tests.agent.test_systemd import PROPERTIES
@@ -338,12 +340,39 @@ def test_the_end_is_told_when_something_else_is_in_the_place_of_the_journal() ->
     assert follow(bench, intent["txid"]) == {"events": [], "outcome": outcome, "active": True}
 
 
+def test_an_end_whose_books_are_gone_is_told_from_the_line_of_the_history() -> None:
+    bench = Bench()
+    outcome = bench.execute({**bench.intent("reasoning"), "fingerprint": "another"})
+    assert outcome.state == "stale"
+    bench.machine.remove_tree(places.transaction(outcome.txid))
+
+    answer = follow(bench, outcome.txid)
+
+    assert Outcome.model_validate(answer.pop("outcome")) == outcome
+    assert answer == {"events": [], "active": False}
+
+
+def test_an_executor_of_another_transaction_is_none_of_the_one_that_is_followed() -> None:
+    bench = Bench()
+    first = bench.run("reasoning")
+    apply(bench, bench.intent("vision"))
+
+    assert follow(bench, first.txid, wait_s=1.0) == {
+        "events": [event.model_dump() for event in bench.events(first.txid)],
+        "outcome": read_outcome(bench.machine, first.txid),
+        "active": False,
+    }
+    assert follow(bench, "t-never", wait_s=1.0) == {"events": [], "outcome": None, "active": False}
+
+
 class Working(FakeHost):
     """A host whose executor has written an event and writes another one at the second wait for it."""
 
     def __init__(self, populated: str) -> None:
         group = "/sys/fs/cgroup/system.slice/recon-executor.service"
-        super().__init__({"/sys/fs/cgroup/cgroup.procs": "1\n", f"{group}/cgroup.events": f"populated {populated}\n"})
+        handed = "[Unit]\nDescription=recon transaction t1\n"
+        kernel = {"/sys/fs/cgroup/cgroup.procs": "1\n", f"{group}/cgroup.events": f"populated {populated}\n"}
+        super().__init__({**kernel, HANDED: handed})
         self.waits = 0
         self.last = ""
         self.write_event()
