@@ -134,7 +134,7 @@ def _executor(machine: Machine, unit_active: Optional[str], leased: fact.Fact, *
 def _target(machine: Machine, txid: str) -> Optional[str]:
     """Return what the transaction that runs makes of the host, None when its order cannot be read."""
     try:
-        return target_of(read_record(machine, places.transaction(txid) + "/intent.json"))
+        return target_of(transactions.read_book(machine, txid, "intent.json"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -148,7 +148,7 @@ def _is_interrupted(machine: Machine, txid: str) -> bool:
 
 def _plan(machine: Machine, txid: str) -> str:
     try:
-        host = read_record(machine, places.transaction(txid) + "/intent.json")["host"]
+        host = transactions.read_book(machine, txid, "intent.json")["host"]
     except (OSError, RecordError, KeyError):
         return "recon plan"
     return f"recon plan --host {clean(host, 200)}"

@@ -1,6 +1,7 @@
 """Looks over recon's own files and names those that do not verify, so that nobody has to stumble over them.
 
-Only what may still be read is looked at: the newest transaction and those without an end, not the books of long ago.
+Only what may still be read is looked at: the newest transaction, one that holds the host and those without an end, not
+the books of long ago.
 What was moved out of the way stays named until a person has looked at it and removed it.
 
 Must not: move, repair or write anything; who changes the host does that when it comes to the file.
@@ -8,7 +9,8 @@ Must not: move, repair or write anything; who changes the host does that when it
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Optional
+import functools
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from . import claims, fact, files, history, lease, mark, places, transactions
 from .journal import read_journal
@@ -67,8 +69,12 @@ def _all(machine: Machine) -> Iterator[Dict[str, Any]]:
 
 
 def _sealed(machine: Machine, path: str) -> Iterator[Dict[str, Any]]:
+    return _unread(path, functools.partial(read_record, machine, path))
+
+
+def _unread(path: str, read: Callable[[], object]) -> Iterator[Dict[str, Any]]:
     try:
-        read_record(machine, path)
+        read()
     except FileNotFoundError:
         return
     except RecordError as error:
@@ -95,17 +101,21 @@ def _hold(machine: Machine) -> Iterator[Dict[str, Any]]:
 
 def _transactions(machine: Machine) -> List[str]:
     names = transactions.in_order(machine)
-    return [*(name for name in names[:-1] if not transactions.has(machine, name, "outcome.json")), *names[-1:]]
+    held = transactions.left_to_a_person(machine)
+    return [
+        *(name for name in names[:-1] if name == held or not transactions.has(machine, name, "outcome.json")),
+        *names[-1:],
+    ]
 
 
 def _transaction(machine: Machine, txid: str) -> Iterator[Dict[str, Any]]:
     place = places.transaction(txid)
     for name in ("intent.json", "passes.json", "undo.json", "outcome.json"):
-        yield from _sealed(machine, f"{place}/{name}")
+        yield from _unread(f"{place}/{name}", functools.partial(transactions.read_book, machine, txid, name))
     path = f"{place}/journal.jsonl"
     try:
         found = read_journal(machine, path)
-        outcome = read_record(machine, f"{place}/outcome.json")
+        outcome = transactions.read_book(machine, txid, "outcome.json")
     except (OSError, RecordError):
         found, outcome = _journal_alone(machine, path), {}
     if found is None:

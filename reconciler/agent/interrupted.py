@@ -16,7 +16,7 @@ from .claims import INTERRUPTED
 from .journal import is_of_an_earlier_boot, is_of_this_boot
 from .machine import Machine
 from .outcome import End
-from .record import RecordError, read_record
+from .record import RecordError
 from .txn import Run, stopping
 
 _LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
@@ -91,7 +91,7 @@ def _end_of(run: Run, txid: str, reason: str, back: List[str]) -> End:
 def _tell_hooks(run: Run, txid: str) -> None:
     """Tell the covens that were on their way out: a gateway that was closed for them is still closed."""
     try:
-        intent = read_record(run.machine, places.transaction(txid) + "/intent.json")
+        intent = transactions.read_book(run.machine, txid, "intent.json")
     except (OSError, RecordError):
         return
     hooks.on_the_way_back(run, [move for move in intent["moves"] if stopping(move)])

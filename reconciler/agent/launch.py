@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, Optional
 
-from . import claims, history, install, lease, passes, places, versions
+from . import claims, history, install, lease, passes, places, transactions, versions
 from .executor_unit import DESCRIPTION, TXID, has_process, is_active, running_txid, stuck
 from .journal import read_events
 from .machine import BusyError, Machine
@@ -273,7 +273,7 @@ def _unreadable(machine: Machine, intent: Dict[str, Any]) -> Optional[Dict[str, 
 
 def _order(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     try:
-        return read_record(machine, places.transaction(txid) + "/intent.json")
+        return transactions.read_book(machine, txid, "intent.json")
     except (OSError, RecordError):
         return None
 

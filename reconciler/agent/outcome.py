@@ -45,10 +45,9 @@ def path_of(txid: str) -> str:
 def read_outcome(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     """Return the outcome of a transaction, None when it has none that verifies."""
     try:
-        found = read_record(machine, path_of(txid))
+        return transactions.read_book(machine, txid, "outcome.json")
     except (OSError, RecordError):
         return None
-    return found if found.get("txid", txid) == txid else None
 
 
 def has_ended(machine: Machine, txid: str) -> bool:
@@ -95,7 +94,7 @@ def conclude_for(machine: Machine, txid: str, end: End) -> Dict[str, Any]:
     directory = places.transaction(txid)
     intent: Dict[str, Any] = dict(_BLANK)
     with contextlib.suppress(OSError, RecordError):
-        intent = read_record(machine, directory + "/intent.json")
+        intent = transactions.read_book(machine, txid, "intent.json")
     machine.mkdir(directory)
     events = read_events(machine, directory + "/journal.jsonl", 0)
     found = machine.stat(directory + "/intent.json")

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from . import files, places, systemd
+from . import files, places, systemd, transactions
 from .machine import Machine
-from .plain import clean
-from .record import RecordError, read_record
 from .txn import Run
 
 
@@ -25,12 +23,9 @@ def record_path(txid: str) -> str:
 def read_undo(machine: Machine, txid: str) -> Optional[Dict[str, Any]]:
     """Return what a transaction replaced, None when it never came that far; an error when the record does not say."""
     try:
-        found = read_record(machine, record_path(txid))
+        return transactions.read_book(machine, txid, "undo.json")
     except FileNotFoundError:
         return None
-    if found.get("txid", txid) != txid:
-        raise RecordError(f"{record_path(txid)}: it is of transaction {clean(str(found['txid']), 80)}")
-    return found
 
 
 def has_undo(machine: Machine, txid: str) -> bool:

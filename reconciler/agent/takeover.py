@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Optional, Set
 
-from . import adoptee, files, places, step_memory, step_stop, step_undo, systemd
+from . import adoptee, files, places, step_memory, step_stop, step_undo, systemd, transactions
 from .adoptee import Adoptee, AdopteeError
 from .machine import Machine
 from .plain import clean
-from .record import RecordError, read_record
+from .record import RecordError
 from .systemd import SystemdError
 from .txn import HaltError, Run, known, starting, units_of
 
@@ -247,7 +247,7 @@ def settle_back(machine: Machine, txid: str, undo: Dict[str, Any]) -> List[str]:
     if not held:
         return []
     try:
-        intent = read_record(machine, places.transaction(txid) + "/intent.json")
+        intent = transactions.read_book(machine, txid, "intent.json")
     except (OSError, RecordError):
         return []
     started = []

@@ -8,17 +8,30 @@ Must not: write, or take a time for an order.
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from . import fact, history, places
 from .files import names_in
 from .machine import Machine
+from .plain import clean
 from .record import RecordError, read_record
 
 SEEN = "seen"
 """Lies beside an outcome since a person cleared the alerts after it."""
 
 _CHANGED_NOTHING = ("refused", "stale", "locked", "aborted")
+
+
+def read_book(machine: Machine, txid: str, name: str) -> Dict[str, Any]:
+    """Read a file of a transaction; `RecordError` when it does not verify, or is the same file of another one.
+
+    Its seal carries its name, which they all have in common.
+    """
+    path = f"{places.transaction(txid)}/{name}"
+    found = read_record(machine, path)
+    if found.get("txid", txid) != txid:
+        raise RecordError(f"{path}: it is of transaction {clean(str(found['txid']), 80)}")
+    return found
 
 
 def in_order(machine: Machine) -> List[str]:
@@ -69,7 +82,7 @@ def newest(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
         return None, fact.not_applicable("no transaction was ever run here")
     txid = names[-1]
     try:
-        return txid, fact.value(read_record(machine, places.transaction(txid) + "/outcome.json"))
+        return txid, fact.value(read_book(machine, txid, "outcome.json"))
     except FileNotFoundError:
         return txid, fact.unknown(f"transaction {txid} has no outcome: it runs, or was cut off")
     except (OSError, RecordError) as error:
@@ -79,13 +92,14 @@ def newest(machine: Machine) -> Tuple[Optional[str], fact.Fact]:
 def left_to_a_person(machine: Machine) -> Optional[str]:
     """Return the transaction that held the host, None when one since then did what it was to do, or went back.
 
+    One whose end cannot be read may have held it.
     An order that changed nothing (refused, stale, locked out, aborted) does not release what another one held.
     """
     for txid in reversed(ended(machine)):
         try:
-            state = read_record(machine, places.transaction(txid) + "/outcome.json").get("state")
+            state = read_book(machine, txid, "outcome.json").get("state")
         except (OSError, RecordError):
-            continue
+            state = "held"
         if state not in _CHANGED_NOTHING:
             return txid if state == "held" and not is_seen(machine, txid) else None
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.agent import history, outcome, places, transactions
+from reconciler.agent import damage, history, outcome, places, transactions
 from reconciler.agent.record import seal, write_record
 from reconciler.sim.machine import SimMachine
 from tests.agent.fakehost import FakeHost
@@ -124,6 +124,68 @@ def test_an_outcome_that_does_not_verify_is_unknown() -> None:
     path = "/var/lib/recon/txn/t1/outcome.json"
 
     assert transactions.newest(FakeHost({path: b"{}"})) == ("t1", {"unknown": f"{path}: it has no body"})
+
+
+def swap(machine: SimMachine, txid: str, other: str, name: str = "outcome.json") -> str:
+    path = f"{places.transaction(txid)}/{name}"
+    machine.write(path, machine.read(f"{places.transaction(other)}/{name}"))
+    return path
+
+
+def test_the_outcome_of_another_transaction_is_none_and_the_host_stays_held() -> None:
+    machine = a_host(EARLY)
+    end(machine, NOW, state="held")
+    path = swap(machine, NOW, EARLY)
+    why = f"it is of transaction {EARLY}"
+
+    assert transactions.newest(machine) == (NOW, {"unknown": f"{path}: {why}"})
+    assert (transactions.left_to_a_person(machine), transactions.unreadable(machine)) == (NOW, NOW)
+    assert damage.survey(machine) == [{"path": path, "code": "REC5020", "reason": why}]
+
+
+@pytest.mark.parametrize("how", ["swapped", "torn"])
+def test_an_end_that_cannot_be_read_holds_the_host_also_after_an_order_that_changed_nothing(how: str) -> None:
+    machine = a_host(EARLY)
+    end(machine, NOW, state="held")
+    path = swap(machine, NOW, EARLY)
+    if how == "torn":
+        machine.write(path, b"torn")
+    end(machine, LATE, state="refused")
+
+    assert transactions.left_to_a_person(machine) == NOW
+    assert [each["path"] for each in damage.survey(machine)] == [path]
+    machine.write(f"{places.transaction(NOW)}/{transactions.SEEN}", b"")
+    assert transactions.left_to_a_person(machine) is None
+
+
+def test_what_was_applied_since_releases_what_cannot_be_read() -> None:
+    machine = a_host(EARLY, NOW)
+    machine.write(f"{places.transaction(EARLY)}/outcome.json", b"torn")
+
+    assert transactions.left_to_a_person(machine) is None
+    assert damage.survey(machine) == []
+
+
+@pytest.mark.parametrize("name", ["intent.json", "undo.json"])
+def test_the_order_or_way_back_of_another_transaction_is_damage(name: str) -> None:
+    machine = a_host(EARLY, NOW)
+    for txid in (EARLY, NOW):
+        write_record(machine, f"{places.transaction(txid)}/{name}", {"txid": txid})
+    path = swap(machine, NOW, EARLY, name)
+
+    assert damage.survey(machine) == [{"path": path, "code": "REC5020", "reason": f"it is of transaction {EARLY}"}]
+
+
+def test_the_order_of_another_transaction_says_nothing_of_whose_an_end_is() -> None:
+    machine = SimMachine.new("h-1")
+    order = {"host": "h-1", "owner": "ada", "source_commit": "", "plan_digest": "", "manifest_live": {}}
+    machine.mkdir(places.transaction(NOW))
+    body = {**order, "groups": [], "moves": [], "txid": EARLY}
+    write_record(machine, f"{places.transaction(NOW)}/intent.json", body)
+
+    ended = outcome.conclude_for(machine, NOW, outcome.End("refused", "the intent cannot be read"))
+
+    assert (ended["txid"], ended["host"], ended["owner"]) == (NOW, "", "")
 
 
 def test_the_only_transaction_is_the_newest() -> None:
