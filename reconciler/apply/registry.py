@@ -44,7 +44,8 @@ def job_of(name: str, owner: str, times: Mapping[str, str | None]) -> dict[str, 
         RefusedError: REC7347, a time, a duration or a zone is none.
     """
     try:
-        where = zone(times["timezone"] or "UTC")
+        zone_name = "UTC" if times["timezone"] is None else times["timezone"]
+        where = zone(zone_name)
         job: dict[str, Any] = {"name": name, "owner": owner, "lasts_s": parse_duration(times["lasts"])}
         at = times.get("at")
         begin = None if at is None else _moment(at)
@@ -58,7 +59,7 @@ def job_of(name: str, owner: str, times: Mapping[str, str | None]) -> dict[str, 
                 raise ValueError(f"'{days}' is no set of days; write Mon..Fri or Mon,Wed")
             if not re.fullmatch(CLOCK_TIME, clock):
                 raise ValueError(f"'{clock}' is no time of the day; write 02:30")
-            return {**job, "clock": clock, "days": days or "Mon..Sun", "timezone": times["timezone"] or "UTC"}
+            return {**job, "clock": clock, "days": days or "Mon..Sun", "timezone": zone_name}
         return {**job, "at": begin.timestamp() if begin else None}
     except (ValueError, ZoneError, PydanticCustomError) as error:
         raise RefusedError(Problem("REC7347", "the job cannot be registered so", str(error), _FIX)) from error

@@ -45,7 +45,7 @@ def apply(
 
     Examples: recon apply · recon apply --yes --host spark-1 · recon apply --yes -o json
     """
-    if attach:
+    if attach is not None:
         from reconciler.cli.follow import attach_to
 
         common.finish(attach_to(attach, host or [], as_json=output is common.Output.json))

@@ -6,6 +6,7 @@ Must not: decide what happens on a host.
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from reconciler.apply.events import HostEvent, HostFinished, HostJoined, HostLost, HostProgress, HostStarted
 from reconciler.cli import common
 from reconciler.errors import ExitCode, Problem, UsageError
+from reconciler.model.base import TXID_PATTERN
 from reconciler.model.outcome import Outcome, exit_code_of
 from reconciler.model.plan import Plan
 from reconciler.views.escape import one_line
@@ -199,6 +201,9 @@ def attach_to(txid: str, patterns: list[str], *, as_json: bool) -> ExitCode:
     from reconciler.workflow.applying import follow_host
     from reconciler.workflow.repository import open_for_deeds, select_hosts
 
+    if not re.match(TXID_PATTERN, txid):
+        # Most likely a variable that nobody set: what was to be followed is then not known, and nothing is begun.
+        raise UsageError(Problem("REC7018", "--attach names no transaction", f"{txid[:80]!a}", "recon status"))
     repository = open_for_deeds(common.SETTINGS.root, on_problems=common.tell_invalid)
     hosts = select_hosts(repository.fleet, patterns)
     if len(hosts) != 1:

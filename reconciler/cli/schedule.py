@@ -111,7 +111,7 @@ def register(
         raise UsageError(Problem("REC7018", "say once when it runs", detail, "recon schedule register --help"))
     repository, chosen = common.open_one(host, what="a job", command="recon schedule list")
     times = {"at": at, "every": every, "calendar": calendar, "timezone": timezone, "lasts": lasts}
-    register_job(repository, chosen, name=name, owner=owner or _me(), times=times)
+    register_job(repository, chosen, name=name, owner=_me() if owner is None else owner, times=times)
     _done("schedule register", chosen.name, name, f"{name} is registered on {chosen.name}", output)
 
 
@@ -131,7 +131,7 @@ def remove(
     from reconciler.workflow.deeds import remove_job
 
     repository, chosen = common.open_one(host, what="a job", command="recon schedule list")
-    remove_job(repository, chosen, name=name, owner=owner or _me())
+    remove_job(repository, chosen, name=name, owner=_me() if owner is None else owner)
     _done("schedule remove", chosen.name, name, f"{name} is no longer registered on {chosen.name}", output)
 
 

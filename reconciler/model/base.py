@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,30}$"
+TXID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z"
+"""What hosts take for the name of a transaction."""
 RESERVED_NAMES = frozenset({"gate", "coven", "resident", "executor", "boot", "trial", "spiral", "job", "share"})
 
 # Digits are bounded: hundreds of them overflow a float, with an error of Python's own.
