@@ -97,8 +97,9 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _something_is_declared(case: Case) -> Iterator[Refusal]:
-    """A lost file must not read as "stop everything here"."""
-    if not case.subject.rendered.groups and case.subject.committed.groups:
+    """A lost file must not read as "stop everything here"; of several empty slots `may_run` tells the difference."""
+    is_declared = bool(case.subject.rendered.groups or case.host.may_run)
+    if not is_declared and case.subject.committed.groups:
         yield Refusal(
             code="REC8006",
             summary=f"nothing is declared for {case.host.name}, which has covens",

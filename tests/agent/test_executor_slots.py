@@ -37,6 +37,15 @@ def test_both_slots_are_drained_together_and_move_with_one_commit(bench: Bench) 
     assert bench.serving() == AFTER
 
 
+def test_every_slot_can_be_emptied_and_filled_again(bench: Bench) -> None:
+    outcome = bench.run(None, None)
+
+    assert (outcome.state, outcome.live) == ("applied", {"left": None, "right": None})
+    assert bench.serving() == []
+    assert bench.run("a", "b").state == "applied"
+    assert bench.serving() == BEFORE
+
+
 def test_a_second_move_that_fails_takes_the_first_one_back_too(bench: Bench) -> None:
     before = bench.disk()
     txid = bench.submit(bench.intent("c", "d"))
