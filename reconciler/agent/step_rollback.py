@@ -216,9 +216,11 @@ def _start_old(run: Run, move: Dict[str, Any]) -> None:
 
 
 def _stop_resident(run: Run, member: Dict[str, Any]) -> None:
-    groups = step_stop.cgroups(run, [member["unit"]])
-    step_stop.stop_known(run, [member["unit"]])
-    step_stop.wait_gone(run, groups, step_stop.longest_stop([member]))
+    unit = member["unit"]
+    groups = step_stop.cgroups(run, [unit])
+    step_stop.stop_known(run, [unit])
+    # Either may be up: the new one, or the old one that has not gone yet.
+    step_stop.wait_gone(run, groups, step_stop.longest_stop([member, *step_stop.committed_members(run, [unit])]))
 
 
 def _start_others(run: Run, units: List[str]) -> None:
@@ -240,6 +242,9 @@ def _start_others(run: Run, units: List[str]) -> None:
     rest = [unit for unit in wanted if unit not in shares]
     if rest:
         systemd.start(run.machine, rest)
-    residents = [member for member in run.residents if member["unit"] in wanted]
-    # The intent knows the new definition only, so which hash the old one carries is not asked.
-    step_start.judge(run, residents, hashed=False)
+    restarted = units_of(run.residents)
+    step_start.judge(run, [member for member in before if member["unit"] in restarted])
+    # Of one that was never committed the intent knows the new definition only, so which hash it carries is not asked.
+    known = units_of(before)
+    unknown = [member for member in run.residents if member["unit"] in wanted and member["unit"] not in known]
+    step_start.judge(run, unknown, hashed=False)
