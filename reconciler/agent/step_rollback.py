@@ -3,16 +3,19 @@
 It needs no memory of how far the way forward came: with the undo record and the intent it looks at systemd and decides.
 So the same code ends a transaction whose executor was killed.
 
+What fails on one slot keeps nothing else from serving again; the first failure is raised when all the rest is done.
+
 Must not: start the old coven while anything of the new one has a process, or while its memory is not free.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from . import (
     admission,
+    given_gpus,
     hooks,
     running,
     share,
@@ -30,20 +33,22 @@ from . import (
 from .journal import boot_id
 from .txn import HaltError, Run, starting, stopping, units_of
 
+# A claim that is lost, and covens that a person has down: true for every slot, so nothing more is tried.
+_OF_THE_HOST = ("REC7113", "REC7360")
+
 
 def rollback(run: Run) -> None:
-    """Bring the old covens back; HaltError when that does not succeed: then nothing more is tried."""
+    """Bring the old covens back; HaltError when that does not succeed everywhere: then nothing more is tried."""
     moves = [move for move in reversed(run.intent["moves"]) if move["slot"] in run.touched]
+    failed: List[HaltError] = []
     with run.step("rollback", "going back to what ran before", guarded=False):
         # Early, for what follows may fail; once more at the end, where a rule that stays is told.
         with contextlib.suppress(HaltError):
             admission.admit(run)
         _let_go(run)
-        _stop_residents(run)
-        standing = {move["slot"] for move in moves if _stands(run, move)}
-        for move in moves:
-            if move["slot"] not in standing:
-                _stop_new(run, move)
+        down = [member["unit"] for member in run.residents if _apart(run, failed, _stop_resident, run, member)]
+        standing = [move for move in moves if _stands(run, move)]
+        stuck = [move for move in moves if move not in standing and not _apart(run, failed, _stop_new, run, move)]
         step_trial.end_trial(run)
         step_undo.restore_natives(run)
         takeover.tidy(run)
@@ -51,15 +56,43 @@ def rollback(run: Run) -> None:
         systemd.daemon_reload(run.machine)
         # Here and not at the end: a host that is held must not keep what failed either.
         step_undo.remove_generation(run)
+        back = []
         for move in moves:
-            if move["slot"] in standing:
-                _judge_standing(run, move)
+            if move in standing:
+                is_back = _apart(run, failed, _judge_standing, run, move)
             else:
-                _start_old(run, move)
-        _start_others(run)
+                is_back = not _is_blocked(run, move, stuck) and _apart(run, failed, _start_old, run, move)
+            back += [move] if is_back else []
+        _apart(run, failed, _start_others, run, [*(unit for unit in run.was_up if unit in down), *run.orphans])
         step_drain.resume(run)
-        admission.admit(run)
-        hooks.on_the_way_back(run, moves)
+        _apart(run, failed, admission.admit, run)
+        hooks.on_the_way_back(run, back)
+        if failed:
+            failed[0].units = [unit for halt in failed for unit in halt.units]
+            raise failed[0]
+
+
+def _apart(run: Run, failed: List[HaltError], deed: Callable[..., None], *args: Any) -> bool:
+    """Do one part of the way back and say whether it succeeded; what fails for the whole host is raised at once."""
+    try:
+        deed(*args)
+    except HaltError as halt:
+        if halt.code in _OF_THE_HOST:
+            raise
+        run.note(f"going on with the rest, for this has failed: {halt.reason}")
+        failed.append(halt)
+        return False
+    return True
+
+
+def _is_blocked(run: Run, move: Dict[str, Any], stuck: List[Dict[str, Any]]) -> bool:
+    """Say whether something that does not stop is where the old side of a move would start."""
+    if move in stuck:
+        return True
+    if not any(given_gpus.would_meet(run, other, move) for other in stuck):
+        return False
+    run.note(f"slot {move['slot']} stays empty: what does not stop was given a GPU that its old coven needs")
+    return True
 
 
 def _let_go(run: Run) -> None:
@@ -182,17 +215,16 @@ def _start_old(run: Run, move: Dict[str, Any]) -> None:
     step_bring_up.bring_back(run, move)
 
 
-def _stop_residents(run: Run) -> None:
-    units = [member["unit"] for member in run.residents]
-    if units:
-        groups = step_stop.cgroups(run, units)
-        step_stop.stop_known(run, units)
-        step_stop.wait_gone(run, groups, step_stop.longest_stop(run.residents))
+def _stop_resident(run: Run, member: Dict[str, Any]) -> None:
+    unit = member["unit"]
+    groups = step_stop.cgroups(run, [unit])
+    step_stop.stop_known(run, [unit])
+    # Either may be up: the new one, or the old one that has not gone yet.
+    step_stop.wait_gone(run, groups, step_stop.longest_stop([member, *step_stop.committed_members(run, [unit])]))
 
 
-def _start_others(run: Run) -> None:
+def _start_others(run: Run, units: List[str]) -> None:
     """Start again what was stopped beside the moves and is still defined: residents as they were, orphans."""
-    units = [*run.was_up, *run.orphans]
     shown = systemd.show_units(run.machine, units) if units else {}
     wanted = [unit for unit, state in shown.items() if state.load == "loaded"]
     if not wanted:
@@ -210,6 +242,9 @@ def _start_others(run: Run) -> None:
     rest = [unit for unit in wanted if unit not in shares]
     if rest:
         systemd.start(run.machine, rest)
-    residents = [member for member in run.residents if member["unit"] in wanted]
-    # The intent knows the new definition only, so which hash the old one carries is not asked.
-    step_start.judge(run, residents, hashed=False)
+    restarted = units_of(run.residents)
+    step_start.judge(run, [member for member in before if member["unit"] in restarted])
+    # Of one that was never committed the intent knows the new definition only, so which hash it carries is not asked.
+    known = units_of(before)
+    unknown = [member for member in run.residents if member["unit"] in wanted and member["unit"] not in known]
+    step_start.judge(run, unknown, hashed=False)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from reconciler.agent import executor
+from reconciler.agent import executor, places
 from reconciler.model.desired import Service
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import hold_memory
 from reconciler.sim.faults import set_fault
 from reconciler.sim.machine import SimMachine
-from reconciler.sim.state import GiB, Kind
+from reconciler.sim.state import GiB, Kind, Node
 from tests.agent.bench import VISION, Bench, a_coven, a_service, ending_before
 
 SMALL = a_coven("reasoning", vllm=a_service("vllm", 8001, memory="20GiB"))
@@ -190,3 +192,94 @@ def test_a_sealed_orphan_serves_again_when_its_executor_dies_before_it_is_stoppe
 
     assert executor.execute(bench.machine, txid)["state"] == "rolled_back"
     assert not server.paused
+
+
+def a_service_elsewhere(*, stop_s: int = 10, **drain: str) -> Service:
+    """Return the resident as git moves it to another port."""
+    over: dict[str, Any] = {
+        "stop": {"timeout": f"{stop_s}s"},
+        "drain": {"timeout": "30s", "on_timeout": "abort", **drain},
+    }
+    return a_service("llamacpp", 8011, memory="10GiB", **over)
+
+
+def test_a_resident_that_moves_to_another_port_is_drained_where_it_serves() -> None:
+    bench = a_bench()
+    bench.residents = {"embed": a_service_elsewhere()}
+    intent = bench.intent("reasoning")
+    bench.busy(8010, 20.0)
+
+    outcome = bench.execute(intent)
+
+    assert outcome.state == "applied"
+    assert outcome.steps_s["drain"] >= 20.0
+    assert bench.machine.state.cut == []
+
+
+@pytest.mark.parametrize(("on_timeout", "state", "cuts"), [("abort", "aborted", 0), ("force", "applied", 1)])
+def test_how_a_resident_is_let_go_is_what_git_says_now(on_timeout: str, state: str, cuts: int) -> None:
+    bench = a_bench()
+    bench.residents = {"embed": a_service_elsewhere(timeout="5s", on_timeout=on_timeout)}
+    intent = bench.intent("reasoning")
+    bench.busy(8010, 500.0)
+
+    outcome = bench.execute(intent)
+
+    assert outcome.state == state
+    assert 5.0 <= outcome.steps_s["drain"] < 30.0
+    assert len(bench.machine.state.cut) == cuts
+
+
+def test_a_resident_that_stops_slowly_is_given_the_time_it_was_committed_with() -> None:
+    bench = Bench(SMALL, residents={"embed": a_service("llamacpp", 8010, stop={"timeout": "60s"})})
+    assert bench.run("reasoning").state == "applied"
+    bench.residents = {"embed": a_service_elsewhere(stop_s=5)}
+    intent = bench.intent("reasoning")
+    set_fault(bench.machine.state, "ignores-sigterm", UNIT)
+
+    assert bench.execute(intent).state == "applied"
+
+
+def test_a_new_resident_that_stops_slowly_is_given_its_own_time_on_the_way_back() -> None:
+    bench = a_bench()
+    bench.residents = {"embed": a_service_elsewhere(stop_s=60)}
+    intent = bench.intent("reasoning")
+    for kind in ("ignores-sigterm", "never-healthy"):
+        set_fault(bench.machine.state, kind, ":8011")
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7106")
+    assert bench.serving() == ["recon-reasoning-vllm", "recon-resident-embed"]
+
+
+def test_a_resident_that_does_not_come_up_elsewhere_is_judged_where_it_was() -> None:
+    bench = a_bench()
+    bench.residents = {"embed": a_service_elsewhere()}
+    intent = bench.intent("reasoning")
+    set_fault(bench.machine.state, "crash-at-start", ":8011")
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7105")
+    assert [server.port for server in bench.machine.podman.servers.matching(":8010")] == [8010]
+
+
+def test_a_resident_that_comes_back_with_another_configuration_is_not_back() -> None:
+    bench = a_bench()
+    bench.residents = {"embed": a_service_elsewhere()}
+    txid = bench.submit(bench.intent("reasoning"))
+    set_fault(bench.machine.state, "crash-at-start", ":8011")
+    file = f"{places.generation(1)}/recon-resident-embed.container"
+
+    def edit(when: str, what: str) -> None:
+        if when == "before" and what == f"remove {places.TRIAL}":
+            text = bench.machine.files.read(file).decode()
+            hashed = next(line for line in text.splitlines() if line.startswith("Environment=RECON_CONFIG_HASH"))
+            bench.machine.files.put(file, Node.of(text.replace(hashed, hashed[:-4] + "0000").encode(), 0o644))
+
+    bench.machine.hook = edit
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "embed: runs with config hash" in outcome.reason

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from reconciler.agent import executor
+from reconciler.agent import down_mark, executor, places
 from reconciler.model.desired import Hooks
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
+from reconciler.sim.machine import KilledError
 from reconciler.sim.services import add_requests
 from tests.agent.bench import Bench, a_coven, a_service
 
@@ -145,3 +148,140 @@ def test_a_stop_that_fails_on_one_slot_lets_the_other_serve_again() -> None:
         f"{gate} b before_drain",
         f"{gate} b on_rollback",
     ]
+
+
+D_LLAMA = "recon-d-llama.service"
+RESIDENT = "recon-resident-embed.service"
+GATEWAY = "/usr/local/bin/gateway"
+EMBED = a_service("llamacpp", 8010, memory="1GiB")
+
+
+def a_host_to_go_back_on() -> Bench:
+    """Return a host where a and b run, each with a hook that is told of a way back, and a resident that goes."""
+    olds = (
+        a_coven(
+            name,
+            hooks=Hooks.model_validate(
+                {"on_rollback": {"argv": (GATEWAY, name), "timeout": "10s", "on_timeout": "continue"}}
+            ),
+            llama=a_service("llamacpp", port, memory="20GiB"),
+        )
+        for name, port in (("a", 8001), ("b", 8002))
+    )
+    c = a_coven("c", llama=a_service("llamacpp", 8003, memory="20GiB"))
+    d = a_coven("d", llama=a_service("llamacpp", 8004, memory="20GiB"))
+    bench = Bench(*olds, c, d, residents={"embed": EMBED}, slots={"left": ("0",), "right": ("1",)})
+    bench.program(GATEWAY, "exit 0")
+    assert bench.run("a", "b").state == "applied"
+    bench.residents = {}
+    return bench
+
+
+def going_back(bench: Bench, deed: Callable[[], None], fails: str = D_LLAMA) -> tuple[Outcome, list[str]]:
+    """Switch to c and d, of which one unit fails, do something right before the way back, return what that starts."""
+    txid = bench.submit(bench.intent("c", "d"))
+    bench.machine.state.hooks.clear()
+    set_fault(bench.machine.state, "never-healthy", fails)
+    began: list[str] = []
+    starts: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        # The room is given at the beginning of the way back, and once more at its end.
+        if when == "before" and what == f"remove {places.transaction(txid)}/room" and not began:
+            began.append(what)
+            deed()
+        elif when == "before" and what.startswith("run systemctl start") and began:
+            starts.append(what.rpartition(" ")[2])
+
+    bench.machine.hook = hook
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+    bench.machine.hook = None
+    bench.machine.clock.advance(5.0)
+    return outcome, starts
+
+
+def sticking(bench: Bench, unit: str) -> None:
+    """Let the process of a unit outlive every signal."""
+    set_fault(bench.machine.state, "unkillable", unit, text="D")
+
+
+def test_an_old_coven_that_does_not_come_back_keeps_nothing_else_from_coming_back() -> None:
+    bench = a_host_to_go_back_on()
+
+    outcome, _ = going_back(bench, lambda: set_fault(bench.machine.state, "unhealthy", "recon-b-llama.service"))
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "; then going back failed: llama: not up after 120 s" in outcome.reason
+    assert {"recon-a-llama", "recon-resident-embed"} <= set(bench.serving())
+    assert bench.machine.state.hooks == [f"{GATEWAY} a"]
+
+
+def test_an_old_coven_that_stands_and_is_not_up_keeps_nothing_else_from_coming_back() -> None:
+    bench = a_host_to_go_back_on()
+    txid = bench.submit(bench.intent("c", "d"))
+    bench.machine.state.hooks.clear()
+    set_fault(bench.machine.state, "crash-at-start", D_LLAMA)
+    set_fault(bench.machine.state, "never-healthy", "recon-b-llama.service")
+
+    def hook(when: str, what: str) -> None:
+        if when == "after" and what.startswith("run systemctl start") and what.endswith(" recon-coven-b.target"):
+            raise KilledError
+
+    bench.strike(txid, hook)
+    bench.machine.clock.advance(5.0)
+    kept = bench.pid("recon-b-llama.service")
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+    bench.machine.clock.advance(5.0)
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "; then going back failed: llama: not up after 120 s" in outcome.reason
+    assert bench.pid("recon-b-llama.service") == kept
+    assert {"recon-a-llama", "recon-resident-embed"} <= set(bench.serving())
+    assert bench.machine.state.hooks == [f"{GATEWAY} a"]
+
+
+def test_a_new_coven_that_does_not_stop_keeps_only_its_own_slot_from_going_back() -> None:
+    bench = a_host_to_go_back_on()
+
+    outcome, starts = going_back(bench, lambda: sticking(bench, "recon-c-llama.service"))
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "; then going back failed: not gone after 25 s: recon-c-llama.service" in outcome.reason
+    assert starts == ["recon-coven-b.target", RESIDENT]
+    assert bench.machine.state.hooks == [f"{GATEWAY} b"]
+
+
+def test_a_slot_whose_gpu_was_given_to_what_does_not_stop_is_left_alone_too() -> None:
+    bench = a_host_to_go_back_on()
+    bench.slots = {"left": ("1",), "right": ("0",)}
+
+    outcome, starts = going_back(bench, lambda: sticking(bench, "recon-c-llama.service"))
+
+    assert outcome.state == "held"
+    assert starts == [RESIDENT]
+    assert bench.machine.state.hooks == []
+
+
+def test_a_resident_that_does_not_stop_keeps_no_coven_from_coming_back() -> None:
+    bench = a_host_to_go_back_on()
+    bench.residents = {"embed": EMBED.model_copy(update={"env": {"LEVEL": "debug"}})}
+
+    outcome, starts = going_back(bench, lambda: sticking(bench, RESIDENT), fails=RESIDENT)
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert f"; then going back failed: not gone after 25 s: {RESIDENT}" in outcome.reason
+    assert starts == ["recon-coven-b.target", "recon-coven-a.target"]
+    assert bench.machine.state.hooks == [f"{GATEWAY} b", f"{GATEWAY} a"]
+
+
+def test_a_person_who_has_the_covens_down_by_then_ends_all_of_the_way_back() -> None:
+    bench = a_host_to_go_back_on()
+
+    outcome, starts = going_back(
+        bench, lambda: down_mark.put(bench.machine, down_mark.COVEN, owner="ci@example.net", reason="smoke")
+    )
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "the covens of this host are down" in outcome.reason
+    assert starts == []
