@@ -264,6 +264,90 @@ def test_an_alert_goes_when_its_matter_is_settled(host: Watched) -> None:
     assert host.alerts() == []
 
 
+def held_for_a_while(host: Watched) -> None:
+    hold(host)
+    host.looks(2)
+    host.machine.remove(places.HOLD)
+
+
+def rebooted(host: Watched) -> None:
+    host.machine.reboot()
+    host.attend()
+
+
+def over_quota(host: Watched, more: int = 20 << 30, whose: str = "vllm") -> None:
+    for holding in host.machine.state.holdings:
+        if whose in holding.owner:
+            holding.bytes += more
+
+
+@pytest.mark.parametrize("meanwhile", [held_for_a_while, rebooted])
+def test_an_alert_goes_also_when_what_was_counted_was_forgotten(
+    host: Watched, meanwhile: Callable[[Watched], None]
+) -> None:
+    stop_unit(host.machine, VLLM)
+    host.looks(5)
+    assert host.alerts() == [("REC7176", VLLM)]
+    meanwhile(host)
+    host.machine.run(["systemctl", "start", VLLM], 600.0)
+
+    host.looks(4)
+
+    assert host.alerts() == []
+
+
+@pytest.mark.parametrize("meanwhile", [held_for_a_while, rebooted])
+def test_an_alert_about_memory_goes_when_the_memory_was_read_and_is_within_what_is_declared(
+    host: Watched, meanwhile: Callable[[Watched], None]
+) -> None:
+    over_quota(host)
+    host.looks(5)
+    assert host.alerts() == [("REC7174", VLLM)]
+    set_fault(host.machine.state, "nvml", "*", 999.0)
+    meanwhile(host)
+    if meanwhile is held_for_a_while:
+        over_quota(host, -(20 << 30))
+    host.looks(4)
+    assert host.alerts() == [("REC7174", VLLM)]
+    clear_fault(host.machine.state)
+
+    host.looks(22)
+
+    assert host.alerts() == []
+
+
+def test_an_alert_whose_matter_goes_on_stands_through_a_hold_and_is_told_once(host: Watched) -> None:
+    stop_unit(host.machine, VLLM)
+    over_quota(host, whose="rerank")
+    host.looks(5)
+    raised = [("REC7174", RERANK), ("REC7176", VLLM)]
+    assert host.alerts() == raised
+    for _ in range(2):
+        held_for_a_while(host)
+        for _ in range(5):
+            host.looks(1)
+            assert host.alerts() == raised
+
+    assert sum("recon alert" in line for line in host.machine.state.logs["recon"]) == len(raised)
+
+
+def test_that_something_could_not_be_started_is_taken_back_when_all_was_well_for_the_window(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    set_fault(host.machine.state, "slow-release", VLLM, 300.0)
+    while not host.alerts():
+        host.looks(1)
+    assert host.alerts() == [("REC7172", "reasoning")]
+    clear_fault(host.machine.state)
+    while host.serving() != SERVING:
+        host.looks(1)
+    host.looks(4)
+    assert host.alerts() == [("REC7172", "reasoning")]
+
+    host.looks(40)
+
+    assert host.alerts() == []
+
+
 def test_a_coven_whose_gate_is_down_is_left_alone(host: Watched) -> None:
     host.machine.run(["systemctl", "stop", GATE], 600.0)
 
@@ -569,9 +653,7 @@ def test_shared_services_and_strangers_are_never_named_to_systemd(host: Watched)
 
 
 def test_memory_beyond_what_is_declared_is_an_alert_and_nothing_else(host: Watched) -> None:
-    for holding in host.machine.state.holdings:
-        if "vllm" in holding.owner:
-            holding.bytes += 20 << 30
+    over_quota(host)
 
     assert host.looks(10) == []
 
@@ -580,9 +662,7 @@ def test_memory_beyond_what_is_declared_is_an_alert_and_nothing_else(host: Watch
 
 def test_memory_beyond_what_is_declared_is_a_restart_where_git_says_so() -> None:
     host = Watched(over_memory="restart")
-    for holding in host.machine.state.holdings:
-        if "vllm" in holding.owner:
-            holding.bytes += 20 << 30
+    over_quota(host)
 
     ran = host.looks(5)
 
