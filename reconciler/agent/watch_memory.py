@@ -94,4 +94,5 @@ def need_of(
         per_gpu=-(-total // max(1, len(gpus))),
         reserve=reserve(spec, seen),
         timeout_s=spec["release_s"] or _RELEASE_S[seen.kind],
+        drop_caches=seen.kind != "discrete" and bool(spec.get("drop_caches")),
     )

@@ -15,7 +15,7 @@ from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Service, Watchdog
+from reconciler.model.desired import MemorySpec, Service, Watchdog
 from reconciler.model.observed import HostState, Known, Unknown, WatchdogState
 from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
@@ -23,6 +23,7 @@ from reconciler.sim.deeds import edit_unit, end_process, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.fleet import run_agent, run_launched
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from reconciler.sim.state import Kind
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
 from tests.agent.bench import CONTEXT, Bench, a_coven, a_service, ending_at
@@ -39,8 +40,15 @@ START = f"run systemctl start --no-block --job-mode=fail {VLLM}"
 class Watched(Bench):
     """A host on which reasoning serves and the watchdog's timer runs."""
 
-    def __init__(self, *, residents: dict[str, Service] | None = None, **settings: Any) -> None:
-        super().__init__(residents=residents)
+    def __init__(
+        self,
+        *,
+        residents: dict[str, Service] | None = None,
+        kind: Kind = "h200",
+        memory: MemorySpec | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(residents=residents, kind=kind, memory=memory)
         self.watchdog = Watchdog.model_validate(settings)
         self.seen: list[str] = []
         self.attend()
@@ -711,8 +719,8 @@ EMBED = "recon-resident-embed.service"
 EMBED_START = f"run systemctl start --no-block --job-mode=fail {EMBED}"
 
 
-def stopped_for_good(host: Watched, room: int) -> int:
-    """Kill the watchdog between stop and start, and let a stranger leave that much memory; return its process."""
+def killed_before_its_start(host: Watched) -> None:
+    """Kill the watchdog between stop and start of a restart; what was ill is well from then on."""
     killed: list[str] = []
 
     def hook(when: str, what: str) -> None:
@@ -726,6 +734,11 @@ def stopped_for_good(host: Watched, room: int) -> int:
         host.machine.clock.advance(1.0)
     clear_fault(host.machine.state)
     host.attend()
+
+
+def stopped_for_good(host: Watched, room: int) -> int:
+    """Let a service wait to be started again, and a stranger leave that much memory; return its process."""
+    killed_before_its_start(host)
     free = host.state().gpus
     assert isinstance(free, Known)
     memory = free.value[0].memory
@@ -765,6 +778,61 @@ def test_a_host_that_is_taken_while_one_finds_no_room_is_left_alone(monkeypatch:
 
     assert host.looks(6) == []
     assert host.told().said == "left alone: held by ann: benchmark"
+
+
+DROP = f"poke {places.DROP_CACHES}"
+
+
+def cached(host: Watched) -> None:
+    host.machine.state.page_cache = 60 << 30
+    host.machine.state.hbm_cache = (20 << 30) if host.machine.state.kind == "gh200" else 0
+
+
+def drops_until_served(host: Watched) -> list[str]:
+    dropped: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what in (DROP, START):
+            dropped.append(what)
+        if what == START:
+            clear_fault(host.machine.state)
+        if (when, what) == ("after", STOP):
+            cached(host)
+
+    host.machine.hook = hook
+    host.looks(12)
+    return dropped
+
+
+@pytest.mark.parametrize(
+    ("kind", "drops", "seen"),
+    [
+        ("gb10", True, [DROP, START]),
+        ("gb10", False, [START]),  # it is available, and the server may refuse to start all the same
+        ("gh200", True, [DROP, START]),
+        ("gh200", False, []),
+        ("h200", True, [START]),  # the page cache is not in the memory of its GPU
+    ],
+)
+def test_a_restart_drops_the_page_cache_only_where_that_makes_the_room_and_git_says_so(
+    kind: Kind, drops: bool, seen: list[str]
+) -> None:
+    host = Watched(kind=kind, memory=MemorySpec(drop_caches=drops))
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    assert drops_until_served(host) == seen
+
+
+@pytest.mark.parametrize(("kind", "drops"), [("gb10", True), ("gh200", True), ("gh200", False)])
+def test_what_an_earlier_look_stopped_finds_its_room_where_the_page_cache_may_be_dropped(
+    kind: Kind, drops: bool
+) -> None:
+    host = Watched(kind=kind, memory=MemorySpec(drop_caches=drops))
+    killed_before_its_start(host)
+    cached(host)
+
+    assert drops_until_served(host) == ([DROP, START] if drops else [])
+    assert (host.serving() == SERVING) is drops
 
 
 def test_a_reboot_in_the_middle_of_a_restart_boots_the_committed_coven(host: Watched) -> None:
