@@ -14,6 +14,7 @@ from reconciler.agent import down, executor, lease, observe, places, watch, watc
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
+from reconciler.agent.wire import RequestError
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.model.desired import MemorySpec, Service, Watchdog
 from reconciler.model.observed import HostState, Known, Unknown, WatchdogState
@@ -886,6 +887,30 @@ def test_an_apply_while_the_watchdog_acts_is_told_the_host_is_locked(host: Watch
     ]
     assert ended[0]["reason"].startswith("recon watchdog has the host for ")
     assert ended[0]["reason"].endswith(f" s: {why}; it ends by itself")
+
+
+def test_who_takes_the_claim_away_while_the_watchdog_acts_is_told_what_it_does_and_that_it_ends(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    refused: list[RequestError] = []
+    epoch = lease.current(host.machine)
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not refused:
+            asked = {"epoch": epoch, "reason": "it hangs", "owner": "ann", "host": "h-1", "id": "release-1"}
+            with pytest.raises(RequestError) as caught:
+                handle(host.machine, "release", asked, CONTEXT)
+            refused.append(caught.value)
+            clear_fault(host.machine.state)
+
+    host.machine.hook = hook
+    host.looks(5)
+
+    (error,) = refused
+    why = f"restarting {VLLM}, because {VLLM} health answered 500: engine is dead"
+    assert (error.code, error.fix) == ("REC7232", f"recon lock force-release h-1 --epoch {epoch} --reason TEXT")
+    assert error.detail.startswith("recon watchdog has the host for ")
+    assert error.detail.endswith(f" s: {why}; it ends by itself")
+    assert (host.serving(), lease.current(host.machine)) == (SERVING, epoch)
 
 
 def test_a_plan_while_the_watchdog_acts_is_told_what_it_does_and_since_when(host: Watched) -> None:
