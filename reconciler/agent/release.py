@@ -52,10 +52,17 @@ def _release(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
         with machine.lock(places.LOCK):
             return _grant(machine, args, epoch, {"owner": owner, "reason": reason}, ticket)
     except BusyError as error:
-        detail = f"{places.LOCK} is held although {places.EXECUTOR} does not run: somebody executes by hand"
-        raise RequestError(
-            "REC7153", "the executor does not let go", detail, f"on the host: fuser -v {places.LOCK}"
-        ) from error
+        raise _locked_out(machine, args, epoch) from error
+
+
+def _locked_out(machine: Machine, args: Dict[str, Any], epoch: int) -> RequestError:
+    """Say who has the host's lock although no executor runs."""
+    if claims.is_deed(machine):
+        again = f"recon lock force-release {clean(str(args.get('host', 'HOST')), 200)} --epoch {epoch} --reason TEXT"
+        who = f"{claims.who_acts(machine)}; it ends by itself"
+        return RequestError("REC7232", "the host is not free yet", who, again)
+    detail = f"{places.LOCK} is held although {places.EXECUTOR} does not run: somebody executes by hand"
+    return RequestError("REC7153", "the executor does not let go", detail, f"on the host: fuser -v {places.LOCK}")
 
 
 def _end_executor(machine: Machine, epoch: int, ticket: Optional[Dict[str, Any]]) -> Dict[str, Any]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from . import alerts, drift, history, locks, places, systemd, watch_deeds, watch_judge, watch_memory
+from . import alerts, drift, history, locks, places, systemd, watch_alerts, watch_deeds, watch_judge, watch_memory
 from .lease import LeaseError
 from .machine import BusyError, Machine
 from .plain import clean
@@ -104,6 +104,7 @@ def _count(
             pending = unit in book.pending
             past["stopped"] = past.get("stopped", 0) + 1 if verdict.word == "stopped" and not pending else 0
             past["asleep"] = past.get("asleep", 0) + 1 if verdict.word == "asleep" else 0
+            past["within"] = False
             if pending and unit in shown and shown[unit].active in ("active", "activating"):
                 book.pending.remove(unit)
                 book.save()
@@ -113,12 +114,12 @@ def _count(
                 book.save()
     looks["units"] = after
     _count_memory(machine, site, looks)
-    _raise_alerts(machine, site, looks, book)
+    watch_alerts.tell(machine, site, looks, book)
 
 
 def _count_memory(machine: Machine, site: Site, looks: Dict[str, Any]) -> None:
     """Count who is over its quota. A driver that does not answer is asked seldom: each question may leave a child."""
-    silent = looks["silent"]
+    silent, looks["enough"] = looks["silent"], False
     if silent and silent % _ASK_SILENT_EVERY:
         looks["silent"] = silent + 1
         return
@@ -126,45 +127,15 @@ def _count_memory(machine: Machine, site: Site, looks: Dict[str, Any]) -> None:
     looks["silent"] = silent + 1 if seen.problem else 0
     if seen.problem:
         return
-    looks["low"] = looks.get("low", 0) + 1 if watch_memory.is_low(machine, site.spec, seen) else 0
+    low = watch_memory.is_low(machine, site.spec, seen)
+    looks["low"], looks["enough"] = looks.get("low", 0) + 1 if low else 0, low is False
     for charge in site.charges:
         gpus = watch_memory.gpus_of(seen, charge.gpus)
         for member in charge.members if gpus else ():
             past = looks["units"][member["unit"]]
             over = watch_memory.excess(gpus or [], member)
-            past["excess"] = over
+            past["excess"], past["within"] = over or 0, over == 0
             past["over"] = past.get("over", 0) + 1 if over else 0
-
-
-def _raise_alerts(machine: Machine, site: Site, looks: Dict[str, Any], book: Book) -> None:
-    often, clear = site.spec["looks"], f"recon alerts --clear --host {site.host}"
-    for unit, past in sorted(looks["units"].items()):
-        over = f"holds {past.get('excess', 0) >> 20} MiB more GPU memory than it declares and may"
-        stopped = "was stopped in order and is committed; the watchdog starts only what fails"
-        _alert(machine, "REC7174", unit, past.get("over", 0), often, over, clear, past)
-        _alert(machine, "REC7176", unit, past["stopped"], often, stopped, f"recon apply --host {site.host}", past)
-        sleeps = f"is {past['why']} and is committed: it serves nobody until whoever put it to sleep wakes it"
-        wake = f"wake it; or on the host: systemctl restart {unit}"
-        _alert(machine, "REC7241", unit, past.get("asleep", 0), often, sleeps, wake, past)
-    text = "the host has less memory left than its reserve"
-    _alert(machine, "REC7175", site.host, looks.get("low", 0), often, text, f"recon status --host {site.host}", looks)
-    for name, why in sorted(book.held_off.items()):
-        if any(charge.name == name for charge in site.charges):
-            text = f"was reset, and is left to a person from now on: {why}"
-            alerts.raise_alert(machine, by="watchdog", code="REC7171", about=name, text=text, fix=clear)
-
-
-def _alert(
-    machine: Machine, code: str, about: str, count: int, often: int, text: str, fix: str, past: Dict[str, Any]
-) -> None:
-    """Raise an alert when something was so often enough in a row, and take it back when it is no more."""
-    raised: List[str] = past.setdefault("alerted", [])
-    if count >= often and code not in raised:
-        raised.append(code)
-        alerts.raise_alert(machine, by="watchdog", code=code, about=about, text=text, fix=fix)
-    elif not count and code in raised:
-        raised.remove(code)
-        alerts.withdraw(machine, code, about)
 
 
 def _tend(machine: Machine, site: Site, shown: Dict[str, systemd.UnitState], looks: Dict[str, Any], book: Book) -> str:
@@ -251,7 +222,7 @@ def _do(machine: Machine, site: Site, looks: Dict[str, Any], book: Book, deed: _
             looks["units"][each["unit"]]["over"] = 0
     _tell(machine, {**line, "about": charge.name, "deed": what, "why": deed.why})
     if deed.why and member is None:
-        _raise_alerts(machine, site, looks, book)
+        watch_alerts.tell(machine, site, looks, book)
     return what + (f": {deed.why}" if deed.why else "")
 
 

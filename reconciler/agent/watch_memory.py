@@ -60,21 +60,21 @@ def held(gpus: List[Dict[str, Any]], unit: str) -> Optional[int]:
     return None if any(size is None for size in sizes) else sum(sizes)
 
 
-def excess(gpus: List[Dict[str, Any]], member: Dict[str, Any]) -> int:
-    """Return by how much a member is over what it declared and a little more, 0 when it is not or cannot be told."""
+def excess(gpus: List[Dict[str, Any]], member: Dict[str, Any]) -> Optional[int]:
+    """Return by how much a member is over what it declared and a little more, None when that cannot be told."""
     size = held(gpus, member["unit"])
     declared = int(member["memory"])
-    return 0 if size is None else max(0, size - declared - max(_ROOM, declared // _PART))
+    return None if size is None else max(0, size - declared - max(_ROOM, declared // _PART))
 
 
-def is_low(machine: Machine, spec: Dict[str, Any], seen: Seen) -> bool:
-    """Say whether a host whose memory the GPU shares has less left than its reserve."""
+def is_low(machine: Machine, spec: Dict[str, Any], seen: Seen) -> Optional[bool]:
+    """Say whether a host whose memory the GPU shares has less left than its reserve, None when that cannot be told."""
     if seen.kind != "unified":
         return False
     try:
         return memory.meminfo(machine)["available"] < reserve(spec, seen)
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def reserve(spec: Dict[str, Any], seen: Seen) -> int:
@@ -94,4 +94,5 @@ def need_of(
         per_gpu=-(-total // max(1, len(gpus))),
         reserve=reserve(spec, seen),
         timeout_s=spec["release_s"] or _RELEASE_S[seen.kind],
+        drop_caches=seen.kind != "discrete" and bool(spec.get("drop_caches")),
     )

@@ -20,7 +20,7 @@ from reconciler.model.desired import Host
 
 ASK_S = 40.0
 _PAUSE_S = 1.0
-_ERRORS = {"REC7152": StaleError, "REC7153": LockedError, "REC7154": RefusedError}
+_ERRORS = {"REC7152": StaleError, "REC7153": LockedError, "REC7154": RefusedError, "REC7232": LockedError}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def force_release(
 
     Raises:
         StaleError: REC7152, the host is not at that epoch.
-        LockedError: REC7153, somebody executes by hand.
+        LockedError: REC7153, somebody executes by hand; REC7232, the watchdog acts and ends by itself.
         UnreachableError: REC6008, the host could not be asked; REC6021, a person left.
     """
     pace, detach = pace or RealPace(), detach or threading.Event()

@@ -231,6 +231,7 @@ class WatchdogSpec(Wire):
 
     `gpus` names the GPUs of every slot as git does (`all`, UUIDs, indexes); `reserve` and `release_s` None mean what
     the kind of memory asks for. `reset_command` is run by a reset, while nobody is on the GPUs.
+    `drop_caches`: the page cache is dropped before a start where only that makes the room.
     """
 
     looks: int
@@ -243,6 +244,7 @@ class WatchdogSpec(Wire):
     memory: Literal["auto", "discrete", "unified", "gh200"]
     reserve: int | None
     release_s: float | None
+    drop_caches: bool = Field(default=False, exclude_if=operator.not_)
 
 
 class IntentFile(Wire):

@@ -40,6 +40,7 @@ def spec_of(host: Host) -> WatchdogSpec | None:
         memory=host.memory.kind,
         reserve=host.reserve,
         release_s=host.memory.release,
+        drop_caches=host.memory.drop_caches,
     )
 
 
@@ -81,6 +82,8 @@ def _settings(spec: WatchdogSpec) -> tuple[tuple[str, str], ...]:
         lines.append(("Reserve", str(spec.reserve)))
     if spec.release_s is not None:
         lines.append(("Release", encode.systemd_seconds(spec.release_s)))
+    if spec.drop_caches:
+        lines.append(("DropCaches", "yes"))
     if spec.reset_command:
         lines.append(("ResetCommand", encode.words(spec.reset_command, field=f"{field}.reset.command")))
         lines.append(("ResetTimeout", encode.systemd_seconds(spec.reset_timeout_s)))

@@ -14,8 +14,9 @@ from reconciler.agent import down, executor, lease, observe, places, watch, watc
 from reconciler.agent.dispatch import handle
 from reconciler.agent.machine import Completed
 from reconciler.agent.record import read_record
+from reconciler.agent.wire import RequestError
 from reconciler.diff import diff_host, ignored_facts
-from reconciler.model.desired import Service, Watchdog
+from reconciler.model.desired import MemorySpec, Service, Watchdog
 from reconciler.model.observed import HostState, Known, Unknown, WatchdogState
 from reconciler.model.subject import look_at
 from reconciler.planner import plan_host
@@ -23,6 +24,7 @@ from reconciler.sim.deeds import edit_unit, end_process, hold_memory, stop_unit
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.fleet import run_agent, run_launched
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
+from reconciler.sim.state import Kind
 from reconciler.views.paint import Paint
 from reconciler.views.status import status_lines
 from tests.agent.bench import CONTEXT, Bench, a_coven, a_service, ending_at
@@ -39,8 +41,15 @@ START = f"run systemctl start --no-block --job-mode=fail {VLLM}"
 class Watched(Bench):
     """A host on which reasoning serves and the watchdog's timer runs."""
 
-    def __init__(self, *, residents: dict[str, Service] | None = None, **settings: Any) -> None:
-        super().__init__(residents=residents)
+    def __init__(
+        self,
+        *,
+        residents: dict[str, Service] | None = None,
+        kind: Kind = "h200",
+        memory: MemorySpec | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(residents=residents, kind=kind, memory=memory)
         self.watchdog = Watchdog.model_validate(settings)
         self.seen: list[str] = []
         self.attend()
@@ -260,6 +269,90 @@ def test_an_alert_goes_when_its_matter_is_settled(host: Watched) -> None:
     host.machine.run(["systemctl", "start", VLLM], 600.0)
 
     host.looks(4)
+
+    assert host.alerts() == []
+
+
+def held_for_a_while(host: Watched) -> None:
+    hold(host)
+    host.looks(2)
+    host.machine.remove(places.HOLD)
+
+
+def rebooted(host: Watched) -> None:
+    host.machine.reboot()
+    host.attend()
+
+
+def over_quota(host: Watched, more: int = 20 << 30, whose: str = "vllm") -> None:
+    for holding in host.machine.state.holdings:
+        if whose in holding.owner:
+            holding.bytes += more
+
+
+@pytest.mark.parametrize("meanwhile", [held_for_a_while, rebooted])
+def test_an_alert_goes_also_when_what_was_counted_was_forgotten(
+    host: Watched, meanwhile: Callable[[Watched], None]
+) -> None:
+    stop_unit(host.machine, VLLM)
+    host.looks(5)
+    assert host.alerts() == [("REC7176", VLLM)]
+    meanwhile(host)
+    host.machine.run(["systemctl", "start", VLLM], 600.0)
+
+    host.looks(4)
+
+    assert host.alerts() == []
+
+
+@pytest.mark.parametrize("meanwhile", [held_for_a_while, rebooted])
+def test_an_alert_about_memory_goes_when_the_memory_was_read_and_is_within_what_is_declared(
+    host: Watched, meanwhile: Callable[[Watched], None]
+) -> None:
+    over_quota(host)
+    host.looks(5)
+    assert host.alerts() == [("REC7174", VLLM)]
+    set_fault(host.machine.state, "nvml", "*", 999.0)
+    meanwhile(host)
+    if meanwhile is held_for_a_while:
+        over_quota(host, -(20 << 30))
+    host.looks(4)
+    assert host.alerts() == [("REC7174", VLLM)]
+    clear_fault(host.machine.state)
+
+    host.looks(22)
+
+    assert host.alerts() == []
+
+
+def test_an_alert_whose_matter_goes_on_stands_through_a_hold_and_is_told_once(host: Watched) -> None:
+    stop_unit(host.machine, VLLM)
+    over_quota(host, whose="rerank")
+    host.looks(5)
+    raised = [("REC7174", RERANK), ("REC7176", VLLM)]
+    assert host.alerts() == raised
+    for _ in range(2):
+        held_for_a_while(host)
+        for _ in range(5):
+            host.looks(1)
+            assert host.alerts() == raised
+
+    assert sum("recon alert" in line for line in host.machine.state.logs["recon"]) == len(raised)
+
+
+def test_that_something_could_not_be_started_is_taken_back_when_all_was_well_for_the_window(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    set_fault(host.machine.state, "slow-release", VLLM, 300.0)
+    while not host.alerts():
+        host.looks(1)
+    assert host.alerts() == [("REC7172", "reasoning")]
+    clear_fault(host.machine.state)
+    while host.serving() != SERVING:
+        host.looks(1)
+    host.looks(4)
+    assert host.alerts() == [("REC7172", "reasoning")]
+
+    host.looks(40)
 
     assert host.alerts() == []
 
@@ -569,9 +662,7 @@ def test_shared_services_and_strangers_are_never_named_to_systemd(host: Watched)
 
 
 def test_memory_beyond_what_is_declared_is_an_alert_and_nothing_else(host: Watched) -> None:
-    for holding in host.machine.state.holdings:
-        if "vllm" in holding.owner:
-            holding.bytes += 20 << 30
+    over_quota(host)
 
     assert host.looks(10) == []
 
@@ -580,9 +671,7 @@ def test_memory_beyond_what_is_declared_is_an_alert_and_nothing_else(host: Watch
 
 def test_memory_beyond_what_is_declared_is_a_restart_where_git_says_so() -> None:
     host = Watched(over_memory="restart")
-    for holding in host.machine.state.holdings:
-        if "vllm" in holding.owner:
-            holding.bytes += 20 << 30
+    over_quota(host)
 
     ran = host.looks(5)
 
@@ -631,8 +720,8 @@ EMBED = "recon-resident-embed.service"
 EMBED_START = f"run systemctl start --no-block --job-mode=fail {EMBED}"
 
 
-def stopped_for_good(host: Watched, room: int) -> int:
-    """Kill the watchdog between stop and start, and let a stranger leave that much memory; return its process."""
+def killed_before_its_start(host: Watched) -> None:
+    """Kill the watchdog between stop and start of a restart; what was ill is well from then on."""
     killed: list[str] = []
 
     def hook(when: str, what: str) -> None:
@@ -646,6 +735,11 @@ def stopped_for_good(host: Watched, room: int) -> int:
         host.machine.clock.advance(1.0)
     clear_fault(host.machine.state)
     host.attend()
+
+
+def stopped_for_good(host: Watched, room: int) -> int:
+    """Let a service wait to be started again, and a stranger leave that much memory; return its process."""
+    killed_before_its_start(host)
     free = host.state().gpus
     assert isinstance(free, Known)
     memory = free.value[0].memory
@@ -685,6 +779,61 @@ def test_a_host_that_is_taken_while_one_finds_no_room_is_left_alone(monkeypatch:
 
     assert host.looks(6) == []
     assert host.told().said == "left alone: held by ann: benchmark"
+
+
+DROP = f"poke {places.DROP_CACHES}"
+
+
+def cached(host: Watched) -> None:
+    host.machine.state.page_cache = 60 << 30
+    host.machine.state.hbm_cache = (20 << 30) if host.machine.state.kind == "gh200" else 0
+
+
+def drops_until_served(host: Watched) -> list[str]:
+    dropped: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what in (DROP, START):
+            dropped.append(what)
+        if what == START:
+            clear_fault(host.machine.state)
+        if (when, what) == ("after", STOP):
+            cached(host)
+
+    host.machine.hook = hook
+    host.looks(12)
+    return dropped
+
+
+@pytest.mark.parametrize(
+    ("kind", "drops", "seen"),
+    [
+        ("gb10", True, [DROP, START]),
+        ("gb10", False, [START]),  # it is available, and the server may refuse to start all the same
+        ("gh200", True, [DROP, START]),
+        ("gh200", False, []),
+        ("h200", True, [START]),  # the page cache is not in the memory of its GPU
+    ],
+)
+def test_a_restart_drops_the_page_cache_only_where_that_makes_the_room_and_git_says_so(
+    kind: Kind, drops: bool, seen: list[str]
+) -> None:
+    host = Watched(kind=kind, memory=MemorySpec(drop_caches=drops))
+    set_fault(host.machine.state, "unhealthy", VLLM)
+
+    assert drops_until_served(host) == seen
+
+
+@pytest.mark.parametrize(("kind", "drops"), [("gb10", True), ("gh200", True), ("gh200", False)])
+def test_what_an_earlier_look_stopped_finds_its_room_where_the_page_cache_may_be_dropped(
+    kind: Kind, drops: bool
+) -> None:
+    host = Watched(kind=kind, memory=MemorySpec(drop_caches=drops))
+    killed_before_its_start(host)
+    cached(host)
+
+    assert drops_until_served(host) == ([DROP, START] if drops else [])
+    assert (host.serving() == SERVING) is drops
 
 
 def test_a_reboot_in_the_middle_of_a_restart_boots_the_committed_coven(host: Watched) -> None:
@@ -738,6 +887,30 @@ def test_an_apply_while_the_watchdog_acts_is_told_the_host_is_locked(host: Watch
     ]
     assert ended[0]["reason"].startswith("recon watchdog has the host for ")
     assert ended[0]["reason"].endswith(f" s: {why}; it ends by itself")
+
+
+def test_who_takes_the_claim_away_while_the_watchdog_acts_is_told_what_it_does_and_that_it_ends(host: Watched) -> None:
+    set_fault(host.machine.state, "unhealthy", VLLM)
+    refused: list[RequestError] = []
+    epoch = lease.current(host.machine)
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == START and not refused:
+            asked = {"epoch": epoch, "reason": "it hangs", "owner": "ann", "host": "h-1", "id": "release-1"}
+            with pytest.raises(RequestError) as caught:
+                handle(host.machine, "release", asked, CONTEXT)
+            refused.append(caught.value)
+            clear_fault(host.machine.state)
+
+    host.machine.hook = hook
+    host.looks(5)
+
+    (error,) = refused
+    why = f"restarting {VLLM}, because {VLLM} health answered 500: engine is dead"
+    assert (error.code, error.fix) == ("REC7232", f"recon lock force-release h-1 --epoch {epoch} --reason TEXT")
+    assert error.detail.startswith("recon watchdog has the host for ")
+    assert error.detail.endswith(f" s: {why}; it ends by itself")
+    assert (host.serving(), lease.current(host.machine)) == (SERVING, epoch)
 
 
 def test_a_plan_while_the_watchdog_acts_is_told_what_it_does_and_since_when(host: Watched) -> None:

@@ -238,6 +238,21 @@ def test_after_three_more_that_died_a_person_is_called(host: Watched) -> None:
     assert host.alerts() == []
 
 
+def test_the_call_for_a_person_is_taken_back_when_it_came_to_its_end_all_the_same(host: Watched) -> None:
+    for _ in range(3):
+        host.looks(1)
+        die(host)
+    host.looks(3)
+    assert host.alerts() == [("REC7177", TXID)]
+    host.looks(20)
+    run_launched(host.machine)
+    assert end_of(host).state == "rolled_back"
+
+    host.looks(2)
+
+    assert host.alerts() == []
+
+
 def test_a_count_that_cannot_be_read_is_no_reason_to_begin_again(host: Watched) -> None:
     host.machine.write(places.FOLLOWED, b"torn")
 

@@ -35,7 +35,13 @@ def test_the_same_words_are_sent_until_the_host_says_that_it_is_done() -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("REC7152", StaleError), ("REC7153", LockedError), ("REC7154", RefusedError), ("REC5014", HostError)],
+    [
+        ("REC7152", StaleError),
+        ("REC7153", LockedError),
+        ("REC7154", RefusedError),
+        ("REC7232", LockedError),
+        ("REC5014", HostError),
+    ],
 )
 def test_a_refusal_is_told_once_with_its_own_exit_code(code: str, kind: type[Exception]) -> None:
     with pytest.raises(kind) as caught:

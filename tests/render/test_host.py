@@ -8,7 +8,7 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from reconciler.errors import DesiredStateError
 from reconciler.model.base import RESERVED_NAMES
-from reconciler.model.desired import ALL_GPUS, Coven, Drain, Platform, Slot
+from reconciler.model.desired import ALL_GPUS, Coven, Drain, MemorySpec, Platform, Slot, Watchdog
 from reconciler.model.rendered import RenderedFile, RenderedHost
 from reconciler.render import Memo, render_fleet, render_host
 from reconciler.render.units import digest
@@ -43,6 +43,16 @@ def test_units_of_two_slots(snapshot: SnapshotAssertion) -> None:
     for file in render(slots=TWO_SLOTS).files:
         if file.coven:
             assert file.body == snapshot(extension_class=UnitFile, name=file.name)
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_that_the_watchdog_may_drop_the_page_cache_stands_in_its_unit_and_in_what_it_goes_by(drops: bool) -> None:
+    rendered = render(watchdog=Watchdog(), memory=MemorySpec(drop_caches=drops))
+    (unit,) = (file for file in rendered.files if file.name == "recon-watchdog.service")
+
+    assert ("DropCaches=yes" in unit.body) is drops
+    assert rendered.watchdog is not None
+    assert ("drop_caches" in rendered.watchdog.model_dump()) is drops
 
 
 @pytest.mark.parametrize("slots", [a_host().slots, TWO_SLOTS])
