@@ -34,10 +34,13 @@ def alone(machine: Machine, patience_s: float = PATIENCE_S) -> Iterator[None]:
 
 
 def call_a_person(machine: Machine, *, code: str, about: str, text: str, fix: str) -> None:
-    """Raise the alert of an executor; one that somebody else overwrites is better than none."""
+    """Raise the alert of an executor; one that somebody else overwrites is better than none.
+
+    It waits for nobody: whoever calls is alone with the history, and who writes alerts may be waiting for that.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(BusyError, OSError):
-            stack.enter_context(alone(machine))
+            stack.enter_context(alone(machine, 0.0))
         raise_alert(machine, by="executor", code=code, about=about, text=text, fix=fix)
 
 

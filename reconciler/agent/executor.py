@@ -19,7 +19,6 @@ from typing import Any, Dict, Optional
 from . import (
     admission,
     ahead,
-    alerts,
     announce,
     claims,
     files,
@@ -109,9 +108,7 @@ def _conclude_blind(machine: Machine, txid: str, reason: str) -> Dict[str, Any]:
         if files.committed_number(machine) == number:
             return conclude_for(machine, txid, End("applied", f"applied; left to tidy up: {reason}"))
     text = f"{_DIED}, and how to go back is lost: {reason}"
-    outcome = conclude_for(machine, txid, End("held", text, "REC7115", proceed("")))
-    alerts.call_a_person(machine, code="REC7115", about=txid, text=text, fix=proceed(""))
-    return outcome
+    return conclude_for(machine, txid, End("held", text, "REC7115", proceed("")))
 
 
 def _transact(run: Run) -> End:

@@ -20,13 +20,19 @@ from .record import RecordError, make_way, read_record, write_record
 from .txn import Run
 
 _TIMEOUT_S = 120.0
+_LOOK_S = 10.0
 _NAME = "recon-keep-"
+_LABEL = "io.recon.keep=1"
 
 
 def hold(run: Run, members: Sequence[Dict[str, Any]]) -> None:
-    """Hold the images of members that are about to be stopped; what cannot be held is told."""
-    held = _held(run)
-    new = sorted({str(member["image"]) for member in members} - held)
+    """Hold the images of members that are about to be stopped; what cannot be held is told.
+
+    What was held for a way back and was let go of by somebody else (`podman volume prune`) is held again.
+    """
+    recorded = _held(run)
+    held = _still_held(run, recorded)
+    new = sorted((recorded | {str(member["image"]) for member in members}) - held)
     for image in new:
         done = run.machine.run(
             ["podman", "volume", "create", "--ignore", *_options(image), volume_of(image)], _TIMEOUT_S
@@ -58,8 +64,20 @@ def volume_of(image: str) -> str:
     return _NAME + hashlib.sha256(image.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
+def _still_held(run: Run, recorded: Set[str]) -> Set[str]:
+    """Return those images that podman has a volume of; all that are written down where it does not say."""
+    if not recorded:
+        return set()
+    done = run.machine.run(["podman", "volume", "ls", "--quiet", f"--filter=label={_LABEL}"], _LOOK_S)
+    if done.rc != 0:
+        run.note(f"podman does not say which images are held: {clean(done.err, 200) or done.rc}")
+        return recorded
+    there = set(done.out.decode("utf-8", "replace").split())
+    return {image for image in recorded if volume_of(image) in there}
+
+
 def _options(image: str) -> List[str]:
-    return ["--driver=image", f"--opt=image={image}", "--label=io.recon.keep=1"]
+    return ["--driver=image", f"--opt=image={image}", f"--label={_LABEL}"]
 
 
 def _needed(run: Run, held: Set[str]) -> Set[str]:

@@ -1,4 +1,4 @@
-"""How a transaction ended, written down: the outcome, the line of history, and the claim given back.
+"""How a transaction ended, written down: the outcome, the alert of a held host, the line, and the claim given back.
 
 Must not: decide which end it was.
 """
@@ -76,12 +76,6 @@ def conclude(run: Run, end: End) -> Dict[str, Any]:
     }
     run.machine.hold(None)  # what follows is book-keeping, and the lease is about to be withdrawn
     _write(run.machine, outcome)
-    if end.state == "held":
-        host = run.intent["host"]
-        code, fix = outcome["code"] or "REC7190", outcome["fix"] or proceed(host)
-        # A reboot may put it right, and then there is nothing to apply.
-        fix = f"{fix}; if there is nothing left to do: recon alerts --clear --host {host}"
-        alerts.call_a_person(run.machine, code=code, about=run.txid, text=outcome["reason"], fix=fix)
     if end.state == "applied":
         durations.remember(run.machine, run.intent, run.steps_s)
     with contextlib.suppress(OSError, RecordError):
@@ -122,7 +116,7 @@ def untold(machine: Machine) -> List[Dict[str, Any]]:
 
 
 def settle(machine: Machine, outcome: Dict[str, Any], *, is_on_disk: bool = False) -> None:
-    """Write the line of history and withdraw the lease, each once, whoever of two executors comes to it.
+    """Call a person, write the line of history and withdraw the lease, each once, whoever of two executors comes to it.
 
     Ends that somebody else wrote and did not come to tell are told before: nobody may come for them any more.
     """
@@ -143,7 +137,8 @@ def settle(machine: Machine, outcome: Dict[str, Any], *, is_on_disk: bool = Fals
 def _tell(machine: Machine, outcome: Dict[str, Any], waiting: Set[str], *, is_on_disk: bool) -> None:
     """Write the line of an outcome, unless it is there; `waiting` are those that are told after it.
 
-    One that was found is written again before its line: whoever wrote it may have died before it was on the disk.
+    One that was found is written again before its line: whoever wrote it may have died before it was on the disk. A
+    person is called before the line too: as long as that is missing the call is still owed, whoever died in between.
     """
     txid = outcome["txid"]
     undo: Optional[Dict[str, Any]] = None
@@ -156,8 +151,22 @@ def _tell(machine: Machine, outcome: Dict[str, Any], waiting: Set[str], *, is_on
         if not history.has(machine, txid, found):
             if not is_on_disk:
                 write_record(machine, path_of(txid), outcome)
+            if outcome["state"] == "held":
+                _call_a_person(machine, outcome)
             over = [*(each for each in transactions.ended(machine) if each not in waiting and each != txid), txid]
             history.append(machine, line, over, found)
+
+
+def _call_a_person(machine: Machine, outcome: Dict[str, Any]) -> None:
+    """Raise the alert of a host that is held, unless a person has seen it, or something was committed since."""
+    txid, host, committed = outcome["txid"], outcome["host"], files.committed_if_told(machine)
+    if transactions.is_seen(machine, txid) or committed not in (None, outcome["committed"]):
+        return
+    fix = outcome["fix"] or proceed(host)
+    if host:
+        # A reboot may put it right, and then there is nothing to apply.
+        fix = f"{fix}; if there is nothing left to do: recon alerts --clear --host {host}"
+    alerts.call_a_person(machine, code=outcome["code"] or "REC7190", about=txid, text=outcome["reason"], fix=fix)
 
 
 def _write(machine: Machine, outcome: Dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import datetime
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import alerts, files, history, idle, launch, locks, places, schedule_book, schedule_order, week
-from .journal import boot_id
+from .journal import boot_id, read_events
 from .machine import BusyError, Machine
 from .outcome import proceed, read_outcome
 from .plain import clean
@@ -44,13 +44,17 @@ _GAP_S = 180.0
 
 
 class _Due(NamedTuple):
-    """What should be live on each slot that may be moved, which of them begin for idleness, and why others stay."""
+    """What should be live on each slot that may be moved, which of them begin for idleness, and why others stay.
+
+    `failed` are the slots whose switch failed since the last edge, each with the reason.
+    """
 
     wanted: Dict[str, Optional[str]]
     begun: List[str]
     locked: List[str]
     waits: List[str]
     idle: Dict[str, Any]
+    failed: Dict[str, str]
 
 
 def schedule(machine: Machine, ctx: Dict[str, Any]) -> Dict[str, Any]:
@@ -97,19 +101,17 @@ def _look(machine: Machine, ctx: Dict[str, Any], number: int, body: Dict[str, An
     if ended:
         return ended
     stay_away(machine)
-    due = _due(machine, body, chains, settled)
-    seen["idle"] = due.idle
-    stays = [*due.locked, *due.waits]
-    waits = "".join(f"; {text}" for text in stays)
-    if due.wanted == {slot: live.get(slot) for slot in due.wanted}:
-        if due.locked:
-            raise ApartError("; ".join(stays))
-        return _all_is_well(due.wanted) + waits
     mark = week.mark(spec["windows"], at)
-    refused = _failed(machine, number, body, mark)
-    if refused:
-        return refused + waits
-    return _launch(machine, ctx, number, body, due, mark) + waits
+    failed = _failed(machine, number, body, mark)
+    due = _due(machine, body, chains, settled, failed)
+    seen["idle"] = due.idle
+    refused = [f"not tried again before the next edge or a new commit: {_told(failed)}"] if failed else []
+    stays = [*due.locked, *due.waits]
+    if due.wanted != {slot: live.get(slot) for slot in due.wanted}:
+        return "; ".join([_launch(machine, ctx, number, body, due, mark), *refused, *stays])
+    if due.locked and not failed:
+        raise ApartError("; ".join(stays))
+    return "; ".join([*(refused or [_all_is_well(due.wanted)]), *stays])
 
 
 def _end_left(machine: Machine, number: int, body: Dict[str, Any]) -> str:
@@ -140,13 +142,17 @@ def _due(
     body: Dict[str, Any],
     chains: Dict[str, List[week.Choice]],
     settled: Dict[str, Optional[str]],
+    failed: Dict[str, str],
 ) -> _Due:
-    """Work out what should be live, asking what runs how busy it is where a window waits for that."""
+    """Work out what should be live, asking what runs how busy it is where a window waits for that.
+
+    Slots whose switch failed are left as they are: they keep no other from its own.
+    """
     live, waits, quiet, begun = body["live"], [], {}, {}
     for slot, choices in sorted(chains.items()):
         coven = live.get(slot)
         better = _better(choices, coven)
-        if not better:
+        if not better or slot in failed:
             continue
         group = next((group for group in body["groups"] if group["coven"] == coven), None)
         busy = idle.why_busy(machine, list(group["members"]) if group else [])
@@ -166,12 +172,12 @@ def _due(
     wanted = {**settled, **begun}
     locked = {lock["slot"]: locks.said(lock) for lock in locks.observed(machine) if lock["slot"] in wanted}
     kept = [text for slot, text in sorted(locked.items()) if wanted[slot] != live.get(slot)]
-    free = {slot: coven for slot, coven in wanted.items() if slot not in locked}
+    free = {slot: coven for slot, coven in wanted.items() if slot not in locked and slot not in failed}
     sure = {slot: coven for slot, coven in free.items() if slot not in begun}
     if any(coven != live.get(slot) for slot, coven in sure.items()):
         # What is sure is not held up by what may give up again; the rest stays as it is until the next look.
-        return _Due(sure, [], kept, waits, quiet)
-    return _Due(free, sorted(set(begun).intersection(free)), kept, waits, quiet)
+        return _Due(sure, [], kept, waits, quiet, failed)
+    return _Due(free, sorted(set(begun).intersection(free)), kept, waits, quiet, failed)
 
 
 def _better(choices: List[week.Choice], live: Optional[str]) -> List[week.Choice]:
@@ -191,26 +197,49 @@ def _idle_since(machine: Machine, slot: str, coven: Optional[str]) -> Optional[f
     return float(past["since"])
 
 
-def _failed(machine: Machine, number: int, body: Dict[str, Any], mark: List[List[int]]) -> str:
-    """Say that the switch failed since the last edge, or nothing when it may be ordered."""
+def _failed(machine: Machine, number: int, body: Dict[str, Any], mark: List[List[int]]) -> Dict[str, str]:
+    """Return the slots whose switch failed since the last edge, each with the reason; a person is called for them."""
     last = schedule_book.tried(machine)
-    if (last.get("generation"), last.get("mark")) != (number, mark):
+    is_own = bool(last) and last["txid"] == body.get("txid")
+    if last.get("mark") != mark or not (is_own or last["generation"] == number):
         _withdraw(machine, FAILED, str(body["host"]))
+        return {}
+    failed = schedule_book.failed(last, body["live"])
+    text = "" if is_own or last["failed"] else _why_failed(machine, last)
+    if text:
+        slots = _blamed(machine, last) or list(body["live"])
+        deed = ", ".join(last.get("moved", {}).get(slot, "") for slot in slots)
+        _tell(machine, body, f"gave up until the next edge: {deed or last['deed']}", text, last["txid"])
+        failed.update(dict.fromkeys(slots, text))
+        schedule_book.note(machine, {**last, "failed": text, "slots": failed})
+    if failed:
+        _alert(machine, FAILED, str(body["host"]), _told(failed), proceed(str(body["host"])))
+    return failed
+
+
+def _why_failed(machine: Machine, last: Dict[str, Any]) -> str:
+    """Say how the last order failed, or nothing when what it was for may be ordered again."""
+    outcome = read_outcome(machine, last["txid"])
+    state = outcome["state"] if outcome else "unknown"
+    if outcome is None or state in _PASSING or (state == "aborted" and last["may_repeat"]):
+        # Without an outcome it never began: what began and has no end keeps everybody away.
         return ""
-    text = str(last["failed"])
-    if not text:
-        outcome = read_outcome(machine, last["txid"])
-        state = outcome["state"] if outcome else "unknown"
-        if outcome is None or state in _PASSING or (state == "aborted" and last["may_repeat"]):
-            # Without an outcome it never began: what began and has no end keeps everybody away.
-            return ""
-        if outcome.get("code") == _CUT and last["boot_id"] != boot_id(machine) and last["orders"] < _ORDERS:
-            return ""
-        text = clean(f"the schedule's switch ended {state.replace('_', ' ')}: {outcome['reason']}", 600)
-        _tell(machine, body, f"gave up until the next edge: {last['deed']}", text, last["txid"])
-        schedule_book.note(machine, {**last, "failed": text})
-    _alert(machine, FAILED, str(body["host"]), text, proceed(str(body["host"])))
-    return f"not tried again before the next edge or a new commit: {text}"
+    if outcome.get("code") == _CUT and last["boot_id"] != boot_id(machine) and last["orders"] < _ORDERS:
+        return ""
+    return clean(f"the schedule's switch ended {state.replace('_', ' ')}: {outcome['reason']}", 600)
+
+
+def _blamed(machine: Machine, last: Dict[str, Any]) -> List[str]:
+    """Return which of the slots that were ordered together failed; all of them where the journal does not tell."""
+    moved = list(last.get("moved", {}))
+    with contextlib.suppress(OSError):
+        events = read_events(machine, places.transaction(last["txid"]) + "/journal.jsonl", 0)
+        return [each["slot"] for each in events if each["status"] == "failed" and each["slot"] in moved][:1] or moved
+    return moved
+
+
+def _told(failed: Dict[str, str]) -> str:
+    return "; ".join(sorted(set(failed.values())))
 
 
 def _launch(
@@ -230,8 +259,12 @@ def _launch(
         raise ApartError("; ".join(locks.said(lock) for lock in kept_out))
     intent["txid"] = _txid(machine)
     live = body["live"]
-    moved = {slot: coven for slot, coven in due.wanted.items() if coven != live.get(slot)}
-    deed = ", ".join(f"{slot} {live.get(slot) or 'nothing'} → {coven or 'nothing'}" for slot, coven in moved.items())
+    moved = {
+        slot: f"{slot} {live.get(slot) or 'nothing'} → {coven or 'nothing'}"
+        for slot, coven in due.wanted.items()
+        if coven != live.get(slot)
+    }
+    deed = ", ".join(moved.values())
     before = schedule_book.tried(machine)
     same = (before.get("generation"), before.get("mark")) == (number, mark)
     note = {
@@ -239,7 +272,9 @@ def _launch(
         "mark": mark,
         "txid": intent["txid"],
         "deed": deed,
+        "moved": moved,
         "failed": "",
+        "slots": due.failed,
         "may_repeat": bool(due.begun),
         "boot_id": boot_id(machine),
         "orders": 1 + (int(before["orders"]) if same else 0),

@@ -267,7 +267,7 @@ class SimMachine(DurableMachine):
         if words[0] == "systemctl":
             return any(word in _READ_ONLY for word in words)
         if words[0] == "podman":
-            return words[1] not in ("pull", "volume", "stop", "start", "update")
+            return words[1:3] == ["volume", "ls"] or words[1] not in ("pull", "volume", "stop", "start", "update")
         return words[0] != "systemd-run" and words[:2] != ["nft", "-f"]
 
     def _generator(self, env: dict[str, str]) -> Completed:

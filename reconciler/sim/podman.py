@@ -229,8 +229,10 @@ class Podman:
         return Completed(0, json.dumps(documents).encode(), b"")
 
     def _volume(self, words: list[str]) -> Completed:
-        """Make or remove a volume that holds an image."""
+        """Make, name or remove volumes that hold an image."""
         held = self._state.held_images
+        if words == ["ls", "--quiet", "--filter=label=io.recon.keep=1"]:
+            return Completed(0, "".join(f"{name}\n" for name in sorted(held)).encode(), b"")
         options, rest = _options(words[1:])
         if words[:1] == ["create"] and "--ignore" in words and options.get("--driver") == ["image"] and len(rest) == 1:
             image = _pairs(options["--opt"])["image"]

@@ -274,6 +274,72 @@ def test_an_order_that_is_lost_with_something_changed_is_never_called_refused(be
     assert bench.serving() == ["recon-vision-llama"]
 
 
+HELD_BOOKS = (
+    f"append {places.HISTORY}",
+    f"write {places.HISTORY_HEAD}",
+    f"write {places.ALERTS}",
+    f"remove {places.LEASE}",
+)
+
+
+def held_and_killed(bench: Bench, what: str, *, order_is_lost: bool = False) -> None:
+    """End a recovery that leaves the host held right before its first change that begins with these words."""
+    stop_before(bench, "run systemctl start", KilledError)
+    if order_is_lost:
+        lose_the_order(bench)
+
+    def hook(when: str, change: str) -> None:
+        if when == "before" and change == f"write {places.EPOCH}":
+            raise OSError(errno.EIO, "Input/output error", places.EPOCH)
+        if when == "before" and change.startswith(what) and bench.machine.stat(path) is not None:
+            raise KilledError
+
+    path = places.transaction(TXID) + "/outcome.json"
+    bench.strike(TXID, hook)
+
+
+@pytest.mark.parametrize("order_is_lost", [False, True], ids=["", "order-lost"])
+@pytest.mark.parametrize("what", HELD_BOOKS)
+def test_an_executor_killed_after_it_held_the_host_has_called_a_person_or_the_next_one_does(
+    bench: Bench, what: str, order_is_lost: bool
+) -> None:
+    held_and_killed(bench, what, order_is_lost=order_is_lost)
+
+    assert again(bench).state == "held"
+
+    found = [(alert["code"], alert["about"]) for alert in alerts.standing(bench.machine)]
+    assert found == [("REC7115" if order_is_lost else "REC7190", TXID)]
+    assert [line["state"] for line in history(bench) if line["txid"] == TXID] == ["held"]
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["untold", "told"])
+@pytest.mark.parametrize("what", HELD_BOOKS)
+def test_an_alert_of_a_held_host_that_a_person_has_cleared_does_not_come_back(
+    bench: Bench, what: str, is_told: bool
+) -> None:
+    held_and_killed(bench, what)
+    if is_told:
+        again(bench)
+    alerts.clear(bench.machine, "h-1")
+
+    again(bench)
+
+    assert alerts.standing(bench.machine) == []
+
+
+@pytest.mark.parametrize(("wants", "called"), [("another", [TXID]), ("vision", [])])
+def test_a_person_is_called_by_whoever_tells_the_end_unless_the_host_went_on(
+    bench: Bench, wants: str, called: list[str]
+) -> None:
+    held_and_killed(bench, f"append {places.HISTORY}")
+    bench.machine.remove(places.ALERTS)
+
+    outcome = bench.execute({**bench.intent("vision"), **({"fingerprint": wants} if wants == "another" else {})})
+
+    assert outcome.state == ("stale" if wants == "another" else "applied")
+    assert [alert["about"] for alert in alerts.standing(bench.machine)] == called
+
+
 def test_an_order_that_is_lost_before_anything_was_replaced_is_refused(bench: Bench) -> None:
     stop_before(bench, "mkdir /etc/recon/generations/2", KilledError)
     lose_the_order(bench)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from reconciler.agent import executor, keep, places
+from reconciler.agent.machine import Completed
 from reconciler.model.outcome import Outcome
 from reconciler.sim.faults import set_fault
 from tests.agent.bench import DIGEST, IMAGES, Bench, a_coven, a_service
@@ -27,6 +31,10 @@ def bench() -> Bench:
 
 def held(bench: Bench) -> list[str]:
     return sorted(bench.machine.state.held_images.values())
+
+
+def not_held(bench: Bench, outcome: Outcome) -> list[str]:
+    return [event.text for event in bench.events(outcome.txid) if "not held" in event.text]
 
 
 def podman(bench: Bench, live: str) -> list[str]:
@@ -81,6 +89,57 @@ def test_the_generation_before_can_be_gone_back_to_after_a_clean_up(bench: Bench
     assert bench.run("reasoning").state == "applied"
 
 
+def test_what_a_clean_up_of_volumes_let_go_of_is_held_again(bench: Bench) -> None:
+    assert bench.run("vision").state == bench.run("reasoning").state == "applied"
+    bench.machine.state.held_images.clear()
+    txid = bench.submit(bench.intent("vision"))
+    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+
+    def clean_up(when: str, what: str) -> None:
+        if when == "after" and what == "run systemctl start --no-block --job-mode=fail recon-coven-vision.target":
+            bench.machine.podman.prune_images()
+
+    bench.machine.hook = clean_up
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert (outcome.state, bench.serving()) == ("rolled_back", ["recon-reasoning-vllm"])
+    assert held(bench) == sorted([VLLM, LLAMA])
+
+
+def test_an_image_that_a_clean_up_took_with_its_volume_is_told(bench: Bench) -> None:
+    assert bench.run("vision").state == "applied"
+    intent = bench.intent("next")
+    bench.machine.state.held_images.clear()
+    bench.machine.state.images_missing.append(VLLM)
+
+    outcome = bench.execute(intent)
+
+    assert outcome.state == "applied"
+    assert not_held(bench, outcome) == [
+        f"{VLLM} is not held: Error: {VLLM}: image not known; a clean-up could take the way back"
+    ]
+    assert held(bench) == [LLAMA]
+
+
+def test_what_is_held_is_believed_and_told_where_podman_does_not_say(bench: Bench) -> None:
+    assert bench.run("vision").state == bench.run("reasoning").state == "applied"
+    run = bench.machine.run
+
+    def deaf(argv: Sequence[str], timeout_s: float, *rest: Any, **more: Any) -> Completed:
+        if list(argv[:3]) == ["podman", "volume", "ls"]:
+            return Completed(125, b"", b"Error: database is locked")
+        return run(argv, timeout_s, *rest, **more)
+
+    bench.machine.run = deaf  # type: ignore[method-assign]
+    outcome = bench.run("vision")
+
+    assert outcome.state == "applied"
+    assert [event.text for event in bench.events(outcome.txid) if "podman does not say" in event.text] == [
+        "podman does not say which images are held: Error: database is locked"
+    ]
+    assert held(bench) == sorted([VLLM, LLAMA])
+
+
 def test_an_image_that_cannot_be_held_is_told_and_does_not_end_the_transition(bench: Bench) -> None:
     intent = bench.intent("vision")
     bench.machine.state.images_missing.append(VLLM)
@@ -88,7 +147,7 @@ def test_an_image_that_cannot_be_held_is_told_and_does_not_end_the_transition(be
     outcome = bench.execute(intent)
 
     assert outcome.state == "applied"
-    assert [event.text for event in bench.events(outcome.txid) if "not held" in event.text] == [
+    assert not_held(bench, outcome) == [
         f"{VLLM} is not held: Error: {VLLM}: image not known; a clean-up could take the way back"
     ]
 

@@ -742,6 +742,33 @@ def test_a_lock_of_a_slot_that_the_host_does_not_have_keeps_the_schedule_out_alt
     assert host.said().startswith("left alone: slot middle is locked by ada")
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["ordered-together", "free-later"])
+def test_a_slot_whose_switch_failed_keeps_no_other_slot_from_switching(waits: bool) -> None:
+    host = of_two(*BOTH)
+    set_fault(host.machine.state, "crash-at-start", "recon-speech-tts.service")
+    host.until("2026-01-06T01:50")
+    if waits:
+        lock(host, "left", 1.0)
+    host.until("2026-01-06T03:50")
+
+    assert host.serving() == ["recon-other-vllm", "recon-vision-llama"]
+    assert host.orders() == [
+        "right vision → speech" if waits else "left reasoning → other, right vision → speech",
+        "gave up until the next edge: right vision → speech",
+        "left reasoning → other",
+    ]
+    assert "not tried again before the next edge" in host.said()
+    fact = host.state().watchdog
+    assert isinstance(fact, Known)
+    assert [(alert.code, alert.about) for alert in fact.value.alerts] == [("REC7341", "h-1")]
+
+    clear_fault(host.machine.state)
+    host.until("2026-01-06T04:05")
+    assert host.serving() == ["recon-reasoning-vllm", "recon-vision-llama"]
+    host.until("2026-01-07T02:10")
+    assert host.serving() == ["recon-other-vllm", "recon-speech-tts"]
+
+
 def test_a_failure_stays_one_when_the_books_of_its_transaction_are_gone(host: Scheduled) -> None:
     set_fault(host.machine.state, "crash-at-start", "recon-vision-llama.service")
     host.until("2026-01-06T02:40")

@@ -103,7 +103,7 @@ def test_the_books_that_go_first_are_those_of_what_ended_first() -> None:
 
 def test_the_books_of_what_is_left_to_a_person_stay_until_one_has_seen_it() -> None:
     machine = a_host("20251231T000000.000Z-dd")
-    end(machine, EARLY, state="held")
+    end(machine, EARLY, state="held", host="h-1", reason="why", code="REC7190", fix="recon apply --host h-1")
     orders = [f"2026{number:04}T000000.000Z-dd" for number in range(101, 131)]
     for txid in orders:
         end(machine, txid, state="stale")

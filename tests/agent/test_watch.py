@@ -960,6 +960,24 @@ def test_a_held_host_has_an_alert_and_is_left_to_a_person(host: Watched) -> None
     assert "left it to a person" in host.told().said
 
 
+def test_the_first_look_after_a_power_cut_calls_the_person_that_a_held_host_still_owed(host: Watched) -> None:
+    intent = host.intent("vision")
+    set_fault(host.machine.state, "crash-at-start", "recon-*")
+    outcome = places.transaction(host.submit(intent)) + "/outcome.json"
+
+    def cut(when: str, change: str) -> None:
+        is_due = host.machine.stat(outcome) is not None and host.machine.stat(places.ALERTS) is None
+        if when == "before" and is_due and change in (f"write {places.ALERTS}", f"append {places.HISTORY}"):
+            raise PowerCutError
+
+    host.strike(intent["txid"], cut)
+    host.machine.reboot()
+    host.looks(10)
+
+    assert host.alerts() == [("REC7190", intent["txid"])]
+    assert host.told().said == f"left alone: transaction {intent['txid']} left it to a person"
+
+
 def test_an_order_that_changed_nothing_does_not_release_a_held_host(host: Watched) -> None:
     intent = host.intent("vision")
     set_fault(host.machine.state, "crash-at-start", "recon-*")
