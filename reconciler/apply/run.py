@@ -43,6 +43,8 @@ HAND_OVER_S = 40.0
 HALTING = frozenset({"rolled_back", "held", "unknown"})
 """Endings after which no further transition begins; the other bad ones say nothing about other hosts."""
 _NEVER_SENT = FINAL | {"REC6005", "REC6007"}
+_PROVES_NOTHING = frozenset({"REC5005", "REC5006", "REC5007", "REC5008", "REC5014", "REC6009", "REC6010"})
+"""No answer, half of one, or the words of an agent that failed: each may come after the executor was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,9 @@ class _Run:
                 return end("unknown", outcomes.lost_for_good(task.host, task.txid, exc.problems[0]))
             return end("unknown", outcomes.not_reached(task.host, exc.problems[0]))
         except HostError as exc:
-            return task if self._has_begun(task, line) else end("refused", exc.problems[0])
+            if exc.problems[0].code in _PROVES_NOTHING or self._has_begun(task, line):
+                return task
+            return end("refused", exc.problems[0])
         return task if reply.get("launched") is True else self._second(task, reply, end, has_left=has_left)
 
     def _second(
@@ -278,7 +282,7 @@ class _Run:
         return end("locked", outcomes.busy(task.host, lease))
 
     def _has_begun(self, task: Task, line: Line) -> bool:
-        """Ask whether the host runs the transaction although its answer to the order was a refusal or no answer."""
+        """Ask whether the host runs the transaction although its agent refused the order."""
         args = {"txid": task.txid, "after_seq": 0, "wait_s": 0}
         try:
             reply = line.ask("follow", args, deadline_s=HAND_OVER_S, is_final=lambda _: True)

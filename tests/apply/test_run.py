@@ -274,6 +274,20 @@ def test_an_answer_that_could_not_be_read_is_looked_behind() -> None:
     assert host.verbs == ["apply", "follow", "follow"]
 
 
+@pytest.mark.parametrize("code", ["REC5005", "REC5006", "REC5007", "REC5008", "REC5014", "REC6009", "REC6010"])
+def test_an_answer_that_proves_nothing_is_never_a_refusal(code: str) -> None:
+    outcome, host, _ = one_host(refusal(code), refusal("REC5005"))
+
+    assert words(outcome) == ("unknown", "REC6008", "recon apply --attach t1 --host spark-1")
+    assert set(host.verbs[1:]) == {"follow"}
+
+
+def test_an_order_without_an_answer_that_never_began_is_not_said_to_be_refused() -> None:
+    outcome, _, _ = one_host(refusal("REC5005"), news(active=False))
+
+    assert (outcome.state, outcome.code) == ("unknown", "REC6022")
+
+
 def test_run_ids_sort_by_time() -> None:
     pace = FakePace()
     first = new_run_id(pace)
