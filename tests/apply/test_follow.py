@@ -129,6 +129,21 @@ def test_a_host_that_waits_for_news_is_asked_again_at_once() -> None:
     assert pace.waits == []
 
 
+@pytest.mark.parametrize("strange", [{"txid": "t0"}, {"host": "spark-9"}, {"txid": "t0", "host": "spark-9"}])
+@pytest.mark.parametrize("state", ["applied", "rolled_back"])
+def test_how_something_else_ended_is_not_how_this_did(strange: dict[str, Any], state: str) -> None:
+    outcome, _, _ = follow(news(an_event(1), outcome=an_outcome("spark-1", state=state) | strange))
+
+    assert (outcome.state, outcome.code, outcome.host, outcome.txid) == ("unknown", "REC5005", "spark-1", "t1")
+    assert all(value in outcome.reason for value in strange.values())
+
+
+def test_the_end_of_an_order_that_the_host_could_not_read_names_no_host() -> None:
+    outcome, _, _ = follow(news(outcome=an_outcome("", state="refused")))
+
+    assert (outcome.state, outcome.txid) == ("refused", "t1")
+
+
 @pytest.mark.parametrize(
     "reply",
     [
