@@ -151,6 +151,10 @@ def test_the_end_of_an_order_that_the_host_could_not_read_names_no_host() -> Non
         {"events": [], "outcome": {"state": "applied"}, "active": False},
         {"events": [{"seq": "one"}], "outcome": None, "active": True},
         {"events": None, "outcome": None, "active": True},
+        {"events": [an_event(1) | {"t": float("inf")}], "outcome": None, "active": True},
+        {"events": [], "outcome": an_outcome("spark-1", elapsed_s=float("inf")), "active": False},
+        {"events": [], "outcome": an_outcome("spark-1", steps_s={"warm": float("nan")}), "active": False},
+        {"events": [], "outcome": an_outcome("spark-1", elapsed_s=10**400), "active": False},
     ],
 )
 def test_an_answer_that_is_not_understood_is_never_an_applied_one(reply: dict[str, Any]) -> None:
