@@ -77,7 +77,7 @@ class _Answer(Wire):
 def _ask(task: Task, line: Line, after_seq: int) -> _Answer | Problem:
     args = {"txid": task.txid, "after_seq": after_seq, "wait_s": WAIT_S}
     try:
-        return _Answer.model_validate(line.ask("follow", args, deadline_s=WAIT_S + TRAVEL_S))
+        answer = _Answer.model_validate(line.ask("follow", args, deadline_s=WAIT_S + TRAVEL_S))
     except DetachedError:
         return outcomes.detached(task.host, task.txid)
     except GoneError as exc:
@@ -86,6 +86,12 @@ def _ask(task: Task, line: Line, after_seq: int) -> _Answer | Problem:
         return outcomes.lost_for_good(task.host, task.txid, exc.problems[0])
     except ValidationError as exc:
         return outcomes.unreadable(task.host, task.txid, str(exc)[:300])
+    ended = answer.outcome
+    # The end of an order that the host could not read names no host.
+    if ended and (ended.txid, ended.host or task.host) != (task.txid, task.host):
+        other = f"it tells how transaction {ended.txid[:80]} of {ended.host[:80]} ended"
+        return outcomes.unreadable(task.host, task.txid, other)
+    return answer
 
 
 def attach(

@@ -7,6 +7,7 @@ Must not: call anything applied.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +95,12 @@ def unreadable(host: str, txid: str, why: str) -> Problem:
     return Problem("REC5005", "the host's reply is not valid", f"{host}: {why}", attach_command(host, txid))
 
 
+def failed_here(host: str, txid: str, mistake: Exception) -> Problem:
+    """REC7488: recon itself failed while it followed a host, which goes on."""
+    detail = f"{type(mistake).__name__}: {str(mistake)[:300]}; if {host} got its order, it goes on by itself"
+    return Problem("REC7488", "recon failed while it followed the host", detail, attach_command(host, txid))
+
+
 def said(problem: dict[str, Any]) -> Problem:
     """Return a problem that the host told in its reply."""
     code, summary, detail, fix = (str(problem.get(key, ""))[:500] for key in ("code", "summary", "detail", "fix"))
@@ -107,6 +114,6 @@ def busy(host: str, lease: dict[str, Any] | None) -> Problem:
         return Problem("REC8013", f"a transition runs on {host}", detail, f"recon status --host {host}")
     owner, txid, step = (str(lease.get(key, "unknown"))[:200] for key in ("owner", "txid", "step"))
     age = lease.get("age_s")
-    when = f" for {format_duration(age)}" if isinstance(age, (int, float)) else ""
+    when = f" for {format_duration(age)}" if isinstance(age, (int, float)) and 0 <= age < math.inf else ""
     detail = f"{owner} runs transaction {txid}{when}, step {step}"
     return Problem("REC8013", f"a transition runs on {host}", detail, attach_command(host, txid))

@@ -12,10 +12,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import StrictBool, StrictInt, ValidationError, model_validator
+
 from reconciler.apply.line import DetachedError, GoneError, Line
 from reconciler.apply.pace import Pace, RealPace
 from reconciler.errors import HostError, LockedError, Problem, RefusedError, StaleError, UnreachableError
 from reconciler.hosts.transport import Connect
+from reconciler.model.base import Wire
 from reconciler.model.desired import Host
 
 ASK_S = 40.0
@@ -42,6 +45,22 @@ class Released:
     stopped: str | None
 
 
+class _Reply(Wire):
+    """The reply to `release`: the epoch that is granted, or whose end is waited for."""
+
+    released: StrictBool
+    epoch: StrictInt | None = None
+    stopped: str | None = None
+    txid: str | None = None
+    step: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> _Reply:
+        if self.released is (self.epoch is None):
+            raise ValueError("a claim that is gone has a next epoch, and no other has")
+        return self
+
+
 def force_release(
     demand: Demand,
     connect: Connect,
@@ -62,7 +81,7 @@ def force_release(
     Raises:
         StaleError: REC7152, the host is not at that epoch.
         LockedError: REC7153, somebody executes by hand; REC7232, the watchdog acts and ends by itself.
-        UnreachableError: REC6008, the host could not be asked; REC6021, a person left.
+        UnreachableError: REC6008, the host could not be asked; REC6021, a person left; REC5005, no telling.
     """
     pace, detach = pace or RealPace(), detach or threading.Event()
     host = demand.host
@@ -70,16 +89,17 @@ def force_release(
     line = Line(host, connect, pace=pace, detach=detach, on_lost=lambda _problem: None)
     try:
         while True:
-            reply = line.ask("release", args, deadline_s=ASK_S, is_final=_is_refusal)
-            if reply.get("released") is True:
-                stopped = reply.get("stopped")
-                return Released(int(reply["epoch"]), stopped if isinstance(stopped, str) else None)
-            on_wait(_text(reply.get("txid")), _text(reply.get("step")))
+            reply = _Reply.model_validate(line.ask("release", args, deadline_s=ASK_S, is_final=_is_refusal))
+            if reply.epoch is not None:
+                return Released(reply.epoch, reply.stopped)
+            on_wait(reply.txid, reply.step)
             pace.wait(_PAUSE_S, detach)
     except (DetachedError, KeyboardInterrupt) as exc:
         raise UnreachableError(_left(demand)) from exc
     except GoneError as exc:
         raise UnreachableError(_lost(demand, exc.problem)) from exc
+    except ValidationError as exc:
+        raise UnreachableError(_unreadable(demand, exc)) from exc
     except HostError as exc:
         problem = exc.problems[0]
         raise _ERRORS.get(problem.code, type(exc))(problem) from exc
@@ -96,8 +116,10 @@ def _is_refusal(exc: HostError) -> bool:
     return not isinstance(exc, UnreachableError)
 
 
-def _text(value: object) -> str | None:
-    return value[:200] if isinstance(value, str) else None
+def _unreadable(demand: Demand, error: ValidationError) -> Problem:
+    why = error.errors(include_url=False, include_input=False)[0]["msg"]
+    detail = f"{demand.host.name}: {why}; whether the claim is gone is not known"
+    return Problem("REC5005", "the host's reply is not valid", detail, command(demand))
 
 
 def _left(demand: Demand) -> Problem:

@@ -18,6 +18,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,8 @@ HAND_OVER_S = 40.0
 HALTING = frozenset({"rolled_back", "held", "unknown"})
 """Endings after which no further transition begins; the other bad ones say nothing about other hosts."""
 _NEVER_SENT = FINAL | {"REC6005", "REC6007"}
+_PROVES_NOTHING = frozenset({"REC5005", "REC5006", "REC5007", "REC5008", "REC5014", "REC6009", "REC6010"})
+"""No answer, half of one, or the words of an agent that failed: each may come after the executor was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,29 @@ class _Run:
 
     def one(self, order: _Order) -> Outcome:
         """Serve one host to its end."""
+        return self._guarded(order.task, lambda: self._one(order), disturbs=order.disturbs)
+
+    def join(self, plan: HostPlan) -> Outcome:
+        """Follow a transaction that somebody else began to its end."""
+        task = Task(host=plan.host, txid=plan.joins or "")
+        return self._guarded(task, lambda: self._join(task, plan), disturbs=False)
+
+    def _guarded(self, task: Task, serve: Callable[[], Outcome], *, disturbs: bool) -> Outcome:
+        """Return how a host ended; a mistake of ours about it costs neither its outcome nor that of the others."""
+        started_at, began = self._pace.wall(), self._pace.monotonic()
+        try:
+            return serve()
+        except Exception as exc:
+            elapsed_s = self._pace.monotonic() - began
+            problem = outcomes.failed_here(task.host, task.txid, exc)
+            outcome = task.end("unknown", problem, started_at=started_at, elapsed_s=elapsed_s)
+            if disturbs:
+                self._halted_by = self._halted_by or outcome
+            with suppress(Exception):
+                self._on_event(HostFinished(task.host, outcome))
+            return outcome
+
+    def _one(self, order: _Order) -> Outcome:
         why = self._why_not(order)
         if why:
             now = self._pace.wall()
@@ -192,14 +218,12 @@ class _Run:
         self._on_event(HostFinished(order.host, outcome))
         return outcome
 
-    def join(self, plan: HostPlan) -> Outcome:
-        """Follow a transaction that somebody else began to its end."""
-        host, txid = plan.host, plan.joins or ""
-        self._on_event(HostJoined(host, txid, "; ".join(refusal.detail for refusal in plan.refusals)))
+    def _join(self, task: Task, plan: HostPlan) -> Outcome:
+        host = task.host
+        self._on_event(HostJoined(host, task.txid, "; ".join(refusal.detail for refusal in plan.refusals)))
         on_lost = lost_reporter(host, self._on_event)
         line = Line(self._fleet.hosts[host], self._connect, pace=self._pace, detach=self._detach, on_lost=on_lost)
         try:
-            task = Task(host=host, txid=txid)
             outcome = follow(task, line, on_event=self._on_event, pace=self._pace, detach=self._detach)
         finally:
             line.close()
@@ -259,7 +283,9 @@ class _Run:
                 return end("unknown", outcomes.lost_for_good(task.host, task.txid, exc.problems[0]))
             return end("unknown", outcomes.not_reached(task.host, exc.problems[0]))
         except HostError as exc:
-            return task if self._has_begun(task, line) else end("refused", exc.problems[0])
+            if exc.problems[0].code in _PROVES_NOTHING or self._has_begun(task, line):
+                return task
+            return end("refused", exc.problems[0])
         return task if reply.get("launched") is True else self._second(task, reply, end, has_left=has_left)
 
     def _second(
@@ -278,7 +304,7 @@ class _Run:
         return end("locked", outcomes.busy(task.host, lease))
 
     def _has_begun(self, task: Task, line: Line) -> bool:
-        """Ask whether the host runs the transaction although its answer to the order was a refusal or no answer."""
+        """Ask whether the host runs the transaction although its agent refused the order."""
         args = {"txid": task.txid, "after_seq": 0, "wait_s": 0}
         try:
             reply = line.ask("follow", args, deadline_s=HAND_OVER_S, is_final=lambda _: True)

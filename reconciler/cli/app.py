@@ -6,7 +6,6 @@ Must not: import anything heavy at the top; `recon --help` answers at once.
 from __future__ import annotations
 
 import io
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -122,7 +121,7 @@ def main() -> None:
     sys.stderr = sys.stderr or io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without our characters must not end a plan in a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_written_out(run(sys.argv[1:])))
 
 
 def run(argv: list[str]) -> int:
@@ -145,17 +144,38 @@ def run(argv: list[str]) -> int:
         common.tell("interrupted")
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        common.silence(sys.stdout)
         return int(ExitCode.ERROR)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        summary = "a file cannot be read or written"
-        problem = Problem(
-            "REC7024", summary, f"{place}{error.strerror or error}", "correct the path or its permissions"
-        )
-        common.show_error(ReconError(problem), as_json=as_json, command=command)
+        common.show_error(ReconError(_of_file(error)), as_json=as_json, command=command)
         return int(ExitCode.ERROR)
     return int(result or 0)
+
+
+def _written_out(code: int) -> int:
+    """Write what is held back yet and return the exit code; a result that cannot be written is an error.
+
+    Whoever reads the head of a result alone has what was wanted. What tells of an outcome was written before.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        common.silence(sys.stdout)
+    except OSError as error:
+        common.silence(sys.stdout)
+        common.show_error(ReconError(_of_file(error)), as_json=False, command="recon")
+        code = code or int(ExitCode.ERROR)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        common.silence(sys.stderr)
+    return code
+
+
+def _of_file(error: OSError) -> Problem:
+    place = f"{error.filename}: " if error.filename else ""
+    detail = f"{place}{error.strerror or error}"
+    return Problem("REC7024", "a file cannot be read or written", detail, "correct the path or its permissions")
 
 
 def _asks_for_json(argv: list[str]) -> bool:

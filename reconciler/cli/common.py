@@ -87,9 +87,26 @@ def say_document(document: Mapping[str, object]) -> None:
 
 
 def tell(text: str) -> None:
-    """Write a line of progress, folded where a terminal is narrower."""
-    sys.stderr.write(_folded(text, paint_progress()) + "\n")
-    sys.stderr.flush()
+    """Write a line of progress, folded where a terminal is narrower; nothing fails for want of a reader."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(_folded(text, paint_progress()) + "\n")
+        sys.stderr.flush()
+
+
+def silence(stream: TextIO) -> None:
+    """Let go of a stream that takes nothing more, so that no further line and no end of the program fails for it."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def telling_an_outcome() -> Iterator[None]:
+    """Let what is said tell how a deed ended, if it can: the exit code says it also where nobody reads."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout)
 
 
 def _folded(text: str, paint: Paint) -> str:
@@ -152,10 +169,12 @@ def finish_asked(answers: Mapping[str, Observation]) -> NoReturn:
 
 
 def show_error(error: ReconError, *, as_json: bool, command: str) -> None:
-    """Show every problem of an error: as text on stderr, or as one JSON document on stdout."""
+    """Show every problem of an error: as one JSON document on stdout, or as text on stderr, also where that fails."""
     if as_json:
-        say(json.dumps(error_document(error, command), indent=2, ensure_ascii=True), whole=True)
-        return
+        with contextlib.suppress(OSError):
+            say(json.dumps(error_document(error, command), indent=2, ensure_ascii=True), whole=True)
+            sys.stdout.flush()
+            return
     colours = paint_progress()
     for problem in error.problems:
         head, *rest = printable(str(problem)).split("\n")

@@ -50,12 +50,13 @@ class Screen:
             self._wipe()
 
     def show(self, event: HostEvent) -> None:
-        """Show one event; called from one thread at a time."""
+        """Show one event; called from one thread at a time. The hosts are followed also when nobody looks any more."""
         with self._lock:
             self._wipe()
             if self._as_json:
-                common.say(_as_json(event), whole=True)
-                sys.stdout.flush()
+                with contextlib.suppress(OSError):
+                    common.say(_as_json(event), whole=True)
+                    sys.stdout.flush()
             else:
                 self._as_text(event)
 
@@ -89,12 +90,15 @@ class Screen:
                 if self._running and not self._over.is_set():
                     now = time.monotonic()
                     running = {host: (step, now - since) for host, (step, since) in self._running.items()}
-                    sys.stderr.write(waiting_line(running, self._paint))
-                    sys.stderr.flush()
+                    self._write(waiting_line(running, self._paint))
 
     def _wipe(self) -> None:
         if self._moving:
-            sys.stderr.write("\r\x1b[K")
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
             sys.stderr.flush()
 
 
@@ -140,7 +144,8 @@ def carry_out(
                 repository, made, owner=owner, on_event=screen.show, stop=stop, detach=detach, tokens=tokens
             )
     code = overall(outcomes, planned)
-    _report(outcomes, code, made, as_json=as_json)
+    with common.telling_an_outcome():
+        _report(outcomes, code, made, as_json=as_json)
     return code
 
 
@@ -218,9 +223,10 @@ def attach_to(txid: str, patterns: list[str], *, as_json: bool) -> ExitCode:
     stop, detach = threading.Event(), threading.Event()
     with Screen(as_json=as_json) as screen, _interruptible(stop, detach, screen):
         outcome = follow_host(repository, hosts[0], txid, on_event=screen.show, detach=detach)
-    if as_json:
-        common.say(_as_json(HostFinished(hosts[0].name, outcome)), whole=True)
-    else:
-        for line in outcome_lines(outcome, common.paint()):
-            common.say(line)
+    with common.telling_an_outcome():
+        if as_json:
+            common.say(_as_json(HostFinished(hosts[0].name, outcome)), whole=True)
+        else:
+            for line in outcome_lines(outcome, common.paint()):
+                common.say(line)
     return exit_code_of((outcome,))

@@ -9,6 +9,7 @@ Must not: know how bytes travel, or what a reply means.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -97,7 +98,7 @@ def parse_reply(body: bytes, host: str) -> dict[str, Any]:
         HostError: REC5005 when it is no reply at all, REC5007 for another protocol, else the agent's own code.
     """
     try:
-        document = json.loads(body.decode(), parse_constant=_refuse_constant)
+        document = json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite, parse_int=_countable)
     except (ValueError, RecursionError) as exc:
         raise HostError(_invalid(f"{host} sent something that is no JSON: {str(exc)[:200]}")) from exc
     _refuse_depth(document, host)
@@ -136,6 +137,19 @@ def noise_problem(host: str, noise: bytes) -> Problem:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    """Return a number that one can count with: JSON writes infinity also as 1e400."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is larger than any number")
+    return value
+
+
+def _countable(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def _refuse_depth(document: Any, host: str) -> None:

@@ -32,7 +32,7 @@ class Frozen(BaseModel):
 class Wire(BaseModel):
     """A value that comes from JSON: lists become tuples, so not strict about those."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 def parse_size(value: Any) -> int:

@@ -129,6 +129,21 @@ def test_a_host_that_waits_for_news_is_asked_again_at_once() -> None:
     assert pace.waits == []
 
 
+@pytest.mark.parametrize("strange", [{"txid": "t0"}, {"host": "spark-9"}, {"txid": "t0", "host": "spark-9"}])
+@pytest.mark.parametrize("state", ["applied", "rolled_back"])
+def test_how_something_else_ended_is_not_how_this_did(strange: dict[str, Any], state: str) -> None:
+    outcome, _, _ = follow(news(an_event(1), outcome=an_outcome("spark-1", state=state) | strange))
+
+    assert (outcome.state, outcome.code, outcome.host, outcome.txid) == ("unknown", "REC5005", "spark-1", "t1")
+    assert all(value in outcome.reason for value in strange.values())
+
+
+def test_the_end_of_an_order_that_the_host_could_not_read_names_no_host() -> None:
+    outcome, _, _ = follow(news(outcome=an_outcome("", state="refused")))
+
+    assert (outcome.state, outcome.txid) == ("refused", "t1")
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -136,6 +151,10 @@ def test_a_host_that_waits_for_news_is_asked_again_at_once() -> None:
         {"events": [], "outcome": {"state": "applied"}, "active": False},
         {"events": [{"seq": "one"}], "outcome": None, "active": True},
         {"events": None, "outcome": None, "active": True},
+        {"events": [an_event(1) | {"t": float("inf")}], "outcome": None, "active": True},
+        {"events": [], "outcome": an_outcome("spark-1", elapsed_s=float("inf")), "active": False},
+        {"events": [], "outcome": an_outcome("spark-1", steps_s={"warm": float("nan")}), "active": False},
+        {"events": [], "outcome": an_outcome("spark-1", elapsed_s=10**400), "active": False},
     ],
 )
 def test_an_answer_that_is_not_understood_is_never_an_applied_one(reply: dict[str, Any]) -> None:

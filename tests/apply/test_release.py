@@ -58,6 +58,26 @@ def test_a_host_that_cannot_be_asked_leaves_it_unknown_whether_the_claim_is_gone
     assert (problem.code, problem.fix) == ("REC6008", "recon lock force-release spark-1 --epoch 7 --reason TEXT")
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"released": True},
+        {"released": True, "epoch": None},
+        {"released": True, "epoch": "x", "stopped": None},
+        {"released": True, "epoch": float("inf")},
+        {"released": "yes", "epoch": 9, "stopped": None},
+        {"released": True, "epoch": 9, "stopped": 7},
+        {},
+    ],
+)
+def test_an_answer_that_is_not_understood_is_never_a_claim_that_is_gone(reply: dict[str, object]) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        ask(reply)
+
+    problem = caught.value.problems[0]
+    assert (problem.code, problem.fix) == ("REC5005", "recon lock force-release spark-1 --epoch 7 --reason TEXT")
+
+
 def test_ctrl_c_says_how_to_go_on_too() -> None:
     def interrupted() -> dict[str, object]:
         raise KeyboardInterrupt

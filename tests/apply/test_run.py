@@ -213,6 +213,55 @@ def test_another_executor_is_named_with_what_it_does() -> None:
     assert host.verbs == ["apply"]
 
 
+@pytest.mark.parametrize("age_s", [float("inf"), float("nan"), -5.0, "75", None])
+def test_an_age_that_is_none_is_left_out(age_s: object) -> None:
+    outcome, _, _ = one_host({"launched": False, "lease": {"owner": "bob@ci", "txid": "t0", "age_s": age_s}})
+
+    assert words(outcome) == ("locked", "REC8013", "recon apply --attach t0 --host spark-1")
+    assert "bob@ci runs transaction t0, step unknown" in outcome.reason
+
+
+def test_a_mistake_of_ours_about_one_host_loses_none_of_the_others() -> None:
+    def mistake() -> dict[str, Any]:
+        raise ZeroDivisionError("of ours")
+
+    names = ["spark-1", "spark-2", "spark-3"]
+    hosts = Hosts(
+        spark_1=ScriptedHost(LAUNCHED, mistake),
+        spark_2=ScriptedHost(),
+        spark_3=ScriptedHost(LAUNCHED, news(outcome=an_outcome("spark-3"))),
+    )
+    found, watcher = run(a_plan(a_host_plan(names[0]), a_host_plan(names[1]), files_only(names[2])), hosts)
+
+    assert words(found[0]) == ("unknown", "REC7488", "recon apply --attach t1 --host spark-1")
+    assert "ZeroDivisionError: of ours" in found[0].reason
+    assert [words(outcome)[:2] for outcome in found[1:]] == [("refused", "REC6020"), ("applied", None)]
+    assert "spark-1 HostFinished" in watcher.words
+
+
+def test_a_listener_that_fails_loses_no_outcome() -> None:
+    hosts = Hosts(spark_1=ScriptedHost(LAUNCHED, news(outcome=an_outcome("spark-1"))))
+
+    def fails(_event: HostEvent) -> None:
+        raise ZeroDivisionError
+
+    options = Options(run_id="t1", pace=FakePace())
+    plan = a_plan(a_host_plan("spark-1"))
+    found = apply_plan(plan, a_fleet("spark-1"), hosts, owner="ann@laptop", on_event=fails, options=options)
+
+    assert words(found[0])[:2] == ("unknown", "REC7488")
+
+
+def test_a_mistake_of_ours_about_a_host_that_is_joined_is_unknown_too() -> None:
+    def mistake() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    plan = a_plan(a_host_plan("spark-1", order=None, status="locked", joins="t0"))
+    found, _ = run(plan, Hosts(spark_1=ScriptedHost(mistake)))
+
+    assert words(found[0]) == ("unknown", "REC7488", "recon apply --attach t0 --host spark-1")
+
+
 def test_another_executor_without_a_lease_yet_is_locked_too() -> None:
     outcome, _, _ = one_host({"launched": False, "lease": None})
 
@@ -272,6 +321,20 @@ def test_an_answer_that_could_not_be_read_is_looked_behind() -> None:
 
     assert outcome.state == "applied"
     assert host.verbs == ["apply", "follow", "follow"]
+
+
+@pytest.mark.parametrize("code", ["REC5005", "REC5006", "REC5007", "REC5008", "REC5014", "REC6009", "REC6010"])
+def test_an_answer_that_proves_nothing_is_never_a_refusal(code: str) -> None:
+    outcome, host, _ = one_host(refusal(code), refusal("REC5005"))
+
+    assert words(outcome) == ("unknown", "REC6008", "recon apply --attach t1 --host spark-1")
+    assert set(host.verbs[1:]) == {"follow"}
+
+
+def test_an_order_without_an_answer_that_never_began_is_not_said_to_be_refused() -> None:
+    outcome, _, _ = one_host(refusal("REC5005"), news(active=False))
+
+    assert (outcome.state, outcome.code) == ("unknown", "REC6022")
 
 
 def test_run_ids_sort_by_time() -> None:

@@ -85,6 +85,20 @@ def test_what_is_no_reply_is_not_taken_for_one(document: Any) -> None:
     assert code_of(document)[0] == "REC5005"
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "NaN", "Infinity"])
+def test_a_number_that_nobody_can_count_with_is_no_reply(number: str) -> None:
+    with pytest.raises(HostError) as caught:
+        parse_reply(b'{"ok":true,"reply":{"lease":{"age_s":%b}}}' % number.encode(), "spark-1")
+
+    assert caught.value.problems[0].code == "REC5005"
+
+
+def test_numbers_as_hosts_have_them_are_read_as_they_are() -> None:
+    body = b'{"ok":true,"reply":{"most":18446744073709551615,"less":-1,"part":1.5e3}}'
+
+    assert parse_reply(body, "h") == {"most": 18446744073709551615, "less": -1, "part": 1500.0}
+
+
 def test_another_protocol_version_has_its_own_code() -> None:
     code, detail = code_of({"ok": True, "reply": {"protocol": 2}})
 
