@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from . import places, step_stage, systemd
+from . import files, places, step_stage, systemd
 from .machine import Machine
 from .txn import HaltError, Run
 
@@ -31,10 +31,13 @@ def begin_trial(run: Run, members: List[Dict[str, Any]], slot: Optional[str]) ->
 
 
 def end_trial(run: Run) -> None:
-    """Take the trial and its masks away; systemd still has to load again."""
-    run.machine.remove(places.TRIAL)
-    for unit in vanishing(run):
+    """Take the trial and its masks away; systemd still has to load again.
+
+    The trial last: while it is there, a mask that could not be taken away is known for one of ours.
+    """
+    for unit in [*vanishing(run), *_for_nothing(run)]:
         systemd.unmask(run.machine, unit)
+    run.machine.remove(places.TRIAL)
     run.on_trial = False
 
 
@@ -54,6 +57,12 @@ def vanishing(run: Run) -> List[str]:
         return []
     new = {places.unit_of(file["name"]) for file in run.intent["quadlets"]}
     return [unit for unit in step_stage.quadlet_units(run, run.old_generation) if unit not in new]
+
+
+def _for_nothing(run: Run) -> List[str]:
+    """Return what is no unit of the new one: a mask of it is of a transaction that could not take it away."""
+    new = {places.unit_of(file["name"]) for file in run.intent["quadlets"]} | {n["name"] for n in run.intent["natives"]}
+    return [unit for unit in files.names_in(run.machine, places.MASKS) if unit.startswith("recon-") and unit not in new]
 
 
 def check_loaded(run: Run, members: List[Dict[str, Any]]) -> None:

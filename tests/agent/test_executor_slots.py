@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
@@ -45,6 +47,23 @@ def test_every_slot_can_be_emptied_and_filled_again(bench: Bench) -> None:
 
     assert (outcome.state, outcome.live) == ("applied", {"left": None, "right": None})
     assert bench.serving() == []
+    assert bench.run("a", "b").state == "applied"
+    assert bench.serving() == BEFORE
+
+
+def test_masks_that_could_not_be_taken_away_go_with_the_next_apply(bench: Bench) -> None:
+    def full(when: Literal["before", "after"], what: str) -> None:
+        if when == "before" and what == "remove /run/systemd/system/recon-a-one.service":
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    bench.machine.hook = full
+    outcome = bench.run("c", "d")
+    bench.machine.hook = None
+    assert (outcome.state, "left to tidy up" in outcome.reason) == ("applied", True)
+
+    assert bench.run("c", "d").state == "applied"
+
+    assert [path for path in bench.machine.state.files if path.startswith("/run/systemd/system/recon-")] == []
     assert bench.run("a", "b").state == "applied"
     assert bench.serving() == BEFORE
 
