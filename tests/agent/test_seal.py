@@ -250,7 +250,9 @@ def test_a_new_server_that_sleeps_gets_no_request_until_somebody_wakes_it() -> N
 
     assert outcome.state == "applied"
     assert [call for call in asked[:20] if call.startswith("POST")] == []
-    assert asked[-3:] == ["GET /metrics", "GET /v1/models", "POST /v1/completions"]
+    # Awake by its own word, then asked for work, and that answer is heard at the next look.
+    look = ["GET /health", "GET /metrics"]
+    assert asked[-6:] == [*look, "GET /v1/models", "POST /v1/completions", *look]
 
 
 def test_a_new_server_that_stays_asleep_does_not_come_up() -> None:
