@@ -210,6 +210,7 @@ def _container(machine: Machine, name: str) -> Adoptee:
             # podman takes the beginning of an id for a name too.
             return Adoptee(name=name, kind="missing")
         policy = clean(str((host.get("RestartPolicy") or {}).get("Name") or ""), 40)
+        retries = int((host.get("RestartPolicy") or {}).get("MaximumRetryCount") or 0)
         unit = clean(str((config.get("Labels") or {}).get("PODMAN_SYSTEMD_UNIT") or ""), 200)
         status = clean(str(state.get("Status", "")), 40)
         found = Adoptee(
@@ -220,7 +221,7 @@ def _container(machine: Machine, name: str) -> Adoptee:
             boots=policy in STARTS_AGAIN,
             container=own,
             stop_timeout_s=min(_LONGEST_S, float(config.get("StopTimeout") or 10)),
-            restart=policy,
+            restart=f"{policy}:{retries}" if policy == "on-failure" and retries else policy,
             cgroup=str(state.get("CgroupPath") or ""),
             run=str(state.get("StartedAt") or ""),
         )

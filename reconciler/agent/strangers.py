@@ -11,7 +11,7 @@ import re
 from typing import Any, Dict, List, Optional, Set
 
 from . import fact, gpu
-from .machine import Machine
+from .machine import Completed, Machine
 from .plain import clean
 from .wire import RequestError
 from .withheld import given_away, is_secret, without_secrets
@@ -22,6 +22,7 @@ _TIMEOUT_S = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.\\-]{0,199}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _MOST = 64
+_NO_PODMAN = 127
 _PROPERTIES = "Id,LoadState,FragmentPath,SourcePath,ActiveState,UnitFileState,MainPID,ExecStart,Description"
 
 
@@ -46,7 +47,7 @@ def strangers(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     containers = _containers(machine)
     found: List[Dict[str, Any]] = []
     for container in containers:
-        stranger = _of_container(container, held)
+        stranger = _of_container(machine, container, held)
         if not stranger["name"].startswith("recon-") and (
             _is_named(stranger, names) or (not names and stranger["gpu"])
         ):
@@ -85,17 +86,27 @@ def _held(gpus: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
 def _containers(machine: Machine) -> List[Dict[str, Any]]:
     """Return every running container as podman inspects it; none where there is no podman."""
     listed = machine.run(["podman", "ps", "--quiet", "--no-trunc"], _TIMEOUT_S)
+    if listed.rc == _NO_PODMAN:
+        return []
+    if listed.rc != 0:
+        raise _unanswered("podman ps", listed)
     ids = [word for word in listed.out.decode("ascii", "replace").split() if _ID.match(word)]
-    if listed.rc != 0 or not ids:
+    if not ids:
         return []
     shown = machine.run(["podman", "inspect", "--type", "container", "--", *ids[:_MOST]], _TIMEOUT_S)
-    if shown.rc != 0:
-        return []
+    # Its exit status is no answer: one that went away meanwhile makes it a failure, with the others shown all the same.
     try:
         documents = json.loads(shown.out.decode("utf-8", "replace"))
-    except ValueError:
-        return []
+    except (ValueError, RecursionError) as error:
+        raise _unanswered("podman inspect", shown) from error
+    if not isinstance(documents, list):
+        raise _unanswered("podman inspect", shown)
     return [document for document in documents if isinstance(document, dict)]
+
+
+def _unanswered(what: str, done: Completed) -> RequestError:
+    detail = f"{what}: {clean(done.err, 300) or f'exit status {done.rc}'}"
+    return RequestError("REC7109", "a command on the host failed", detail, f"on the host: {what}")
 
 
 def _is_named(stranger: Dict[str, Any], names: List[str]) -> bool:
@@ -103,13 +114,13 @@ def _is_named(stranger: Dict[str, Any], names: List[str]) -> bool:
     return any(name and (name in own or f"{name}.service" == stranger["unit"]) for name in names)
 
 
-def _of_container(document: Dict[str, Any], held: List[Dict[str, Any]]) -> Dict[str, Any]:
+def _of_container(machine: Machine, document: Dict[str, Any], held: List[Dict[str, Any]]) -> Dict[str, Any]:
     config = document.get("Config") or {}
     host = document.get("HostConfig") or {}
     labels = config.get("Labels") or {}
     own = str(document.get("Id", ""))
     rows = [row for row in held if row["container"] == own]
-    unit = rows[0]["unit"] if rows and rows[0]["unit"] else labels.get("PODMAN_SYSTEMD_UNIT")
+    unit = rows[0]["unit"] if rows and rows[0]["unit"] else _labelled(machine, labels.get("PODMAN_SYSTEMD_UNIT"))
     environment, secrets = _environment(config.get("Env") or [])
     devices = [str(d.get("PathOnHost", "")) for d in host.get("Devices") or [] if isinstance(d, dict)]
     words = [str(word) for word in config.get("CreateCommand") or []]
@@ -139,6 +150,15 @@ def _of_container(document: Dict[str, Any], held: List[Dict[str, Any]]) -> Dict[
         "privileged": host.get("Privileged") is True,
         "argv": [clean(word, 2000) for word in without_secrets(words)[0]],
     }
+
+
+def _labelled(machine: Machine, unit: Any) -> Optional[str]:
+    """Return the unit that a container's label names, if it has to do with podman: an image may carry any label."""
+    if not isinstance(unit, str) or not _NAME.match(unit):
+        return None
+    shown = _shown(machine, unit)
+    is_quadlet = shown.get("SourcePath", "").endswith(".container")
+    return unit if is_quadlet or "podman" in shown.get("ExecStart", "") else None
 
 
 def _own_entrypoint(words: List[str]) -> "tuple[List[str], List[str]]":

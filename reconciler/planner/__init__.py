@@ -54,7 +54,7 @@ def plan_host(
 ) -> HostPlan:
     """Return what would be done on one host of a fleet, or why it will not be."""
     host, state = subject.host, subject.state
-    moves = slot_moves(subject, changes)
+    moves = slot_moves(subject, changes, is_way_back=is_way_back)
     asked = moves or any(change.kind == "resident" for change in changes)
     slots = host.slots if asked else ()
     budgets = {slot.name: budget_of(subject, slot.name, _wanted(subject.rendered, slot.name)) for slot in slots}

@@ -27,25 +27,28 @@ STAGE_DEADLINE_S = 600.0
 PULL_DEADLINE_S = 3600.0
 
 
-def slot_moves(subject: Subject, changes: tuple[Change, ...]) -> tuple[SlotMove, ...]:
-    """Return the moves of a host, those that only free a slot first."""
+def slot_moves(subject: Subject, changes: tuple[Change, ...], *, is_way_back: bool = False) -> tuple[SlotMove, ...]:
+    """Return the moves of a host, those that only free a slot first.
+
+    What is declared is an earlier generation on a way back: how that one let a coven go is no wish of anybody now.
+    """
     moves = [
         move
         for slot in subject.host.slots
-        if (move := _move(slot.name, subject, [change for change in changes if change.slot == slot.name]))
+        if (move := _move(slot.name, subject, changes, is_way_back=is_way_back)) is not None
     ]
     return tuple(sorted(moves, key=lambda move: (move.new is not None, move.old is None, move.slot)))
 
 
-def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None:
-    switch = next((change for change in changes if change.kind == "coven"), None)
-    members = [change for change in changes if change.kind == "member"]
+def _move(slot: str, subject: Subject, changes: tuple[Change, ...], *, is_way_back: bool) -> SlotMove | None:
+    switch = next((change for change in changes if change.slot == slot and change.kind == "coven"), None)
+    members = [change for change in changes if change.slot == slot and change.kind == "member"]
     if not switch and not members:
         return None
     rendered, host, state = subject.rendered, subject.host, subject.state
     before = switch.before if switch else rendered.live[slot]
     after = rendered.live[slot]
-    old = _running_group(before, subject)
+    old = _running_group(before, subject, is_way_back=is_way_back)
     new = rendered.groups.get(after) if after else None
     restart = tuple(sorted(change.service for change in members if change.service)) if not switch else ()
     starting = [member for member in (new.members if new else ()) if switch or member.service in restart]
@@ -69,16 +72,17 @@ def _move(slot: str, subject: Subject, changes: list[Change]) -> SlotMove | None
     )
 
 
-def _running_group(coven: str | None, subject: Subject) -> Group | None:
+def _running_group(coven: str | None, subject: Subject, *, is_way_back: bool) -> Group | None:
     """Return a live coven as it was committed; what git says now may have other members.
 
     How long to wait for its clients, what then, how new ones are kept out and the hooks are what git says now: whoever
-    reviews the plan reads that, and it is how a coven that cannot get idle is let go.
+    reviews the plan reads that, and it is how a coven that cannot get idle is let go. On a way back nothing of git is
+    looked at, and what was committed last is the newest that was reviewed.
     """
     if coven is None:
         return None
     committed, declared = subject.committed.running_group(coven), subject.rendered.groups.get(coven)
-    if not committed or not declared:
+    if not committed or not declared or is_way_back:
         return committed or declared
     said = {member.service: member for member in declared.members}
     members = tuple(_drained_as(member, said.get(member.service, member)) for member in committed.members)

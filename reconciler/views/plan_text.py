@@ -240,7 +240,7 @@ def _diff_style(line: str) -> tuple[str, ...]:
 def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
     total = plan.summary
     if not plan.has_changes and plan.complete and not total.refused:
-        said = "It runs what that generation was." if plan.way_back else "Every host runs what is declared."
+        said = "It runs what that generation says for now." if plan.way_back else "Every host runs what is declared."
         if any(host.held for host in plan.hosts):
             said = "Every host runs what is declared, but for what people hold down or have forced."
         yield paint(f"No changes. {said}", "green", "bold")

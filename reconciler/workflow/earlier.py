@@ -6,7 +6,7 @@ Must not: change a host, or take git for what the host had then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.diff import diff_host, ignored_facts
@@ -124,10 +124,12 @@ def _toward(
     now: float,
 ) -> Plan:
     fleet, written = repository.fleet, reply.manifest
+    warnings = [*_git_goes_on(fleet.hosts[host.name], host)]
     if isinstance(answer, Unreachable):
         planned = plan_unreachable(host, answer)
     else:
         subject = look_at(rendered, host, answer)
+        warnings += _schedule_goes_on(subject.rendered.live, reply)
         changes = said_of(diff_host(subject), reply.number)
         planned = plan_host(subject, changes, fleet=fleet.name, ignored=ignored_facts(answer), is_way_back=True)
     planned = planned.model_copy(update={"origin": f"generation {reply.number}"})
@@ -138,7 +140,7 @@ def _toward(
         source=Source.of_label(written.source_commit),
         now=now,
         targeted=(host.name,),
-        warnings=tuple(_git_goes_on(fleet.hosts[host.name], host)),
+        warnings=tuple(warnings),
     )
     way_back = WayBack(
         host=host.name,
@@ -155,3 +157,14 @@ def _git_goes_on(declared: Host, then: Host) -> Iterable[str]:
     moved = [slot.coven or "nothing" for slot, was in zip(declared.slots, then.slots, strict=True) if slot != was]
     what = f"declares {', '.join(moved)} for {declared.name}" if moved else f"is not changed for {declared.name}"
     yield f"git {what}: the next recon apply goes there again, so revert it in git too"
+
+
+def _schedule_goes_on(live: Mapping[str, str | None], reply: GenerationReply) -> Iterable[str]:
+    """Yield where the schedule of a generation wants another coven now than it had live when it was committed."""
+    for slot, coven in sorted(live.items()):
+        then = reply.manifest.live.get(slot)
+        if coven != then:
+            yield (
+                f"the schedule has {coven or 'nothing'} in force for slot {slot} now; generation {reply.number} had "
+                f"{then or 'nothing'} there, as it does again when the schedule says so"
+            )

@@ -118,6 +118,39 @@ def test_a_unit_that_is_named_and_has_no_container_is_told_by_what_it_runs() -> 
     assert (found.source, found.enabled) == ("/etc/systemd/system/old.service", False)
 
 
+def test_a_podman_that_does_not_answer_is_not_taken_for_one_without_containers() -> None:
+    host = Host(programs={PS: Completed(125, b"", b"Error: database is locked\n")})
+
+    with pytest.raises(RequestError, match="database is locked"):
+        asked(host)
+
+
+def test_an_inspection_without_an_answer_is_told_and_one_that_lacks_a_container_is_not_lost() -> None:
+    gone = Completed(125, json.dumps([DOCUMENT]).encode(), b"Error: no such container\n")
+    programs = {PS: Completed(0, f"{ID}\n".encode(), b""), INSPECT: gone}
+
+    assert [found.name for found in asked(Host(programs=programs), "chat").strangers] == ["chat"]
+    programs[INSPECT] = Completed(125, b"", b"Error: database is locked\n")
+    with pytest.raises(RequestError, match="database is locked"):
+        asked(Host(programs=programs))
+
+
+def test_a_label_is_believed_only_when_its_unit_has_to_do_with_podman() -> None:
+    """An image may carry any label: adopting sshd for it would stop sshd."""
+    start = b"ExecStart={ path=/usr/sbin/sshd ; argv[]=/usr/sbin/sshd -D ; ignore_errors=no }\n"
+    host = Host(
+        programs={
+            PS: Completed(0, f"{ID}\n".encode(), b""),
+            INSPECT: Completed(0, json.dumps([DOCUMENT]).encode(), b""),
+            show("chat.service"): Completed(0, start, b""),
+        }
+    )
+
+    (found,) = asked(host, "chat").strangers
+
+    assert (found.unit, found.kind) == (None, "container")
+
+
 def test_a_unit_that_is_not_there_or_is_recons_own_is_missing() -> None:
     host = Host(
         programs={
@@ -230,9 +263,16 @@ def test_odd_names_never_reach_a_program(names: Any) -> None:
     assert host.ran == []
 
 
-@pytest.mark.parametrize("output", [b"", b"not json", b'{"a": 1}', b"[1, null]"])
-def test_what_podman_says_oddly_is_nothing(output: bytes) -> None:
+@pytest.mark.parametrize("output", [b"", b"not json", b'{"a": 1}', b"[" * 100_000])
+def test_what_podman_says_oddly_is_no_answer(output: bytes) -> None:
     host = Host(programs={PS: Completed(0, f"{ID}\n".encode(), b""), INSPECT: Completed(0, output, b"")})
+
+    with pytest.raises(RequestError, match="podman inspect"):
+        asked(host)
+
+
+def test_what_is_no_description_of_a_container_is_passed_over() -> None:
+    host = Host(programs={PS: Completed(0, f"{ID}\n".encode(), b""), INSPECT: Completed(0, b"[1, null]", b"")})
 
     assert asked(host).strangers == ()
 

@@ -76,6 +76,39 @@ def test_what_was_committed_is_what_comes_back_not_what_git_says_of_it_now(world
     assert dry(world)["blobs"] == before
 
 
+def test_the_coven_that_goes_is_let_go_as_it_was_committed_not_as_an_earlier_generation_said(tmp_path: Path) -> None:
+    made = SimWorld(tmp_path)
+    vision = made.coven_file("vision")
+    made.rewrite(vision, r"(?m)^services:", "drain: {timeout: 5s, on_timeout: force}\nservices:")
+    assert made.recon("apply", "--yes").code == ExitCode.OK
+    made.rewrite(vision, r"drain: .*", "drain: {timeout: 2m, on_timeout: abort}")
+    made.set_coven("h-1", "vision")
+    assert made.recon("apply", "--yes").code == ExitCode.OK
+
+    order = dry(made)["hosts"][0]["order"]
+
+    (move,) = order["moves"]
+    old = [(member["drain_timeout_s"], member["on_timeout"]) for member in move["old"]["members"]]
+    assert set(old) == {(120.0, "abort")}
+
+
+def test_a_schedule_that_has_another_coven_in_force_is_told_of(tmp_path: Path) -> None:
+    made = SimWorld(tmp_path)
+    file = made.host_file("h-1")
+    window = 'schedule:\n  - {coven: vision, from: "02:00", to: "04:00", days: Mon..Fri}\n'
+    file.write_text(file.read_text() + window)
+    assert made.recon("apply", "--yes").code == ExitCode.OK
+    with made.fleet.open("h-1"):
+        pass
+    perform(made.fleet, "h-1", "wait", ["8000"])
+    assert (made.committed("h-1"), made.serves("h-1", "vision")) == (2, True)
+
+    ran = made.recon("rollback", "h-1", "--dry-run")
+
+    assert "the schedule has vision in force for slot all now; generation 1 had reasoning there" in ran.out
+    assert "It runs what that generation was" not in ran.out
+
+
 def test_a_coven_that_no_longer_comes_up_ends_where_it_began(world: SimWorld) -> None:
     with world.fleet.open("h-1"):
         pass
