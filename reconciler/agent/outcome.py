@@ -205,6 +205,8 @@ def _prune(machine: Machine, running: str) -> None:
     kept = (running, transactions.left_to_a_person(machine))
     for name in transactions.in_order(machine)[:-KEEP]:
         if name not in kept and not transactions.is_unfinished(machine, name):
+            # First: with a journal and without an outcome it would be one that is still to be brought to an end.
+            machine.remove(places.transaction(name) + "/journal.jsonl")
             machine.remove_tree(places.transaction(name))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from reconciler.agent import damage, history, outcome, places, transactions
 from reconciler.agent.record import seal, write_record
-from reconciler.sim.machine import SimMachine
+from reconciler.sim.machine import KilledError, SimMachine
 from tests.agent.fakehost import FakeHost
 
 EARLY, NOW, LATE = "20160101T000000.000Z-aa", "20260101T000000.000Z-bb", "20360101T000000.000Z-cc"
@@ -99,6 +100,25 @@ def test_the_books_that_go_first_are_those_of_what_ended_first() -> None:
     outcome._prune(machine, EARLY)
 
     assert machine.listdir(places.TRANSACTIONS) == sorted(names[-outcome.KEEP :])
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_books_whose_removal_was_cut_off_are_not_those_of_a_transaction_without_an_end(number: int) -> None:
+    machine = a_host(*(f"2026{number:04}T000000.000Z-dd" for number in range(101, 122)))
+    calls: list[str] = []
+
+    def strike(call: str) -> None:
+        calls.append(call)
+        if len(calls) > number:
+            raise KilledError
+
+    machine.on_call = strike
+    with contextlib.suppress(KilledError):
+        outcome._prune(machine, NOW)
+    machine.on_call = None
+    machine.revive()
+
+    assert transactions.unfinished(machine) == []
 
 
 def test_the_books_of_what_is_left_to_a_person_stay_until_one_has_seen_it() -> None:
