@@ -20,19 +20,31 @@ from reconciler.model.plan import HostPlan
 from reconciler.sim.machine import KilledError, PowerCutError
 from reconciler.sim.pages import Luck
 from reconciler.sim.state import Process
-from tests.volume import faults, strikes
+from tests.volume import beside, faults, strikes
 from tests.volume.cells import BETWEEN, BOOT, LOOK
 from tests.volume.faults import Aim, Fault, Striker
 from tests.volume.invariants import TRANSACTIONS, Watch, unfinished
+from tests.volume.keepers import Keepers
 from tests.volume.quick import quick
+from tests.volume.slots import COVENS, SLOTS, on_slot
 from tests.volume.timed import Timed
-from tests.volume.world import COVENS, LOAD_S, Wish, World, desired, in_force, limit_s, next_edge_s
+from tests.volume.world import BEGINS_BESIDE, LOAD_S, Wish, World, desired, in_force, limit_s, next_edge_s
 
 SETTLE_S = LOAD_S + 40.0
 _SPIRALS = 0.2
 _WINDOWED = 0.09
 _TOLD_OF = {True: 0.4, False: 0.09}
 """So many histories have windows, and so many of those with and without them a webhook; all of it takes longer."""
+
+_OF_TWO = 0.2
+"""So many histories are of a host with two slots, which more happens on; of these so many have windows, a watchdog."""
+
+_WINDOWED_OF_TWO, _WATCHED = 0.25, 0.35
+_LOPSIDED = 0.5
+"""In so many of them, of those that aim at no cell, both slots move at first, and what strikes is of one of them."""
+
+_LOOKS_S = 75.0
+"""The watchdog looks often enough in it to do something."""
 
 _HOOKED = 0.1
 _SCHEDULED_S = 900.0
@@ -65,6 +77,15 @@ class Report:
     """The clock on the wall decides what it does: it has windows, or pauses that are made of what it tells."""
     reached: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
+
+
+def has_two(seed: int) -> bool:
+    """Say whether the history of a seed is of a host with two slots."""
+    return _slots_rng(seed).random() < _OF_TWO
+
+
+def _slots_rng(seed: int) -> random.Random:
+    return random.Random(f"slots {seed}")
 
 
 def play(seed: int, *, kinds: Sequence[str] = faults.KINDS, shift_s: float = 0.0) -> Report:
@@ -106,12 +127,19 @@ class _History:
         has_windows = timed_rng.random() < _WINDOWED
         has_webhook = timed_rng.random() < _TOLD_OF[has_windows]
         start = start._replace(has_windows=has_windows, has_webhook=has_webhook)
+        self.slots_rng = _slots_rng(seed)
+        if self.slots_rng.random() < _OF_TWO:
+            start = self._with_two(start)
+            has_windows = start.has_windows
         self.world = World.prepared(start)
         self.machine = self.world.machine
         self.machine.state.epoch += shift_s
         self.world.ahead = -1 if shift_s else 1
         self.watch = Watch(self.machine)
-        self.timed = Timed(self.world, self.watch, timed_rng) if has_windows or has_webhook else None
+        self.is_lopsided = start.has_two and self.aim is None and self.slots_rng.random() < _LOPSIDED
+        self.keepers = Keepers(self.world, self.watch, self.slots_rng) if start.has_two else None
+        is_timed = has_windows or has_webhook or start.has_watchdog
+        self.timed = Timed(self.world, self.watch, timed_rng) if is_timed else None
         self.turns = 0
         """Transactions that the schedule ordered."""
         self.machine.clock.watch = self.watch.on_time
@@ -119,17 +147,32 @@ class _History:
             self._let_others_be()
         self.stale: dict[str, Any] | None = None
         self.disk_free = self.machine.state.disk_free
+        self.orders: dict[str, dict[str, Any]] = {}
         self.limits: dict[str, float] = {}
         """By transaction, how long it may take."""
         self.has_failed_disk = False
         self.is_off = False
         """The transaction before ended held, or without a word: what runs is not what is committed."""
 
+    def _with_two(self, start: Wish) -> Wish:
+        rng = self.slots_rng
+        return start._replace(
+            resident=True,
+            has_two=True,
+            beside=rng.choice((*BEGINS_BESIDE, "speech", "speech")),
+            has_windows=rng.random() < _WINDOWED_OF_TWO,
+            has_webhook=False,
+            has_watchdog=rng.random() < _WATCHED,
+        )
+
     def play(self) -> None:
         rng = self.rng
         count = rng.choice((1, 2, 2, 3))
         plagues = [faults.draw(rng, self.kinds) for _ in range(rng.choice((1, 2, 2, 3)))]
         turns = [rng.randrange(count) for _ in plagues]
+        if self.keepers is not None:
+            self.watch.reached["slots two"] += 1
+            beside.spread(self.slots_rng, plagues)
         if self.aim is not None:
             # What it aims at comes first, and nothing else beside it most of the time.
             turns = [rng.randrange(1, 1 + count) for _ in plagues]
@@ -138,8 +181,11 @@ class _History:
             if self.aim.cell == "RV-C4":
                 turns[-1], count = 1, max(2, count)
         for turn in range(count):
-            self._between(is_aimed=self.aim is not None and turn == 0)
-            self._operate([fault for fault, at in zip(plagues, turns, strict=True) if at == turn])
+            due, was = [fault for fault, at in zip(plagues, turns, strict=True) if at == turn], self.world.wish
+            self._between(is_aimed=turn == 0 and (self.aim is not None or self.is_lopsided))
+            if turn == 0 and self.is_lopsided:
+                due = beside.lopsided(self.slots_rng, was, self.world.wish)
+            self._operate(due)
             if rng.random() < 0.5:
                 strikes.heal(self.machine)
             if self.watch.broken:
@@ -165,25 +211,42 @@ class _History:
             self.world.wish = wish._replace(coven=None)
         elif kind == "drift":
             fault = faults.draw(rng)
+            beside.spread(self.slots_rng, [fault] if wish.has_two else [])
             strikes.by_hand(self.world, self.watch, fault.target, fault.value, stops=fault.at % 2 == 1)
             self.machine.clock.advance(rng.choice((0.0, 0.4, 20.0)))
+        if self.keepers is not None:
+            self._between_of_two(self.keepers, kind, wish, is_aimed=is_aimed)
         if self.timed is not None:
             self.timed.receiver.is_up = self.timed.rng.random() < 0.7
             self._live(self.timed.rng.choice((0.0, 20.0, 70.0, 150.0)))
         if rng.random() < 0.08 and not is_aimed:
-            path = strikes.corrupt(rng, self.world)
-            if path:
-                self.machine.clock.note(f"fault corrupt {path}")
-                self.watch.is_damaged = True
-                self.watch.damaged.add(path)
-                self.watch.reached["strike corrupt"] += 1
-                self.watch.reached["cell T1-C13"] += 1
+            self._decay()
         if wish.has_spiral and not is_aimed:
             self._take_down()
         if kind == "stale" and self.stale is not None:
             self._transact(self.stale, Striker(self.world, self.watch, []))
             # An order ends once: who hands it over again is told how it ended, whatever became of the host since.
             self.stale = None
+
+    def _between_of_two(self, keepers: Keepers, kind: str, was: Wish, *, is_aimed: bool) -> None:
+        """Let git move the second slot too, or instead, people lock and hold, and a server stick."""
+        which = "both" if self.is_lopsided else self.slots_rng.choice(("left", "both"))
+        self.world.wish = beside.moved(self.slots_rng, kind, was, self.world.wish, which if is_aimed else "")
+        if not (is_aimed and self.is_lopsided):
+            keepers.act(is_aimed=is_aimed)
+        if was.has_watchdog and self.slots_rng.random() < 0.4:
+            strikes.stick(self.machine, self.slots_rng)
+            self._live(_LOOKS_S)
+
+    def _decay(self) -> None:
+        """Damage a state file."""
+        path = strikes.corrupt(self.rng, self.world)
+        if path:
+            self.machine.clock.note(f"fault corrupt {path}")
+            self.watch.is_damaged = True
+            self.watch.damaged.add(path)
+            self.watch.reached["strike corrupt"] += 1
+            self.watch.reached["cell T1-C13"] += 1
 
     def _take_down(self) -> None:
         """Let a person take the spiral down, or lift that again."""
@@ -200,6 +263,8 @@ class _History:
     def _operate(self, plagues: list[Fault]) -> None:
         striker = Striker(self.world, self.watch, plagues)
         self.watch.begin("")
+        if self.keepers is not None:
+            self.keepers.lend()
         striker.strike_at(LOOK)
         try:
             plan = self._look()
@@ -215,13 +280,11 @@ class _History:
             self.machine.state.disk_free = max(self.machine.state.disk_free, self.disk_free)
         if plan.order is None:
             return
-        order = self.world.order(plan)
-        self.limits[order["txid"]] = limit_s(plan)
+        order = self._order(plan)
         # What somebody else planned at the same time, and hands over while this one runs or when all has changed.
         wants_second = any(fault.kind == "second" for fault in plagues)
         if wants_second or self.rng.random() < 0.15:
-            self.stale = self.world.order(plan)
-            self.limits[self.stale["txid"]] = limit_s(plan)
+            self.stale = self._order(plan)
         striker.beside = {"second": lambda: self._before_me(plan)}
         has_booted = False
         try:
@@ -232,15 +295,25 @@ class _History:
         if any(fault.struck == BETWEEN and fault.kind in ("gone", "lost") for fault in plagues):
             # Who planned is gone, or cannot come through: nobody hands anything over.
             return
+        if self.keepers is not None and self.slots_rng.random() < 0.12:
+            # Somebody was quicker with a lock.
+            self.keepers.lock(self.slots_rng.choice(SLOTS), 120.0)
         outcome = self._transact(order, striker)
+        self.world.tokens = ()
         is_late = any(fault.struck == BETWEEN and fault.kind == "second" for fault in plagues)
         if (has_booted or is_late) and outcome is not None and outcome.state not in _TOO_LATE:
             self.watch.break_(20, f"{outcome.state} by a plan of before {'a boot' if has_booted else 'another apply'}")
 
-    def _before_me(self, plan: HostPlan) -> None:
-        """Let somebody else who planned the same be quicker."""
+    def _order(self, plan: HostPlan) -> dict[str, Any]:
+        """Return the order that a plan comes to, with what is known of it written down."""
         order = self.world.order(plan)
         self.limits[order["txid"]] = limit_s(plan)
+        self.orders[order["txid"]] = order
+        return order
+
+    def _before_me(self, plan: HostPlan) -> None:
+        """Let somebody else who planned the same be quicker."""
+        order = self._order(plan)
         self._transact(order, Striker(self.world, self.watch, []))
 
     def _look(self) -> HostPlan:
@@ -251,6 +324,8 @@ class _History:
         self.machine.clock.drop("volume.")
         if plan.refusals:
             self.watch.reached[f"plan refused {'+'.join(sorted({r.code for r in plan.refusals}))}"] += 1
+            if any(refusal.code == "REC7300" for refusal in plan.refusals):
+                self.watch.reached["slots plan refused by a lock"] += 1
         return plan
 
     def _transact(self, order: dict[str, Any], striker: Striker, *, is_launched: bool = False) -> Outcome | None:
@@ -259,6 +334,9 @@ class _History:
         was_tampered, before = watch.is_tampered, self.world.running()
         was_ill = strikes.is_ill(machine) or before != watch.wanted()
         watch.begin(txid)
+        if self.keepers is not None and not is_launched:
+            watch.passes[txid] = self.keepers.passes()
+        kept = watch.kept_slots(watch.passes.get(txid, frozenset()))
         striker.beside = {
             "second": lambda: self._second(txid),
             "lost": lambda: self._again(order),
@@ -282,7 +360,12 @@ class _History:
         is_calm = not (self.is_off or was_ill or watch.is_tampered or watch.is_damaged or strikes.is_ill(machine))
         if outcome is not None and not is_cut:
             watch.ended(outcome)
-            if is_calm:
+            if watch.has_two:
+                for name in beside.situations(watch, order, outcome, before):
+                    watch.reached[f"slots {name}"] += 1
+                if not (self.is_off or was_ill or watch.is_tampered or watch.is_damaged):
+                    self._expect_of_each(order, outcome, [fault for fault in plagues if fault.struck], before)
+            if is_calm and not (kept and outcome.state == "locked"):
                 self._expect(outcome, struck, before)
         else:
             watch.reached["end cut" if is_cut else "end none"] += 1
@@ -324,6 +407,20 @@ class _History:
         if outcome.state == "rolled_back" and self.world.running() != before:
             watch.break_(9, f"rolled back to {self.world.running()}, {before} ran before")
 
+    def _expect_of_each(
+        self, order: dict[str, Any], outcome: Outcome, struck: list[Fault], before: tuple[str, ...]
+    ) -> None:
+        """Judge the slots one by one: all that struck was of one of them."""
+        failed = beside.failed_on(struck)
+        states = ("rolled_back", "aborted", *(("held",) if beside.JUDGES_HELD else ()))
+        if not failed or len(failed) == len(SLOTS) or outcome.state not in states:
+            return
+        if len(order["moves"]) == len(SLOTS):
+            self.watch.reached["slots one fails of two that move"] += 1
+        self.watch.serves_beside(self.world.running(), before, failed)
+        if not self.world.has_resident():
+            self.watch.break_(35, f"only slot {', '.join(failed)} failed, and the resident does not run")
+
     def _second(self, running: str) -> None:
         """Let somebody else hand over the same order while it is carried out."""
         if self.stale is None or self.stale["txid"] == running:
@@ -362,6 +459,8 @@ class _History:
         """Boot, with what strikes at a boot; the power may go once more."""
         watch, machine = self.watch, self.machine
         disk = watch.disk()
+        if watch.kept_slots():
+            watch.reached["slots lock over a reboot"] += 1
         at_boot = {fault.kind for fault in striker.faults if fault.step == BOOT} if striker else set()
         if striker is not None and at_boot & _BEFORE_BOOT:
             striker.strike_at(BOOT)
@@ -392,6 +491,8 @@ class _History:
         """
         machine, watch = self.machine, self.watch
         strikes.heal(machine)
+        if self.keepers is not None:
+            self.keepers.leave()
         if self.timed is not None:
             self.timed.is_calm = True
         self._live(SETTLE_S)
@@ -411,9 +512,7 @@ class _History:
             if plan.order is None:
                 self._at_rest(number)
                 return True
-            order = self.world.order(plan)
-            self.limits[order["txid"]] = limit_s(plan)
-            outcome = self._transact(order, Striker(self.world, watch, []))
+            outcome = self._transact(self._order(plan), Striker(self.world, watch, []))
             ends.append(_told(outcome))
         if not watch.is_damaged:
             watch.break_(29, f"{ends} and there are still changes")
@@ -427,6 +526,8 @@ class _History:
         watch.serves(self.world.running())
         if self.world.running() != self._wanted():
             watch.break_(29, f"{self.world.running()} run, git wants {self._wanted()}")
+        if watch.has_two and not self.world.has_resident():
+            watch.break_(29, "the resident does not run")
         watch.is_whole()
         if self.has_failed_disk or self.rng.random() < 0.2:
             watch.reached["power cut at rest"] += 1
@@ -437,10 +538,7 @@ class _History:
             watch.break_(27, f"no end: {left}")
 
     def _wanted(self) -> tuple[str, ...]:
-        wish = self.world.wish
-        if wish.has_windows:
-            wish = wish._replace(coven=in_force(wish.coven, self.machine.wall()))
-        return desired(wish).members
+        return desired(in_force(self.world.wish, self.machine.wall())).members
 
     # -- by itself ---------------------------------------------------------------------------------------------------
 
@@ -468,11 +566,17 @@ class _History:
         """Carry out what the schedule of the host ordered, with what strikes meanwhile."""
         self.turns += 1
         txid = self.machine.state.launched[0].rpartition(" ")[2]
-        order = json.loads(self.machine.files.read(f"{TRANSACTIONS}/{txid}/intent.json"))["body"]
+        order = self.orders.get(txid)
+        if order is None:
+            order = json.loads(self.machine.files.read(f"{TRANSACTIONS}/{txid}/intent.json"))["body"]
+        elif self.keepers is not None:
+            self.watch.reached["slots the watchdog starts an executor"] += 1
         struck = [] if timed.is_calm or timed.rng.random() < 0.6 else [faults.draw(timed.rng, self.kinds)]
         self.limits[txid] = _SCHEDULED_S
         outcome = self._transact(order, Striker(self.world, self.watch, struck), is_launched=True)
         self.watch.reached[f"schedule {outcome.state if outcome else 'unknown'}"] += 1
+        if self.watch.kept_slots() and outcome is not None and outcome.state == "applied":
+            self.watch.reached["slots the schedule moves one beside a locked one"] += 1
 
     def _by_itself(self, timed: Timed) -> None:
         """Nobody is around any more: the host follows its windows, and tells everything that happened."""
@@ -480,11 +584,13 @@ class _History:
         if self.world.wish.has_windows:
             # What was left held and is right by now, and an end that was damaged, a person has seen before leaving.
             self.world.ask("clear", {"host": "h-1"})
-            away = next_edge_s(machine.wall())
+            away = next_edge_s(machine.wall(), self.world.wish)
             if away > _SOON_S:
                 # Somebody sets the clock, for a history is short.
                 machine.state.epoch += away - _MARGIN_S
                 away = _MARGIN_S
+            if self.keepers is not None:
+                self._beside_a_lock(self.keepers, away + _MARGIN_S)
             self._live(away + _MARGIN_S)
             watch.reached["windows seen"] += 1
             if self.world.running() != self._wanted():
@@ -498,6 +604,25 @@ class _History:
             untold = timed.untold()
             if untold or timed.receiver.wrong:
                 watch.break_(32, f"never told: {untold}; {timed.receiver.wrong}")
+
+    def _beside_a_lock(self, keepers: Keepers, seconds: float) -> None:
+        """Let an edge come while one slot is locked: the other one follows its windows, and this one stays."""
+        slot = self.slots_rng.choice(SLOTS)
+        before = on_slot(self.world.running(), slot)
+        if not keepers.lock(slot, 3000.0):
+            return
+        self._live(seconds)
+        running, wanted = self.world.running(), self._wanted()
+        if on_slot(wanted, slot) != before:
+            self.watch.reached["slots the schedule leaves a locked one"] += 1
+        if on_slot(running, slot) != before:
+            self.watch.break_(
+                36, f"slot {slot} is locked and runs {list(on_slot(running, slot))}, before {list(before)}"
+            )
+        for other in set(SLOTS) - {slot}:
+            if on_slot(running, other) != on_slot(wanted, other):
+                self.watch.break_(33, f"slot {slot} is locked, and {other} runs {list(on_slot(running, other))}")
+        keepers.leave()
 
     def _do_as_told(self, plan: HostPlan) -> bool:
         """Do the one thing a refusal asks for on the host."""

@@ -19,6 +19,8 @@ from reconciler.errors import ExitCode
 from reconciler.model.outcome import Outcome, exit_code_of
 from reconciler.sim.faults import fault_of
 from reconciler.sim.machine import SimMachine
+from reconciler.sim.state import Holding
+from tests.volume.slots import SLOT_OF, SLOTS, SlotName, coven_of, on_slot, slot_of, slots_of
 
 INVARIANTS = {
     1: "at most one coven has containers or GPU memory on a slot",
@@ -44,6 +46,9 @@ INVARIANTS = {
     31: "the GPU lane of the spiral does not run while a coven is brought up on its slot",
     32: "when faults stop, every end in the history has been told to the receiver, and an id always says the same",
     33: "when faults stop, the host comes by itself to what its windows say, whatever edges it missed",
+    34: "a coven has memory on the GPUs of its slot alone",
+    35: "a slot on which nothing failed serves what it served before, whatever became of the other slot",
+    36: "while a slot or the host is locked or held, nobody without the token starts or stops a coven there",
 }
 
 COMMITTED = "/etc/containers/systemd/recon"
@@ -66,7 +71,6 @@ _SHARED = "/qdrant.service"
 _UNIT = re.compile(r"recon-[a-z0-9-]+\.(service|target|timer)\Z")
 _BESIDE = re.compile(r"recon-(events\.service|[a-z]+\.timer)\Z")
 """What is started beside a transition: a delivery, and timers with what brought them."""
-_COVEN_OF = re.compile(r"recon-(?:gate-[a-z0-9]+-|coven-)?(reasoning|vision)\b")
 _IN_GROUP = re.compile(r"/(recon-[^/]+\.service)(/|\Z)")
 _STEP_OF = {
     "stop": {"stop", "rollback"},
@@ -108,12 +112,6 @@ class Generation(NamedTuple):
     """The containers of the covens that it lets run."""
     judged: frozenset[tuple[str, str]]
     """Unit and config hash of every live member that can be asked for its health."""
-
-
-def coven_of(unit: str) -> str | None:
-    """Return the coven whose unit this is."""
-    match = _COVEN_OF.match(unit)
-    return match[1] if match else None
 
 
 def generation(machine: SimMachine, number: int) -> Generation | str:
@@ -165,6 +163,11 @@ def committed(machine: SimMachine) -> int | None:
     return int(name) if name.isdigit() else -1
 
 
+def _is_whole_coven(unit: str, has_two: bool) -> bool:
+    """Say whether a unit is the target of a coven on the slot on which the GPU lane of the spiral runs."""
+    return unit.startswith("recon-coven-") and not (has_two and slot_of(unit) != SLOTS[0])
+
+
 class Watch:
     """Looks at one machine at every change and at every event of its clock. `broken` is what did not hold."""
 
@@ -189,8 +192,14 @@ class Watch:
         """The hook that is called, in the step of that name."""
         self.is_recovering = False
         """The executor that began the transaction is no more; another one brings it to an end."""
-        self._strangers = 0
-        """Memory that others held when the memory was looked at last; what they took since, nobody could know."""
+        self._strangers: Counter[str] = Counter()
+        """By GPU, memory that others held when it was looked at last; what they took since, nobody could know."""
+        self.kept: dict[str, tuple[str, float]] = {}
+        """By the name of a lock or a hold: the slot, or nothing for the whole host, and until when it surely stands."""
+        self.passes: dict[str, frozenset[str]] = {}
+        """By transaction, the locks whose token came with it."""
+        self._slots = {gpu.uuid: slot for gpu, slot in zip(machine.state.gpus, SLOTS, strict=False)}
+        self.has_two = len(machine.state.gpus) > 1
         self._unsure: set[str] = set()
         """Paths of changes that were begun and did not end: whether they are on the disk, nobody was told."""
         self.begin("")
@@ -209,6 +218,8 @@ class Watch:
         self._is_late = False
         """The line that began what is done now could not be written."""
         self.seen_up: set[tuple[str, str]] = set()
+        self._started: set[SlotName] = set()
+        """Slots on which something was started."""
         self.blind_since_stop = False
         self._see()
 
@@ -255,8 +266,13 @@ class Watch:
         state = self.machine.state
         old, self._containers = set(self._containers), tuple(state.containers)
         covens = {coven for c in state.containers.values() if (coven := coven_of(c.unit))}
-        covens |= {coven for h in state.holdings if h.pid and (coven := coven_of(h.owner))}
-        if len(covens) > 1:
+        for holding in state.holdings:
+            coven = coven_of(holding.owner)
+            if holding.pid and coven:
+                covens.add(coven)
+                if self.has_two and SLOT_OF[coven] != self._slots[holding.gpu]:
+                    self.break_(34, f"{holding.owner} has memory on the GPU of slot {self._slots[holding.gpu]}")
+        if len({SLOT_OF[coven] for coven in covens}) < len(covens):
             self.break_(1, f"{sorted(covens)} at once")
         for ident in self._containers:
             coven = coven_of(state.containers[ident].unit)
@@ -273,7 +289,7 @@ class Watch:
         for process in self.machine.state.processes.values():
             match = _IN_GROUP.search(process.cgroup)
             other = coven_of(match[1]) if match else None
-            if other and other != coven:
+            if other and other != coven and SLOT_OF[other] == SLOT_OF[coven]:
                 self.break_(3, f"{what} while {match[1] if match else ''} has process {process.pid}")
 
     def _need(self, coven: str, units: list[str]) -> int:
@@ -285,16 +301,25 @@ class Watch:
             wanted = [unit for unit in wanted if unit in units]
         return sum(state.facts[unit].memory for unit in wanted)
 
-    def _has_room(self, need: int, units: list[str]) -> None:
-        """What is to start fits beside what is held, also by processes that are gone."""
+    def _has_room(self, slot: SlotName, need: int, units: list[str]) -> None:
+        """What is to start fits beside what is held on its GPUs, also by processes that are gone."""
         state = self.machine.state
-        free = sum(gpu.total - gpu.reserved for gpu in state.gpus) - sum(holding.bytes for holding in state.holdings)
-        free += max(0, self._held_by_strangers() - self._strangers)
+        gpus = {gpu.uuid for gpu in state.gpus if not self.has_two or self._slots[gpu.uuid] == slot}
+        free = sum(gpu.total - gpu.reserved for gpu in state.gpus if gpu.uuid in gpus)
+        free -= sum(holding.bytes for holding in state.holdings if holding.gpu in gpus)
+        held = self._held_by_strangers()
+        free += max(0, sum(held[gpu] - self._strangers[gpu] for gpu in gpus))
         if need > free:
             self.break_(3, f"{' '.join(units)} needs {need >> 20} MiB, {free >> 20} MiB are free")
 
-    def _held_by_strangers(self) -> int:
-        return sum(h.bytes for h in self.machine.state.holdings if not h.pid and not h.owner.startswith("recon-"))
+    def _held_by_strangers(self) -> Counter[str]:
+        def is_theirs(holding: Holding) -> bool:
+            return not holding.pid and not holding.owner.startswith("recon-")
+
+        held: Counter[str] = Counter()
+        for holding in filter(is_theirs, self.machine.state.holdings):
+            held[holding.gpu] += holding.bytes
+        return held
 
     # -- at every change ---------------------------------------------------------------------------------------------
 
@@ -327,6 +352,43 @@ class Watch:
         words = rest.split(" ")
         if deed == "run" and words[0] == "systemctl":
             self.break_(15, f"a timer did: {what}")
+
+    def by_watchdog(self, when: str, what: str) -> None:
+        """Look at one change of the watchdog: it restarts members, and leaves alone what is locked or held."""
+        self._now = f"{when} {what}"
+        deed, _, rest = what.partition(" ")
+        if when != "before":
+            return
+        if deed != "run" and not _OURS.fullmatch(rest):
+            self.break_(15, f"the watchdog did: {what}")
+        words = rest.split(" ")
+        if deed != "run" or words[0] != "systemctl" or words[1] not in ("start", "stop", "kill", "restart"):
+            return
+        units = [word for word in words[2:] if not word.startswith("-") and not _BESIDE.match(word)]
+        if any(coven_of(unit) and not unit.startswith(f"recon-{coven_of(unit)}-") for unit in units):
+            self.break_(15, f"the watchdog did: {what}")
+        self._let_be(units, frozenset())
+        for slot in slots_of(units):
+            self.reached["slots the watchdog acts"] += 1
+            if self.kept_slots() - {slot}:
+                self.reached["slots the watchdog acts beside a locked one"] += 1
+
+    # -- what is locked or held --------------------------------------------------------------------------------------
+
+    def kept_slots(self, passes: frozenset[str] = frozenset()) -> set[str]:
+        """Return the slots that are locked, all for the whole host, but for the locks that are passed."""
+        now = self.machine.clock.now
+        kept = {slot for name, (slot, until) in self.kept.items() if now < until and name not in passes}
+        return set(SLOTS) if "" in kept else kept
+
+    def _let_be(self, units: list[str], passes: frozenset[str]) -> None:
+        """Units of a slot that is locked or held are touched by nobody but who has the token."""
+        kept = self.kept_slots(passes) if self.kept else ()
+        for unit in units:
+            if slot_of(unit) in kept:
+                self.break_(36, f"{unit} is touched while {sorted(kept)} is kept from everybody")
+
+    # -- at every change of a transaction ----------------------------------------------------------------------------
 
     def _before(self, deed: str, rest: str) -> None:
         # The hook of the way back is called on every way back, as the rest of it is.
@@ -379,7 +441,8 @@ class Watch:
         if verb not in ("start", "stop") or all(_BESIDE.match(unit) for unit in units):
             return
         self._announced(verb, " ".join(units))
-        if verb == "start" and not self.is_tampered and any(unit.startswith("recon-coven-") for unit in units):
+        self._let_be(units, self.passes.get(self.txid, frozenset()))
+        if verb == "start" and not self.is_tampered and any(_is_whole_coven(unit, self.has_two) for unit in units):
             lane = sorted(set(self._loops().values()) - {_CPU_LANE})
             if lane:
                 self.break_(31, f"{' '.join(lane)} run while {' '.join(units)} is started")
@@ -388,10 +451,11 @@ class Watch:
             self.blind_since_stop = blind
             return
         self.blind_since_stop = self.blind_since_stop and blind
+        self._started |= slots_of(units)
         covens = {coven for unit in units if (coven := coven_of(unit))}
         for coven in () if self.is_tampered else sorted(covens):
             self._nobody_else(coven, f"systemctl start {' '.join(units)}")
-            self._has_room(self._need(coven, units), units)
+            self._has_room(SLOT_OF[coven], self._need(coven, units), units)
         needs_gpu = any(self._need(coven, units) for coven in covens)
         if needs_gpu and self.blind_since_stop and self.deeds["stop"]:
             self.break_(3, f"systemctl start {' '.join(units)} and no driver said that the memory is free")
@@ -403,8 +467,10 @@ class Watch:
                 self.break_(12, f"{kind} {what} under the step {self.step}")
             return
         if self._is_mute:
-            before = self.wanted() or ()
-            if kind == "stop" or (kind == "start" and all(f"recon-{coven_of(what)}-" in name for name in before)):
+            before = {coven_of(name) for name in self.wanted() or ()}
+            if kind == "stop" or (
+                kind == "start" and ({coven_of(unit) for unit in what.split(" ")} <= before or not before)
+            ):
                 return
             self.break_(12, f"{kind} {what} although the journal could not be written")
         elif self.step not in _STEP_OF[kind]:
@@ -453,9 +519,16 @@ class Watch:
             return
         if found.txid != self.txid:
             self.break_(8, f"generation {number} of {found.txid} was committed by {self.txid}")
-        unseen = found.judged - self.seen_up
+        unseen = found.judged - self.seen_up - self._left_alone(found)
         if unseen and not self.is_tampered:
             self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
+
+    def _left_alone(self, found: Generation) -> frozenset[tuple[str, str]]:
+        """Return the members that the generation before has too, on slots on which nothing was started."""
+        earlier = generation(self.machine, self.before or 0)
+        if not self.has_two or isinstance(earlier, str):
+            return frozenset()
+        return frozenset(each for each in found.judged & earlier.judged if slot_of(each[0]) not in self._started)
 
     def has_interrupted(self) -> bool:
         """Say whether a transaction before this one began and has no end."""
@@ -528,6 +601,18 @@ class Watch:
         wanted = self.wanted()
         if wanted is not None and running != wanted:
             self.break_(9, f"{list(running)} run, generation {committed(self.machine)} says {list(wanted)}")
+
+    def serves_beside(self, running: tuple[str, ...], before: tuple[str, ...], failed: set[SlotName]) -> None:
+        """The slots on which nothing failed serve what they served before, and take work."""
+        self._now = "at the end"
+        for slot in set(SLOTS) - failed:
+            if on_slot(running, slot) != on_slot(before, slot):
+                was, now = list(on_slot(before, slot)), list(on_slot(running, slot))
+                self.break_(35, f"only slot {', '.join(failed)} failed; on {slot} {now} run, before {was}")
+        for container in self.machine.state.containers.values():
+            its = slot_of(container.unit)
+            if its and its not in failed and container.server is not None and container.server.paused:
+                self.break_(35, f"only slot {', '.join(failed)} failed; {container.name} takes no work")
 
     def in_time(self, limit_s: float) -> None:
         """The transaction took no longer than all its deadlines and those of the way back together."""

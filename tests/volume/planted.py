@@ -21,16 +21,19 @@ from reconciler.agent import (
     interrupted,
     journal,
     lease,
+    locks,
     outcome,
     places,
     schedule,
     step_bring_up,
     step_commit,
     step_memory,
+    step_rollback,
     step_start,
     step_stop,
     step_trial,
     txn,
+    watch,
 )
 from reconciler.agent.lease import LeaseError
 from reconciler.agent.outcome import End
@@ -52,6 +55,8 @@ class Planted(NamedTuple):
     """The kinds of faults that make it matter; with all of them it is found too, later."""
     seeds: int = 60
     """So many histories find it."""
+    of_two: bool = False
+    """It matters on hosts with two slots alone: of the seeds only those are played."""
 
 
 def _skip(*_: Any, **__: Any) -> None:
@@ -148,6 +153,20 @@ def _only_directories(self: Any, fd: int, really: Any = SimSystem.fsync) -> None
         really(self, fd)
 
 
+def _host_only(intent: Any, found: Any, passed: Any, really: Any = locks.against) -> Any:
+    return really(intent, [lock for lock in found if lock["slot"] is None], passed)
+
+
+def _first_only(run: Any, move: Any, really: Any = step_rollback._start_old) -> None:
+    if move["slot"] == run.intent["moves"][0]["slot"]:
+        really(run, move)
+
+
+def _no_slot(machine: Any) -> frozenset[str]:
+    del machine
+    return frozenset()
+
+
 PLANTED: dict[str, Planted] = {
     "the memory is not waited for": Planted(step_memory, "wait_free", _skip, (3,)),
     "a rollback is told as a success": Planted(executor, "_back", _success_after_rollback, (9,)),
@@ -175,6 +194,9 @@ PLANTED: dict[str, Planted] = {
     ),
     "what nobody took counts as told": Planted(deliver, "_post", _taken_by_nobody, (32,), seeds=200),
     "the end of a window is no edge": Planted(schedule, "_launch", _begins_only, (33,), seeds=200),
+    "a lock of one slot keeps nobody out": Planted(locks, "against", _host_only, (36,), ("clock",), 300, True),
+    "the way back brings one slot back": Planted(step_rollback, "_start_old", _first_only, (9, 35), KINDS, 300, True),
+    "the watchdog sees no lock of a slot": Planted(watch, "locked_slots", _no_slot, (36,), ("clock",), 600, True),
     "the outcome is not written": Planted(outcome, "_write", _skip, (27,)),
 }
 

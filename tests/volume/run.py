@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tests.faults.matrix import CELLS
+from tests.volume.beside import SITUATIONS
 from tests.volume.cells import NOT_PLAYED, PLAYED
 from tests.volume.faults import KINDS
 from tests.volume.history import play
@@ -41,8 +42,14 @@ class Result(NamedTuple):
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """The cells of the matrix that can be hit and were not, when there were seeds enough to hit all."""
-        return tuple(cell for cell in PLAYED if not self.reached[f"cell {cell}"]) if self.seeds >= _ENOUGH else ()
+        """The cells of the matrix, and the situations of two slots, that never came up in seeds enough for all."""
+        cells = [cell for cell in PLAYED if not self.reached[f"cell {cell}"]]
+        return (*cells, *self.unseen) if self.seeds >= _ENOUGH else ()
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The situations of two slots that did not come up."""
+        return tuple(name for name in SITUATIONS if not self.reached[f"slots {name}"])
 
 
 def check(seed: int, kinds: Sequence[str] = KINDS) -> tuple[list[str], Counter[str]]:
@@ -124,8 +131,11 @@ def _matrix(result: Result) -> list[str]:
     lines += [f"  not played: {', '.join(cells)}: {reason}" for reason, cells in reasons.items()]
     if len(hit) < len(PLAYED):
         lines.append(f"  never hit: {', '.join(cell for cell in PLAYED if cell not in hit)}")
+    lines.append(f"  two slots: reached {len(SITUATIONS) - len(result.unseen)} of {len(SITUATIONS)} situations")
+    if result.unseen:
+        lines.append(f"  never seen: {', '.join(result.unseen)}")
     if result.missed:
-        lines.append(f"FAILED: {len(result.missed)} cells were never hit in {result.seeds} seeds")
+        lines.append(f"FAILED: {len(result.missed)} cells and situations were never hit in {result.seeds} seeds")
     return lines
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from reconciler.agent.record import seal
 from reconciler.sim.faults import clear_fault, fault_of, set_fault
 from reconciler.sim.machine import SimMachine
-from reconciler.sim.state import GiB, Holding, Node
+from reconciler.sim.state import GiB, Gpu, Holding, Node
 from tests.agent.bench import IMAGES
 from tests.volume.invariants import EPOCH, Watch
+from tests.volume.slots import SLOTS, slot_of
 from tests.volume.world import HOOKS, LOAD_S, World
 
 SOMEBODY = "somebody"
@@ -33,11 +34,11 @@ def set_sim_fault(machine: SimMachine, kind: str, target: str, value: float) -> 
     if kind == "nvml":
         set_fault(machine.state, "nvml", value=999, text="Unknown Error")
     elif kind == "gpu-lost":
-        set_fault(machine.state, "gpu-lost", machine.state.gpus[0].uuid)
+        set_fault(machine.state, "gpu-lost", _gpus_for(machine, target)[0].uuid)
     elif kind in ("reload", "generator"):
         set_fault(machine.state, kind)
     elif kind == "taken":
-        take_memory(machine, value)
+        take_memory(machine, value, _gpus_for(machine, target))
     elif kind == "unpullable":
         image = IMAGES["llamacpp"]
         machine.state.images = [ref for ref in machine.state.images if ref != image]
@@ -47,9 +48,15 @@ def set_sim_fault(machine: SimMachine, kind: str, target: str, value: float) -> 
         set_fault(machine.state, kind, f"recon-{target}.service", value)
 
 
-def take_memory(machine: SimMachine, value: float) -> None:
+def _gpus_for(machine: SimMachine, target: str) -> list[Gpu]:
+    """Return the GPUs of the slot that a service is for."""
+    gpus, slot = machine.state.gpus, slot_of(f"recon-{target}")
+    return gpus if len(gpus) == 1 or slot is None else [gpus[SLOTS.index(slot)]]
+
+
+def take_memory(machine: SimMachine, value: float, gpus: list[Gpu]) -> None:
     """Let memory be held that the driver lists with no process; a little of it soon comes back by itself."""
-    for gpu in machine.state.gpus:
+    for gpu in gpus:
         used = sum(holding.bytes for holding in machine.state.holdings if holding.gpu == gpu.uuid)
         size = min(gpu.total - gpu.reserved - used, int(value) * 4 * GiB)
         if size <= 0:
@@ -90,12 +97,22 @@ def is_ill(machine: SimMachine) -> bool:
     state = machine.state
     is_taken = any(holding.owner == SOMEBODY for holding in state.holdings)
     hangs = any((node := state.files.get(hook)) is not None and b"sleep" in node.data for hook in HOOKS)
-    return len(state.faults) > 1 or bool(state.images_missing) or state.disk_free < _DISK or is_taken or hangs
+    sticks = any(one.server is not None and one.server.phase == "stuck" for one in state.containers.values())
+    return sticks or len(state.faults) > 1 or bool(state.images_missing) or state.disk_free < _DISK or is_taken or hangs
 
 
 def hang(machine: SimMachine, hook: str) -> None:
     """Let a hook's program hang from now on."""
     machine.files.put(hook, Node.of(b"#!/bin/sh\nsleep %d\n" % _HANGS_S, 0o755))
+
+
+def stick(machine: SimMachine, rng: random.Random) -> None:
+    """Let one server of a coven answer no more, without an end of its process."""
+    servers = {one.name: one.server for one in machine.state.containers.values() if one.server and slot_of(one.unit)}
+    if servers:
+        name = rng.choice(sorted(servers))
+        machine.clock.note(f"fault stuck {name}")
+        servers[name].phase = "stuck"
 
 
 def steal(machine: SimMachine, watch: Watch) -> None:
@@ -111,7 +128,8 @@ def steal(machine: SimMachine, watch: Watch) -> None:
 def by_hand(world: World, watch: Watch, target: str, value: float, *, stops: bool) -> None:
     """Let a person start or stop a unit beside recon."""
     coven = target.partition("-")[0]
-    units = {1.0: f"recon-{target}.service", 3.0: f"recon-gate-all-{coven}.service"}
+    slot = slot_of(f"recon-{target}") if watch.has_two else "all"
+    units = {1.0: f"recon-{target}.service", 3.0: f"recon-gate-{slot}-{coven}.service"}
     unit = units.get(value, f"recon-coven-{coven}.target")
     watch.is_tampered = True
     quietly(world, lambda: world.machine.run(["systemctl", "stop" if stops else "start", "--no-block", unit], 5))

@@ -12,14 +12,17 @@ import pytest
 from reconciler.sim.faults import set_fault
 from tests.faults.matrix import CELLS
 from tests.volume import strikes
+from tests.volume.beside import SITUATIONS
 from tests.volume.cells import NOT_PLAYED, PLAYED, cell_of, ways
 from tests.volume.faults import KINDS
-from tests.volume.history import play
-from tests.volume.invariants import INVARIANTS
+from tests.volume.history import has_two, play
+from tests.volume.invariants import INVARIANTS, Watch
 from tests.volume.planted import PLANTED, plant
 from tests.volume.run import Result, check, main, run, tell
+from tests.volume.slots import on_slot
 from tests.volume.world import LOAD_S, Wish, World
 
+TWO = Wish("reasoning", resident=True, has_two=True, beside="speech")
 PIECES, SEEDS = 4, 50
 """How many seeds are played here, in pieces that can run side by side; `make test` plays ten thousand."""
 
@@ -67,7 +70,8 @@ def test_a_planted_fault_changes_no_history_after_it() -> None:
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found(name: str) -> None:
     with plant(name) as planted:
-        found = next((broken for seed in range(planted.seeds) if (broken := check(seed, planted.kinds)[0])), [])
+        seeds = [seed for seed in range(planted.seeds) if has_two(seed) or not planted.of_two]
+        found = next((broken for seed in seeds if (broken := check(seed, planted.kinds)[0])), [])
 
     assert found, f"{planted.seeds} histories with {planted.kinds} do not notice it"
     number = re.match(r"\[(\d+)\]", found[0])
@@ -120,12 +124,85 @@ def test_a_server_that_a_fault_made_slow_loads_as_all_do_when_the_host_is_healed
 
 
 def test_with_enough_seeds_a_cell_that_was_never_hit_is_a_failure() -> None:
-    hit = Counter({f"cell {cell}": 1 for cell in PLAYED if cell != "T9-C6"})
+    seen = Counter({f"slots {name}": 1 for name in SITUATIONS})
+    hit = seen + Counter({f"cell {cell}": 1 for cell in PLAYED if cell != "T9-C6"})
 
     assert Result(10_000, [], hit, 1.0).missed == ("T9-C6",)
-    assert "FAILED: 1 cells were never hit in 10000 seeds" in tell(Result(10_000, [], hit, 1.0))
+    assert "FAILED: 1 cells and situations were never hit in 10000 seeds" in tell(Result(10_000, [], hit, 1.0))
     assert Result(9_999, [], hit, 1.0).missed == ()
     assert f"reached {len(PLAYED) - 1} of {len(PLAYED)} cells" in tell(Result(9_999, [], hit, 1.0))
+
+
+def test_with_enough_seeds_a_situation_of_two_slots_that_was_never_seen_is_a_failure() -> None:
+    hit = Counter({f"cell {cell}": 1 for cell in PLAYED} | {f"slots {name}": 1 for name in SITUATIONS})
+    del hit["slots locked out at the claim"]
+
+    assert Result(10_000, [], hit, 1.0).missed == ("locked out at the claim",)
+    assert "  never seen: locked out at the claim\n" in tell(Result(10_000, [], hit, 1.0))
+    assert Result(9_999, [], hit, 1.0).missed == ()
+
+
+def test_a_good_share_of_the_histories_is_of_hosts_with_two_slots() -> None:
+    assert 150 < sum(has_two(seed) for seed in range(1000)) < 250
+
+
+def test_a_coven_with_memory_on_the_gpu_of_another_slot_is_noticed() -> None:
+    world = World.prepared(TWO)
+    watch = Watch(world.machine)
+    held = next(one for one in world.machine.state.holdings if one.owner == "recon-speech-asr.service")
+    held.gpu = world.machine.state.gpus[0].uuid
+
+    watch.begin("t9")
+
+    assert [found.partition("]")[0] for found in watch.broken] == ["[34"]
+
+
+def test_two_covens_on_one_of_two_slots_are_noticed() -> None:
+    world = World.prepared(TWO)
+    watch = Watch(world.machine)
+    watch.is_tampered = True
+    next(iter(world.machine.state.containers.values())).unit = "recon-vision-llama.service"
+
+    watch.begin("t9")
+
+    assert watch.broken != []
+    assert watch.broken[0].startswith("[1] ['reasoning', 'speech', 'vision'] at once")
+
+
+def test_a_slot_that_stays_behind_when_the_other_failed_is_noticed() -> None:
+    world = World.prepared(TWO)
+    watch, before = Watch(world.machine), world.running()
+    watch.serves_beside(before, before, {"left"})
+    assert watch.broken == []
+
+    watch.serves_beside(on_slot(before, "left"), before, {"left"})
+    assert [found.partition("]")[0] for found in watch.broken] == ["[35"]
+
+    for container in world.machine.state.containers.values():
+        if container.server is not None:
+            container.server.paused = container.unit == "recon-speech-asr.service"
+    watch.serves_beside(before, before, {"left"})
+    assert "recon-speech-asr takes no work" in watch.broken[1]
+
+
+def test_who_touches_a_locked_slot_without_the_token_is_noticed() -> None:
+    world = World.prepared(TWO)
+    watch = Watch(world.machine)
+    watch.kept["lock-1"] = ("right", world.machine.clock.now + 60.0)
+    watch.passes["t8"] = frozenset({"lock-1"})
+    stop = "run systemctl stop --no-block recon-speech-voice.service"
+
+    watch.by_watchdog("before", stop.replace("speech-voice", "reasoning-vllm"))
+    watch.begin("t8")
+    watch.step = "stop"
+    watch.on_change("before", stop)
+    assert [found for found in watch.broken if found.startswith("[36]")] == []
+
+    watch.begin("t9")
+    watch.step = "stop"
+    watch.on_change("before", stop)
+    watch.by_watchdog("before", stop)
+    assert len([found for found in watch.broken if found.startswith("[36]")]) == 2
 
 
 def test_without_a_terminal_only_the_end_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
-"""What a host of a history does by its own timers: it looks at its schedule, and tells a receiver what happened.
+"""What a host of a history does by its own timers: its schedule, its watchdog, and telling a receiver what happened.
 
-Both are the agent's own code, run by the timers of the simulated systemd. While nobody else is at work (`alone`) they
+All are the agent's own code, run by the timers of the simulated systemd. While nobody else is at work (`alone`) they
 may be killed or lose power in the middle, and what the schedule orders is left launched, for the history to carry out
 under the eyes of those who watch. Beside a transaction they run quietly: a schedule's look has nothing to order then.
 
@@ -94,13 +94,13 @@ class Timed:
 
     def _program(self, argv: list[str]) -> int:
         verb = argv[-1]
-        if verb not in ("schedule", "deliver"):
+        if verb not in ("schedule", "deliver", "watch"):
             return 0
-        if verb == "schedule" and not (self._is_alone or self.world.has_executor()):
-            # It would order a transition that nobody here expects; a minute later it looks again.
+        if verb in ("schedule", "watch") and not (self._is_alone or self.world.has_executor()):
+            # It would do what nobody here expects; a minute later it looks again.
             return 0
         machine = self.world.machine
-        before, machine.hook, machine.on_call = (machine.hook, machine.on_call), self._hook(), None
+        before, machine.hook, machine.on_call = (machine.hook, machine.on_call), self._hook(verb), None
         self.watch.reached[f"timer {verb}"] += 1
         try:
             dispatch.handle(machine, verb, {}, CONTEXT)
@@ -111,9 +111,10 @@ class Timed:
             machine.hook, machine.on_call = before
         return 0
 
-    def _hook(self) -> Callable[[str, str], None]:
+    def _hook(self, verb: str) -> Callable[[str, str], None]:
         """Return what looks at every change of a timer's program, and cuts some of them off."""
         left = -1
+        look = self.watch.by_watchdog if verb == "watch" else self.watch.beside
         how: type[StoppedError] = KilledError
         if self._is_alone and not self.is_calm and self.rng.random() < _STRUCK:
             left = self.rng.randrange(1, 12)
@@ -122,7 +123,7 @@ class Timed:
 
         def hook(when: str, what: str) -> None:
             nonlocal left
-            self.watch.beside(when, what)
+            look(when, what)
             left -= 1
             if left == 0:
                 self._can_be_cut = self._can_be_cut and how is not PowerCutError

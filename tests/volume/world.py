@@ -13,7 +13,8 @@ import functools
 import itertools
 import pickle
 import time
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from reconciler.agent import dispatch
 from reconciler.agent.machine import Response
@@ -35,6 +36,7 @@ from reconciler.model.desired import (
     Source,
     Spiral,
     Ssh,
+    Watchdog,
 )
 from reconciler.model.events import Events
 from reconciler.model.observed import HostState
@@ -52,12 +54,12 @@ from reconciler.sim.machine import SimMachine
 from reconciler.sim.state import Node
 from tests.agent.bench import CONTEXT, PARSER, a_coven, a_service
 from tests.agent.test_webhook import SECRET
+from tests.volume.slots import BESIDE, COVENS, SLOTS, BesideName, CovenName, SlotName
 
 HOST = "h-1"
+RESIDENT = "recon-resident-parser.service"
 SHARED = "qdrant.service"
 """A service of somebody else on the host, which nobody may touch."""
-CovenName = Literal["reasoning", "vision"]
-COVENS: tuple[CovenName, ...] = ("reasoning", "vision")
 HOOK_PLACE = "/srv/hooks"
 _DAY_S = 86400.0
 _EVENTS = ("drain", "after_stop", "after_warm", "on_rollback")
@@ -71,8 +73,19 @@ WINDOWS: tuple[tuple[CovenName, str, str, int], ...] = (
 )
 """Coven, begin, end and priority of what the slot runs when: soon after a history begins, and over its day."""
 
+WINDOWS_BESIDE: tuple[tuple[BesideName, str, str, int], ...] = (
+    ("draw", "00:04", "00:07", 50),
+    ("speech", "00:06", "00:10", 80),
+    ("draw", "01:00", "23:50", 20),
+)
+"""The same for the second slot of a host: with one edge that both have, and others of its own."""
+
 LOAD_S = 3.0
 """How long servers load here: long enough for polls in between, short enough to be quick."""
+
+
+BEGINS_BESIDE: tuple[BesideName | None, ...] = ("speech", None)
+"""What the second slot runs when a history begins."""
 
 
 class Wish(NamedTuple):
@@ -85,10 +98,16 @@ class Wish(NamedTuple):
     has_spiral: bool = False
     has_windows: bool = False
     has_webhook: bool = False
+    has_two: bool = False
+    """Two slots of one GPU each, instead of one."""
+    beside: BesideName | None = None
+    beside_edition: int = 0
+    resident_edition: int = 0
+    has_watchdog: bool = False
 
 
-def covens(edition: int, *, has_hooks: bool = False) -> dict[str, Coven]:
-    """Return the covens of an edition; editions differ in one member of each."""
+def covens(edition: int, *, has_hooks: bool = False, beside: int | None = None) -> dict[str, Coven]:
+    """Return the covens of an edition, with those of the second slot in theirs; editions differ in one member."""
     hooks = Hooks(**{event: _hook(event) for event in _EVENTS}) if has_hooks else None
     more = ("--threads", str(4 + edition))
     quick: dict[str, Any] = {"stop": {"timeout": "5s"}, "warm": {"timeout": "30s"}}
@@ -102,7 +121,19 @@ def covens(edition: int, *, has_hooks: bool = False) -> dict[str, Coven]:
     )
     llama = a_service("llamacpp", 8003, memory="100GiB", args=more, **quick)
     vision = a_coven("vision", hooks=hooks, llama=llama, tokens=tokens)
-    return {"reasoning": reasoning, "vision": vision}
+    found = {"reasoning": reasoning, "vision": vision}
+    if beside is None:
+        return found
+    more = ("--threads", str(4 + beside))
+    asr = a_service("vllm", 8011, memory="70GiB", env={"VLLM_SERVER_DEV_MODE": "1"}, **quick)
+    voice = a_service("llamacpp", 8012, memory="20GiB", args=more, **quick)
+    flux = a_service("llamacpp", 8013, memory="110GiB", args=more, **quick)
+    speech = a_coven("speech", hooks=hooks, asr=asr, voice=voice)
+    return {**found, "speech": speech, "draw": a_coven("draw", hooks=hooks, flux=flux)}
+
+
+def _resident(edition: int) -> Service:
+    return PARSER if not edition else PARSER.model_copy(update={"env": {"EDITION": str(edition)}})
 
 
 def _hook(event: str) -> Hook:
@@ -130,24 +161,37 @@ SPIRAL = SpiralFile.model_validate(
 )
 
 
-def in_force(declared: CovenName | None, wall: float) -> CovenName | None:
-    """Return what the slot should run at a time on the wall, as the windows say it to a person."""
+def in_force(wish: Wish, wall: float) -> Wish:
+    """Return a wish with what its slots should run at a time on the wall, as the windows say it to a person."""
+    if not wish.has_windows:
+        return wish
     now = time.strftime("%H:%M", time.gmtime(wall))
     open_now = [window for window in WINDOWS if window[1] <= now < window[2]]
-    return max(open_now, key=lambda window: window[3])[0] if open_now else declared
+    beside = [window for window in WINDOWS_BESIDE if wish.has_two and window[1] <= now < window[2]]
+    return wish._replace(
+        coven=max(open_now, key=lambda window: window[3])[0] if open_now else wish.coven,
+        beside=max(beside, key=lambda window: window[3])[0] if beside else wish.beside,
+    )
 
 
-def next_edge_s(wall: float) -> float:
+def next_edge_s(wall: float, wish: Wish) -> float:
     """Return how long it is to the next begin or end of a window."""
     into = wall % _DAY_S
-    edges = [int(edge[:2]) * 3600 + int(edge[3:]) * 60 for window in WINDOWS for edge in window[1:3]]
+    windows = (*WINDOWS, *(WINDOWS_BESIDE if wish.has_two else ()))
+    edges = [int(edge[:2]) * 3600 + int(edge[3:]) * 60 for window in windows for edge in window[1:3]]
     return min((edge - into) % _DAY_S for edge in edges)
 
 
-_SCHEDULE = tuple(
-    Window.model_validate({"coven": coven, "from": begins, "to": ends, "priority": priority})
-    for coven, begins, ends, priority in WINDOWS
-)
+def _windows(slot: SlotName | None, windows: tuple[tuple[str, str, str, int], ...]) -> tuple[Window, ...]:
+    return tuple(
+        Window.model_validate({"coven": coven, "from": begins, "to": ends, "priority": priority, "slot": slot})
+        for coven, begins, ends, priority in windows
+    )
+
+
+_SCHEDULE = _windows(None, WINDOWS)
+_SCHEDULE_OF_TWO = (*_windows("left", WINDOWS), *_windows("right", WINDOWS_BESIDE))
+_WATCHDOG = Watchdog.model_validate({"every": "20s", "looks": 2, "attempts": 1})
 _EVENTS_OF = Events.model_validate({"webhooks": {"ops": {"url": URL, "secret_file": SECRET_FILE, "timeout": "5s"}}})
 
 
@@ -165,7 +209,11 @@ class Desired(NamedTuple):
 @functools.cache
 def desired(wish: Wish) -> Desired:
     """Return what a wish comes to."""
-    residents: dict[str, Service] = {"parser": PARSER} if wish.resident else {}
+    residents: dict[str, Service] = {"parser": _resident(wish.resident_edition)} if wish.resident else {}
+    live = {"left": wish.coven, "right": wish.beside}
+    one = (Slot(name=ALL_GPUS, gpus="all", coven=wish.coven),)
+    two = tuple(Slot(name=slot, gpus=(str(gpu),), coven=live[slot]) for gpu, slot in enumerate(SLOTS))
+    caps = {"jobs_per_hour": 12}
     host = Host(
         name=HOST,
         address="192.0.2.11",
@@ -174,15 +222,18 @@ def desired(wish: Wish) -> Desired:
         reserve=None,
         memory=MemorySpec(),
         platform=Platform(),
-        slots=(Slot(name=ALL_GPUS, gpus="all", coven=wish.coven),),
-        may_run=COVENS,
+        slots=two if wish.has_two else one,
+        may_run=(*COVENS, *BESIDE) if wish.has_two else COVENS,
         shared=(Shared.model_validate({"unit": SHARED, "memory": "0B"}),),
         residents=residents,
-        spiral=Spiral(enabled=True, rate_caps={"jobs_per_hour": 12}) if wish.has_spiral else Spiral(),
-        schedule=_SCHEDULE if wish.has_windows else (),
+        spiral=Spiral(enabled=True, rate_caps=caps, slot="left" if wish.has_two else None)
+        if wish.has_spiral
+        else Spiral(),
+        schedule=(_SCHEDULE_OF_TWO if wish.has_two else _SCHEDULE) if wish.has_windows else (),
+        watchdog=_WATCHDOG if wish.has_watchdog else None,
         events=_EVENTS_OF if wish.has_webhook else None,
     )
-    made = covens(wish.edition, has_hooks=wish.has_hooks)
+    made = covens(wish.edition, has_hooks=wish.has_hooks, beside=wish.beside_edition if wish.has_two else None)
     fleet = Fleet(name="studio", transport="sim", policy=Policy(), covens=made, hosts={HOST: host}, spiral=SPIRAL)
     rendered = render_host(fleet, host, {})
     groups = rendered.groups.values()
@@ -191,9 +242,9 @@ def desired(wish: Wish) -> Desired:
         host=host,
         rendered=rendered,
         bodies={file.body_sha256: file.body for file in rendered.files},
-        members=tuple(sorted(f"recon-{wish.coven}-{name}" for name in fleet.covens[wish.coven].services))
-        if wish.coven
-        else (),
+        members=tuple(
+            sorted(f"recon-{coven}-{name}" for coven in live.values() if coven for name in made[coven].services)
+        ),
         images=tuple(sorted({member.image for group in groups for member in group.members})),
     )
 
@@ -207,6 +258,8 @@ class World:
         self.count = 1
         self.ahead = 1
         """Which way the wall clock jumps; with -1 the other way round."""
+        self.tokens: tuple[str, ...] = ()
+        """Of locks, which whoever plans and applies has."""
 
     @classmethod
     def prepared(cls, wish: Wish) -> World:
@@ -226,6 +279,8 @@ class World:
         made = desired(self.wish)
         shared = [{"unit": SHARED, "health": None}]
         args: dict[str, Any] = {"shared": shared, "memory": "auto", "images": list(made.images), "deadline_s": 20}
+        if self.tokens:
+            args["tokens"] = list(self.tokens)
         if made.rendered.spiral is not None:
             args["spiral"] = made.rendered.spiral.model_dump(mode="json")
         state = HostState.model_validate(self.ask("observe", args))
@@ -246,7 +301,8 @@ class World:
 
     def launch(self, order: dict[str, Any]) -> bool:
         """Hand an order over; says whether an executor was started."""
-        return bool(self.ask("apply", {"intent": order})["launched"])
+        told = {"tokens": list(self.tokens)} if self.tokens else {}
+        return bool(self.ask("apply", {"intent": order, **told})["launched"])
 
     def run(self) -> None:
         """Let what was launched run, and its ExecStopPost after it."""
@@ -257,12 +313,16 @@ class World:
         reply = self.ask("follow", {"txid": txid, "after_seq": 1 << 30, "wait_s": 0})
         return None if reply["outcome"] is None else Outcome.model_validate(reply["outcome"])
 
+    def has_resident(self) -> bool:
+        """Say whether the resident runs."""
+        return any(container.unit == RESIDENT for container in self.machine.state.containers.values())
+
     def running(self) -> tuple[str, ...]:
         """Return the containers of covens that run."""
         return tuple(sorted(c.name for c in self.machine.state.containers.values() if c.unit.startswith(_COVEN_UNITS)))
 
 
-_COVEN_UNITS = tuple(f"recon-{coven}-" for coven in COVENS)
+_COVEN_UNITS = tuple(f"recon-{coven}-" for coven in (*COVENS, *BESIDE))
 
 
 def limit_s(plan: HostPlan) -> float:
@@ -278,20 +338,32 @@ _BESIDE_S = 120.0
 def prepare() -> None:
     """Prepare every host that a history can begin with, so that the code of this moment is what prepared it."""
     either = (False, True)
-    for coven, more in itertools.product((None, *COVENS), itertools.product(*[either] * 5)):
-        _prepared(Wish(coven, 0, *more))
+    for coven, (resident, hooks, spiral, windows, webhook) in itertools.product(
+        (None, *COVENS), itertools.product(either, either, either, either, either)
+    ):
+        _prepared(Wish(coven, 0, resident, hooks, spiral, windows, webhook))
+    for found in of_two():
+        _prepared(found)
+
+
+def of_two() -> Iterator[Wish]:
+    """Yield every wish with which a history on a host with two slots begins."""
+    for coven, beside in itertools.product((None, *COVENS), BEGINS_BESIDE):
+        for hooks, spiral, windows, watchdog in itertools.product(*[(False, True)] * 4):
+            first = Wish(coven, 0, True, hooks, spiral, windows)
+            yield first._replace(has_two=True, beside=beside, has_watchdog=watchdog)
 
 
 @functools.cache
 def _prepared(wish: Wish) -> tuple[bytes, int]:
-    machine = SimMachine.new(HOST, "h200")
+    machine = SimMachine.new(HOST, "h200", gpus=2 if wish.has_two else 1)
     machine.files.make_dirs(f"{SPIRAL_ROOT}/renders")
     machine.files.put(f"{SPIRAL_ROOT}/control.json", Node.of(b"{}"))
     machine.files.make_dirs(SECRET_FILE.rpartition("/")[0])
     machine.files.put(SECRET_FILE, Node.of(SECRET + b"\n", 0o600))
     set_fault(machine.state, "slow-load", value=LOAD_S)
     world = World(machine, wish)
-    if wish.coven is not None or wish.resident or wish.has_spiral or wish.has_windows or wish.has_webhook:
+    if wish._replace(has_two=False, has_hooks=False) != Wish(None):
         order = world.order(world.plan())
         assert world.launch(order)
         world.run()
