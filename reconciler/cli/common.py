@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 import typer
 
 from reconciler.errors import ExitCode, Problem, ReconError
-from reconciler.views.escape import printable
+from reconciler.views.escape import painted, printable
 from reconciler.views.paint import Paint, When, wants_color
 from reconciler.views.width import fold
 
@@ -110,6 +110,8 @@ def telling_an_outcome() -> Iterator[None]:
 
 
 def _folded(text: str, paint: Paint) -> str:
+    # Whatever a view let through of what a host said moves no cursor and sets no title.
+    text = painted(text)
     if paint.width is None:
         return text
     return "\n".join(piece for line in text.split("\n") for piece in fold(line, paint.width))

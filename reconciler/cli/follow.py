@@ -79,7 +79,9 @@ class Screen:
                 self._running[event.host] = (event.event.step, time.monotonic())
             common.tell(event_line(event.host, event.event, self._paint))
         elif isinstance(event, HostLost):
-            common.tell(f"{self._paint(event.host, 'bold')} connection lost, the host goes on: {event.reason}")
+            common.tell(
+                f"{self._paint(event.host, 'bold')} connection lost, the host goes on: {one_line(event.reason)}"
+            )
         else:
             self._running.pop(event.host, None)
 

@@ -238,9 +238,8 @@ def _said(host: Host, done: LockReply) -> str:
     if done.lock is None:
         return f"{host.name} is locked"
     stands = format_duration(round(done.lock.left_s))
-    return (
-        f"{what(host.name, done.lock.slot)} is locked by {one_line(done.lock.owner)} for {stands} (lock {done.lock.id})"
-    )
+    whose = one_line(f"{done.lock.owner} for {stands} (lock {done.lock.id})")
+    return f"{what(host.name, done.lock.slot)} is locked by {whose}"
 
 
 def _freed(host: Host, done: LockReply) -> str:
@@ -249,7 +248,7 @@ def _freed(host: Host, done: LockReply) -> str:
 
     if done.lock is None:
         return f"{host.name} has no locks any more; the book that could not be read is {one_line(done.aside or '?')}"
-    return f"lock {done.lock.id} of {one_line(done.lock.owner)} on {what(host.name, done.lock.slot)} is gone"
+    return f"lock {one_line(done.lock.id)} of {one_line(done.lock.owner)} on {what(host.name, done.lock.slot)} is gone"
 
 
 def _document(deed: str, host: Host, done: LockReply) -> dict[str, Any]:

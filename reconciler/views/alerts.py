@@ -29,7 +29,7 @@ def alert_lines(answers: Mapping[str, Observation], cleared: Mapping[str, int], 
             yield f"{paint(name, 'bold')}: {paint('unknown', 'red')} {one_line(answer.watchdog.unknown)}"
         elif isinstance(answer.watchdog, Known) and answer.watchdog.value.alerts:
             for alert in answer.watchdog.value.alerts:
-                about = f"[{alert.code}] {one_line(alert.about)}: {one_line(alert.text)}"
+                about = f"[{one_line(alert.code)}] {one_line(alert.about)}: {one_line(alert.text)}"
                 yield f"{paint(name, 'bold')}: {paint('alert', 'red', 'bold')} {about}"
                 yield f"  {paint(one_line(alert.fix), 'cyan')}"
         else:

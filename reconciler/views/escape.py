@@ -12,12 +12,18 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u20
 _MENTION = re.compile(r"(?<![\w`])([@#])(?=\w)")
 _FENCE = re.compile(r"`{3,}")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|])")
+_COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 _JOINER = "\u200d"
 
 
 def printable(text: str) -> str:
     """Return the text with control, bidi and zero-width characters as visible escapes; newlines and tabs stay."""
     return _UNSAFE.sub(lambda match: _escape(match[0]), text)
+
+
+def painted(text: str) -> str:
+    """Return printable text in which colours, of which `Paint` makes ours, stay as they are."""
+    return "".join(part if at % 2 else printable(part) for at, part in enumerate(_COLOUR.split(text)))
 
 
 def one_line(text: str) -> str:

@@ -26,7 +26,7 @@ def lock_notes(name: str, state: HostState, paint: Paint) -> Iterator[str]:
         fix = f"recon lock force-release {name} --lock unreadable --reason TEXT"
         yield f"  it counts as locked; put the book aside with: {paint(fix, 'cyan')}"
     for lock in state.locks.value if isinstance(state.locks, Known) else ():
-        slot = f"slot {lock.slot} " if lock.slot else ""
+        slot = f"slot {one_line(lock.slot)} " if lock.slot else ""
         who = f"{one_line(lock.owner)} for another {_left(lock)} (lock {one_line(lock.id)})"
         yield f"{bold}: {slot}{paint('locked', 'yellow')} by {who}: {one_line(lock.reason)}"
 
@@ -37,7 +37,14 @@ def lock_lines(answers: Mapping[str, Observation], paint: Paint) -> Iterator[str
     for name, answer in sorted(answers.items()):
         found = answer.locks.value if isinstance(answer, HostState) and isinstance(answer.locks, Known) else ()
         rows += [
-            (name, lock.slot or "(the host)", one_line(lock.owner), _left(lock), lock.id, one_line(lock.reason))
+            (
+                name,
+                one_line(lock.slot or "(the host)"),
+                one_line(lock.owner),
+                _left(lock),
+                one_line(lock.id),
+                one_line(lock.reason),
+            )
             for lock in found
         ]
         if isinstance(answer, HostState) and isinstance(answer.locks, Known) and not found:
@@ -63,7 +70,7 @@ def locks_document(fleet: str, answers: Mapping[str, Observation]) -> dict[str, 
 
 def what(host: str, slot: str | None) -> str:
     """Say what a lock is on."""
-    return f"slot {slot} of {host}" if slot else host
+    return f"slot {one_line(slot)} of {host}" if slot else host
 
 
 def _left(lock: Lock) -> str:

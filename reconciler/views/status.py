@@ -108,7 +108,7 @@ def _rows(host: Host, answer: Observation, paint: Paint, hidden: frozenset[str])
     for slot in host.slots:
         wanted = in_force[slot.name].coven if slot.name in in_force else slot.coven
         found = live.live_covens(host, answer)[slot.name] if isinstance(answer.units, Known) else None
-        runs = "?" if found is None else " + ".join(found) or "nothing"
+        runs = "?" if found is None else one_line(" + ".join(found)) or "nothing"
         as_declared = found == ((wanted,) if wanted else ())
         yield (
             host.name,
@@ -133,7 +133,10 @@ def _services(coven: str, state: HostState, paint: Paint, hidden: frozenset[str]
     shown = [member for member in members if member.unit not in hidden or not _is_well(units.get(member.unit), state)]
     if members and not shown:
         return f"{len(members)} hidden"
-    return ", ".join(f"{member.service} {_unit_word(units.get(member.unit), state, paint)}" for member in shown) or "?"
+    return (
+        ", ".join(f"{one_line(member.service)} {_unit_word(units.get(member.unit), state, paint)}" for member in shown)
+        or "?"
+    )
 
 
 def _is_well(unit: Unit | None, state: HostState) -> bool:
@@ -150,9 +153,9 @@ def _unit_word(unit: Unit | None, state: HostState, paint: Paint) -> str:
     health = state.health.get(unit.name)
     ill = unit.active != "active" or (isinstance(health, Known) and not health.value.ok)
     if ill and unit.active in live.UP and unit.restarts + unit.sub.startswith("auto-restart") >= live.CRASHES:
-        return paint(live.crashes(unit) or "", "red")
+        return paint(one_line(live.crashes(unit) or ""), "red")
     if unit.active != "active":
-        return paint(unit.active, "red")
+        return paint(one_line(unit.active), "red")
     if isinstance(health, Known):
         if health.value.slow:
             return paint(f"slow ({one_line(health.value.detail)})", "yellow")
@@ -197,7 +200,7 @@ def _last(state: HostState, paint: Paint) -> str:
         return paint("in transition", "magenta")
     if not isinstance(last, Known):
         return "–" if isinstance(last, NotApplicable) else "unknown"
-    word = str(last.value.get("state", "?"))
+    word = one_line(str(last.value.get("state", "?")))
     age = state.identity.wall_time - float(last.value.get("started_at", 0)) - float(last.value.get("elapsed_s", 0))
     style = "green" if word in {"applied", "nothing"} else "red"
     return f"{paint(word.replace('_', ' '), style)} {format_duration(max(0.0, round(age)))} ago"
@@ -213,7 +216,7 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
     yield from lock_notes(host.name, state, paint)
     last = state.executor.last
     if isinstance(last, Known) and last.value.get("state") not in {"applied", "nothing", None}:
-        ended = str(last.value.get("state")).replace("_", " ")
+        ended = one_line(str(last.value.get("state"))).replace("_", " ")
         yield f"{name}: last transaction {ended}: {one_line(str(last.value.get('reason', '')))}"
         if last.value.get("fix"):
             yield f"  {paint(one_line(str(last.value['fix'])), 'cyan')}"
@@ -233,7 +236,8 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
     if isinstance(state.gpus, Unknown):
         yield f"{name}: {paint('GPUs unknown', 'red')}: {one_line(state.gpus.unknown)}"
     for damage in state.damaged:
-        yield f"{name}: {paint('damaged', 'red')} [{damage.code}] {one_line(damage.path)}: {one_line(damage.reason)}"
+        said = one_line(f"[{damage.code}] {damage.path}: {damage.reason}")
+        yield f"{name}: {paint('damaged', 'red')} {said}"
     for note in state.notes:
         yield f"{name}: {one_line(note)}"
 
@@ -258,10 +262,10 @@ def _down(name: str, state: HostState, paint: Paint) -> Iterator[str]:
 def _loop(name: str, state: HostState, paint: Paint) -> Iterator[str]:
     """Say what nobody does for the spiral, and which guardrails do not hold, whatever is known of people's marks."""
     for text in live.unattended(state):
-        yield f"{name}: {paint('spiral', 'yellow')} {text}"
+        yield f"{name}: {paint('spiral', 'yellow')} {one_line(text)}"
     if isinstance(state.spiral, Known):
         for guardrail in state.spiral.value.broken():
-            said = f"guardrail {guardrail.name} is {guardrail.state}: {one_line(guardrail.text)}"
+            said = one_line(f"guardrail {guardrail.name} is {guardrail.state}: {guardrail.text}")
             yield f"{name}: {paint('spiral', 'yellow')} {said}"
 
 
@@ -286,7 +290,8 @@ def _watchdog(host: Host, state: HostState, paint: Paint, *, details: bool) -> I
         return
     seen = state.watchdog.value
     for alert in seen.alerts:
-        yield f"{name}: {paint('alert', 'red', 'bold')} [{alert.code}] {one_line(alert.about)}: {one_line(alert.text)}"
+        said = one_line(f"[{alert.code}] {alert.about}: {alert.text}")
+        yield f"{name}: {paint('alert', 'red', 'bold')} {said}"
         yield f"  {paint(one_line(alert.fix), 'cyan')}"
     if seen.looked_s is None:
         # Its first look comes some time after the boot, or after the commit that brought it.
@@ -326,9 +331,10 @@ def _claim_notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
     elif lease and not state.executor.active:
         yield f"{name}: {one_line(lease.owner)} left a claim of epoch {lease.epoch} behind, which is void"
     if state.executor.active:
-        doing = f", step {lease.step}, by {one_line(lease.owner)}" if lease else ""
-        yield f"{name}: {paint('transition running', 'magenta')} {state.executor.txid}{doing}; it ends by itself"
-        yield f"  follow it: {paint(f'recon apply --attach {state.executor.txid} --host {host.name}', 'cyan')}"
+        doing = f", step {one_line(lease.step)}, by {one_line(lease.owner)}" if lease else ""
+        txid = one_line(state.executor.txid or "TXID")
+        yield f"{name}: {paint('transition running', 'magenta')} {txid}{doing}; it ends by itself"
+        yield f"  follow it: {paint(f'recon apply --attach {txid} --host {host.name}', 'cyan')}"
         if lease:
             yield f"  {_claim(lease, state)}"
 
@@ -350,7 +356,13 @@ def _details(host: Host, state: HostState, paint: Paint, hidden: frozenset[str])
     every = sorted(live.units_by_name(state).values(), key=lambda unit: unit.name)
     units = [unit for unit in every if unit.name not in hidden or not _is_well(unit, state)]
     rows = [
-        (unit.name, f"{unit.active} ({unit.sub})", str(unit.restarts), _fact(unit.config_hash), one_line(unit.source))
+        (
+            one_line(unit.name),
+            one_line(f"{unit.active} ({unit.sub})"),
+            str(unit.restarts),
+            _fact(unit.config_hash),
+            one_line(unit.source),
+        )
         for unit in units
     ]
     yield from table(("UNIT", "STATE", "RESTARTS", "CONFIG", "SOURCE"), rows, paint)

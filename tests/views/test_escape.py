@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.views.escape import fenced, inert, one_line, printable
+from reconciler.views.escape import fenced, inert, one_line, painted, printable
 
 
 def test_control_and_bidi_characters_are_shown_as_escapes() -> None:
@@ -33,3 +33,9 @@ def test_no_control_character_survives_on_a_line(text: str) -> None:
 
     assert all(ord(char) >= 0x20 and not 0x7F <= ord(char) < 0xA0 for char in shown)
     assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\u200e\u200f")
+
+
+def test_colours_stay_and_nothing_else_that_a_terminal_obeys() -> None:
+    text = "\x1b[1;31mheld\x1b[0m \x1b[2J\x1b]0;mine\x07\r\x9b31m\tend\n"
+
+    assert painted(text) == "\x1b[1;31mheld\x1b[0m \\x1b[2J\\x1b]0;mine\\x07\\x0d\\x9b31m\tend\n"
