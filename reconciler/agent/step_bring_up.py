@@ -45,7 +45,7 @@ def bring_up(run: Run, move: Dict[str, Any]) -> None:
 def bring_back(run: Run, move: Dict[str, Any]) -> None:
     """Bring the old side of a move up again, with the attempts that it allows; HaltError when that fails."""
     members = stopping(move)
-    need = step_memory.need_of_members(move, members)
+    need = step_memory.need_of_members(run, move, members)
     step_memory.wait_free(run, need, units_of([*starting(move), *members]))
     group = move["old"] if move["kind"] == "switch" else None
     until_up(run, Side(move["old"]["coven"], move["slot"], members, group, need, back=True))

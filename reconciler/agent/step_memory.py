@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from . import baseline, gpu, holders, memory, places
+from . import baseline, gpu, holders, memory, places, ran_on
 from .machine import Machine
 from .txn import HaltError, Run, known, units_of
 
@@ -26,7 +26,7 @@ _RELEASE_S = {"discrete": 60.0, "unified": 240.0, "gh200": 60.0}
 class Need(NamedTuple):
     """What must be free: on every GPU named, or of the host's memory where the GPU shares it.
 
-    `gpus` None: no GPU is used, so only a host whose memory they share is asked.
+    `gpus` are UUIDs or indexes; None: no GPU is used, so only a host whose memory they share is asked.
     """
 
     memory_class: str
@@ -66,10 +66,12 @@ def need_of(move: Dict[str, Any]) -> Need:
     )
 
 
-def need_of_members(move: Dict[str, Any], members: List[Dict[str, Any]]) -> Need:
-    """Return what members need that ran on the slot before: the same places, their own sizes."""
+def need_of_members(run: Run, move: Dict[str, Any], members: List[Dict[str, Any]]) -> Need:
+    """Return what members need that ran on the slot before: their own sizes, on the GPUs that they had then."""
     total = sum(int(member["memory"]) for member in members)
-    return need_of(move)._replace(total=total, per_gpu=-(-total // max(1, len(move["gpus"]))))
+    gpus = ran_on.gpus_of(run, units_of(members)) or move["gpus"]
+    # No reserve: the one of the move is git's of now, and what ran fits again whatever it left of the host.
+    return need_of(move)._replace(gpus=gpus, total=total, per_gpu=-(-total // max(1, len(gpus))), reserve=0)
 
 
 def need_of_residents(run: Run, members: Sequence[Dict[str, Any]]) -> Need:
@@ -153,11 +155,11 @@ def take_sample(machine: Machine, need: Need, gone: Sequence[str]) -> Sample:
     seen = gpu.describe(machine, machine.gpu_facts(_GPU_TIMEOUT_S), need.memory_class, _GPU_TIMEOUT_S).gpus
     if "value" not in seen:
         return Sample({}, f"what the GPUs hold is not known: {seen.get('unknown') or seen.get('na')}", [])
-    by_uuid = {each["uuid"]: each for each in seen["value"]}
-    missing = [uuid for uuid in need.gpus if uuid not in by_uuid]
+    by_name = {name: each for each in seen["value"] for name in (each["uuid"], str(each["index"]))}
+    missing = [name for name in need.gpus if name not in by_name]
     if missing or not need.gpus:
         return Sample({}, f"its GPUs are not there: {', '.join(missing) or 'it has none'}", [])
-    slot = [by_uuid[uuid] for uuid in need.gpus]
+    slot = [by_name[name] for name in need.gpus]
     held = [holder for each in slot for holder in holders.on_gpu(each, gone)]
     problem = _processes_problem(slot, gone)
     if need.memory_class == "unified":
