@@ -181,7 +181,7 @@ def _back(run: Run, halt: HaltError) -> End:
         else:
             step_drain.resume(run)
             admission.admit(run)
-            hooks.on_the_way_back(run, [move for move in run.intent["moves"] if stopping(move)])
+            hooks.on_the_way_back(run, run.intent["moves"])
             step_undo.unstage(run)
             takeover.tidy(run)
         spiral.bring_back(run)

@@ -17,7 +17,7 @@ from .journal import is_of_an_earlier_boot, is_of_this_boot
 from .machine import Machine
 from .outcome import End
 from .record import RecordError
-from .txn import Run, stopping
+from .txn import Run
 
 _LATE = "interrupted by a power cut or reboot after the commit of generation {}, which booted"
 _DIED = "its executor ended before it did"
@@ -89,9 +89,9 @@ def _end_of(run: Run, txid: str, reason: str, back: List[str]) -> End:
 
 
 def _tell_hooks(run: Run, txid: str) -> None:
-    """Tell the covens that were on their way out: a gateway that was closed for them is still closed."""
+    """Tell the covens on their way out or in: what was closed for one is still closed, what was opened still open."""
     try:
         intent = transactions.read_book(run.machine, txid, "intent.json")
     except (OSError, RecordError):
         return
-    hooks.on_the_way_back(run, [move for move in intent["moves"] if stopping(move)])
+    hooks.on_the_way_back(run, intent["moves"])

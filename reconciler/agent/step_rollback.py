@@ -96,8 +96,11 @@ def _is_blocked(run: Run, move: Dict[str, Any], stuck: List[Dict[str, Any]]) -> 
 
 
 def _let_go(run: Run) -> None:
-    """Let slots serve on that were drained with the others and never stopped: what fails elsewhere is not theirs."""
-    moves = [move for move in run.intent["moves"] if move["slot"] not in run.touched and stopping(move)]
+    """Let slots serve on that were drained with the others and never stopped: what fails elsewhere is not theirs.
+
+    An empty slot on which nothing was started yet is told with them: the hook before its start may have been called.
+    """
+    moves = [move for move in run.intent["moves"] if move["slot"] not in run.touched]
     if not moves:
         return
     try:

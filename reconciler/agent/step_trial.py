@@ -1,7 +1,8 @@
 """Trial: the new generation in /run, where it wins over the committed one and does not survive a reboot.
 
 Units of the committed generation that the new one no longer has would still be generated from /etc and pulled in by
-their target: they are masked until the commit, except those that still run for a later move.
+their target: they are masked until the commit, except those that still run for a later move. Masks are there only
+together with a trial, also one that its transaction left open: so whoever begins or ends one may take them all away.
 
 Must not: write in /etc.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from . import files, places, step_stage, systemd
+from . import places, step_stage, systemd
 from .machine import Machine
 from .txn import HaltError, Run
 
@@ -22,6 +23,9 @@ def begin_trial(run: Run, members: List[Dict[str, Any]], slot: Optional[str]) ->
         if not run.on_trial:
             # Marked first: a link whose fsync failed may be there, and is taken away all the same.
             run.on_trial = True
+            if run.machine.stat(places.TRIAL) is not None:
+                # Left open by another transaction, which may have masked what is to start now.
+                _unmask_all(run)
             run.machine.mkdir(places.TRIAL.rsplit("/", 1)[0])
             run.machine.symlink(run.directory, places.TRIAL)
         for unit in _to_mask(run):
@@ -31,12 +35,11 @@ def begin_trial(run: Run, members: List[Dict[str, Any]], slot: Optional[str]) ->
 
 
 def end_trial(run: Run) -> None:
-    """Take the trial and its masks away; systemd still has to load again.
+    """Take the trial and all masks away, whoever left them; systemd still has to load again.
 
     The trial last: while it is there, a mask that could not be taken away is known for one of ours.
     """
-    for unit in [*vanishing(run), *_for_nothing(run)]:
-        systemd.unmask(run.machine, unit)
+    _unmask_all(run)
     run.machine.remove(places.TRIAL)
     run.on_trial = False
 
@@ -59,12 +62,6 @@ def vanishing(run: Run) -> List[str]:
     return [unit for unit in step_stage.quadlet_units(run, run.old_generation) if unit not in new]
 
 
-def _for_nothing(run: Run) -> List[str]:
-    """Return what is no unit of the new one: a mask of it is of a transaction that could not take it away."""
-    new = {places.unit_of(file["name"]) for file in run.intent["quadlets"]} | {n["name"] for n in run.intent["natives"]}
-    return [unit for unit in files.names_in(run.machine, places.MASKS) if unit.startswith("recon-") and unit not in new]
-
-
 def check_loaded(run: Run, members: List[Dict[str, Any]]) -> None:
     """HaltError unless every unit is loaded from the new generation."""
     if not members:
@@ -79,6 +76,11 @@ def check_loaded(run: Run, members: List[Dict[str, Any]]) -> None:
             problems.append(f"{member['unit']} comes from {state.source or 'nowhere'}, not from {run.directory}")
     if problems:
         raise HaltError("REC7104", "; ".join(problems), fix=f"recon status --host {run.intent['host']}")
+
+
+def _unmask_all(run: Run) -> None:
+    for unit in systemd.masked(run.machine):
+        systemd.unmask(run.machine, unit)
 
 
 def _to_mask(run: Run) -> List[str]:

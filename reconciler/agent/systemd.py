@@ -320,6 +320,15 @@ def unmask(machine: Machine, unit: str) -> None:
         machine.remove(path)
 
 
+def masked(machine: Machine) -> List[str]:
+    """Return the units of ours that are masked until they are unmasked or the host reboots."""
+    try:
+        names = machine.listdir(places.MASKS)
+    except FileNotFoundError:
+        return []
+    return [name for name in names if _OURS.match(name) and _is_mask(machine, f"{places.MASKS}/{name}")]
+
+
 def _is_mask(machine: Machine, path: str) -> bool:
     found = machine.stat(path)
     return found is not None and found.kind == "link" and machine.read_link(path) == "/dev/null"

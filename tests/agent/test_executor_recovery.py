@@ -11,7 +11,9 @@ import pytest
 
 from reconciler.agent import alerts, executor, observe, places
 from reconciler.agent.record import read_record, write_record
+from reconciler.model.desired import Coven
 from reconciler.model.outcome import Outcome
+from reconciler.sim.deeds import end_process
 from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.machine import KilledError, PowerCutError, StoppedError
 from tests.agent.bench import CONTEXT, VISION, Bench, a_coven, a_service, ending_before
@@ -668,3 +670,78 @@ def test_a_record_of_an_older_agent_does_not_say_that_nothing_was_started_again(
     write_record(bench.machine, path, undo)
 
     assert again(bench).state == "rolled_back"
+
+
+def masks(bench: Bench) -> list[str]:
+    return [path for path in bench.machine.state.files if path.startswith(f"{places.MASKS}/recon-")]
+
+
+def a_bench_that_drops_reasoning() -> tuple[Bench, dict[str, Coven]]:
+    """Return a host on which reasoning serves and git has vision alone, and what git said before."""
+    bench = Bench()
+    assert bench.run("reasoning").state == "applied"
+    before = dict(bench.covens)
+    bench.covens = {"vision": before["vision"]}
+    return bench, before
+
+
+def test_a_coven_that_a_held_transaction_has_masked_comes_back_when_git_is_reverted() -> None:
+    bench, before = a_bench_that_drops_reasoning()
+    intent = bench.intent("vision")
+    set_fault(bench.machine.state, "never-healthy", "recon-vision-llama.service")
+    set_fault(bench.machine.state, "unkillable", "recon-vision-llama.service", text="D")
+    assert bench.execute(intent).state == "held"
+    assert masks(bench) != []
+    clear_fault(bench.machine.state)
+    for pid in [pid for pid, process in bench.machine.state.processes.items() if "vision" in process.cgroup]:
+        end_process(bench.machine, pid)
+    bench.machine.clock.advance(200.0)
+    bench.covens = before
+
+    outcome = bench.run("reasoning")
+
+    assert (outcome.state, outcome.reason) == ("applied", "generation 3 is committed")
+    assert bench.serving() == REASONING
+    assert masks(bench) == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "run systemctl start --no-block --job-mode=fail recon-coven-vision",
+        f"symlink {places.COMMITTED}",
+        f"remove {places.MASKS}",
+        f"remove {places.TRIAL}",
+    ],
+)
+@pytest.mark.parametrize(("live", "serving"), [("reasoning", REASONING), ("vision", ["recon-vision-llama"])])
+def test_masks_of_an_executor_that_nobody_followed_go_with_the_next_transaction(
+    where: str, live: str, serving: list[str]
+) -> None:
+    bench, before = a_bench_that_drops_reasoning()
+    bench.strike(bench.submit(bench.intent("vision")), ending_before(where))
+    assert masks(bench) != [] or where.endswith(places.TRIAL)
+    bench.machine.clock.advance(100.0)
+    if live == "reasoning":
+        bench.covens = before
+
+    outcome = bench.run(live)
+
+    assert (outcome.state, outcome.reason.rpartition(" ")[0]) == ("applied", "generation 3 is"), outcome
+    assert bench.serving() == serving
+    assert (masks(bench), bench.machine.stat(places.TRIAL)) == ([], None)
+
+
+def test_a_way_back_takes_the_masks_of_every_transaction_away() -> None:
+    bench, before = a_bench_that_drops_reasoning()
+    bench.strike(bench.submit(bench.intent("vision")), ending_before(f"symlink {places.COMMITTED}"))
+    bench.machine.clock.advance(100.0)
+    bench.covens = before
+    txid = bench.submit(bench.intent("reasoning"))
+    bench.strike(txid, ending_before("run systemctl stop"))
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert outcome.state in ("aborted", "rolled_back")
+    assert bench.run("reasoning").state == "applied"
+    assert (bench.serving(), masks(bench)) == (REASONING, [])

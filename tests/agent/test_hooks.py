@@ -290,3 +290,57 @@ def test_the_directory_of_a_hook_is_no_concern_of_a_coven_without_one() -> None:
 
     assert bench.run("vision").state == "applied"
     assert places.ADMISSION not in bench.machine.state.files
+
+
+def a_bench_that_serves_nothing(text: str = "exit 0") -> Bench:
+    vision = a_coven("vision", hooks=Hooks.model_validate(all_of("new")), llama=a_service("llamacpp", 8003))
+    bench = Bench(vision)
+    bench.program(GATE, text)
+    return bench
+
+
+def test_a_coven_for_an_empty_slot_whose_start_hook_fails_is_told() -> None:
+    bench = a_bench_that_serves_nothing("exit 1")
+
+    outcome = bench.run("vision")
+
+    assert (outcome.state, outcome.code) == ("aborted", "REC7132")
+    assert called(bench) == ["new before_start", "new on_rollback"]
+
+
+@pytest.mark.parametrize("how", [KilledError, PowerCutError])
+def test_a_coven_for_an_empty_slot_is_told_by_whoever_comes_after_its_executor(how: type[BaseException]) -> None:
+    bench = a_bench_that_serves_nothing()
+    txid = bench.submit(bench.intent("vision"))
+    bench.strike(txid, stop_at(f"symlink {places.TRIAL}", how))
+    if how is PowerCutError:
+        bench.machine.reboot()
+        bench.machine.clock.advance(120.0)
+        assert bench.run("vision").state == "applied"
+    else:
+        assert executor.execute(bench.machine, txid)["state"] == "aborted"
+
+    assert called(bench)[:2] == ["new before_start", "new on_rollback"]
+
+
+def test_a_coven_for_an_empty_slot_is_told_when_another_slot_goes_back() -> None:
+    vision = a_coven("vision", hooks=Hooks.model_validate(all_of("new")), llama=a_service("llamacpp", 8003))
+    bench = Bench(
+        a_coven("a", one=a_service("llamacpp", 8001)),
+        a_coven("b", two=a_service("llamacpp", 8002)),
+        vision,
+        slots={"left": ("0",), "right": ("1",)},
+    )
+    bench.program(GATE, "exit 0")
+    assert bench.run("a", None).state == "applied"
+    txid = bench.submit(bench.intent("b", "vision"))
+    bench.strike(txid, after_the_hook)
+
+    assert executor.execute(bench.machine, txid)["state"] == "rolled_back"
+    assert called(bench) == ["new before_start", "new on_rollback"]
+    assert bench.serving() == ["recon-a-one"]
+
+
+def after_the_hook(when: Literal["before", "after"], deed: str) -> None:
+    if when == "after" and "recon-hook" in deed:
+        raise KilledError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.agent import systemd
+from reconciler.agent import places, systemd
 from reconciler.agent.machine import Completed
 from reconciler.agent.systemd import SystemdError, UnitState
 from tests.agent.fakehost import Denied, FakeHost, Link
@@ -218,6 +218,15 @@ def test_a_mask_is_a_link_in_run_and_only_a_mask_is_taken_away() -> None:
         systemd.unmask(host, unit)
 
     assert host.files == {"/run/systemd/system/recon-b.service": "[Service]\n"}
+
+
+def test_masks_of_ours_are_links_of_a_units_name_to_nothing() -> None:
+    names = ["recon-a.service", "recon-b.service", "recon-c d.service", "other.service"]
+    host = FakeHost({f"{places.MASKS}/{name}": Link("/dev/null") for name in names})
+    host.files[f"{places.MASKS}/recon-b.service"] = Link("/srv/recon-b.service")
+
+    assert systemd.masked(host) == ["recon-a.service"]
+    assert systemd.masked(FakeHost({})) == []
 
 
 GROUP = "/system.slice/recon-a.service"
