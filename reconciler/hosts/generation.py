@@ -26,6 +26,7 @@ from reconciler.render.headers import split_header
 
 DEADLINE_S = 45.0
 QUADLET = ".container"
+_GIVEN = "AddDevice=nvidia.com/gpu="
 _NO_WAY_BACK = frozenset({"REC7033", "REC7034", "REC7035"})
 
 
@@ -99,6 +100,16 @@ def rendered_of(host: Host, reply: GenerationReply) -> RenderedHost:
         spiral=manifest.spiral,
         events=manifest.events,
     )
+
+
+def gpus_of(reply: GenerationReply, group: Group) -> frozenset[str]:
+    """Return the GPUs that the members of a coven were given in that generation, as git had them; none without any."""
+    lines = {line for member in group.members for line in reply.files.get(_file_of(member), "").splitlines()}
+    return frozenset(line.removeprefix(_GIVEN) for line in lines if line.startswith(_GIVEN))
+
+
+def _file_of(member: Member) -> str:
+    return f"{member.unit.removesuffix('.service')}{QUADLET}"
 
 
 def _checked(host: Host, answer: dict[str, Any]) -> GenerationReply:

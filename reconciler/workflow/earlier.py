@@ -19,6 +19,7 @@ from reconciler.model.subject import look_at
 from reconciler.planner import assemble, plan_host, plan_unreachable
 from reconciler.planner.restart import Target, asked_changes, find_target
 from reconciler.planner.way_back import said_of
+from reconciler.render.units import gate_name
 from reconciler.workflow.planning import observe_hosts
 from reconciler.workflow.repository import Repository, only_host, reached
 
@@ -110,8 +111,24 @@ def _with_slots_of(host: Host, reply: GenerationReply) -> Host:
         detail = f"generation {reply.number} has slots {', '.join(sorted(live))}, git says {now}"
         fix = f"revert the commit that changed the slots, then recon apply --host {host.name}"
         raise RefusedError(Problem("REC7036", "the host had other slots then", detail, fix))
+    _check_gpus(host, reply)
     slots = tuple(slot.model_copy(update={"coven": live[slot.name]}) for slot in host.slots)
     return host.model_copy(update={"slots": slots, "may_run": tuple(group.coven for group in reply.manifest.groups)})
+
+
+def _check_gpus(host: Host, reply: GenerationReply) -> None:
+    """Refuse other GPUs than git gives a slot: its memory is verified on those, and they may be somebody else's now."""
+    from reconciler.hosts.generation import gpus_of
+
+    for slot in host.slots:
+        now = frozenset((slot.gpus,) if isinstance(slot.gpus, str) else slot.gpus)
+        for group in reply.manifest.groups:
+            then = gpus_of(reply, group)
+            if group.gate == gate_name(slot.name, group.coven) and then and then != now:
+                had, has = ", ".join(sorted(then)), ", ".join(sorted(now))
+                said = f"slot {slot.name} of generation {reply.number} has GPU {had}, git says {has}"
+                fix = f"revert the commit that changed gpus:, or take its GPUs: recon apply --host {host.name}"
+                raise RefusedError(Problem("REC7486", "the host had other GPUs then", said, fix))
 
 
 def _toward(
@@ -157,6 +174,9 @@ def _git_goes_on(declared: Host, then: Host) -> Iterable[str]:
     moved = [slot.coven or "nothing" for slot, was in zip(declared.slots, then.slots, strict=True) if slot != was]
     what = f"declares {', '.join(moved)} for {declared.name}" if moved else f"is not changed for {declared.name}"
     yield f"git {what}: the next recon apply goes there again, so revert it in git too"
+    for coven in (slot.coven for slot in then.slots):
+        if coven and coven not in declared.may_run:
+            yield f"git does not let {then.name} run {coven} any more (may_run: [{', '.join(declared.may_run)}])"
 
 
 def _schedule_goes_on(live: Mapping[str, str | None], reply: GenerationReply) -> Iterable[str]:

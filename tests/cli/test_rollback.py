@@ -11,7 +11,9 @@ import pytest
 
 from reconciler.agent import places
 from reconciler.errors import ExitCode
+from reconciler.hosts.connect import SIM_DIRECTORY
 from reconciler.sim.deeds import perform
+from reconciler.sim.fleet import HOSTS
 from tests.scenarios.sim_world import SimWorld
 from tests.scenarios.world import Ran
 
@@ -198,6 +200,58 @@ def test_a_host_whose_slots_were_renamed_is_refused(world: SimWorld) -> None:
     ran = world.recon("rollback", "h-1", "--yes")
 
     assert (ran.code, "REC7036" in ran.err) == (ExitCode.REFUSED, True), ran.err
+
+
+def on_gpu(world: SimWorld, gpus: str) -> None:
+    """Give the only slot of h-1, which has two GPUs, these in git."""
+    slots = f"slots: {{main: {{gpus: {gpus}, coven: reasoning}}}}"
+    world.rewrite(world.host_file("h-1"), r"(?m)^(coven|slots): .*$", slots)
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path) -> SimWorld:
+    """Host h-1 ran reasoning on its first GPU (generation 1), then on its second one (2)."""
+    made = SimWorld(tmp_path)
+    directory = tmp_path / SIM_DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / HOSTS).write_text(json.dumps({"h-1": {"kind": "h200", "gpus": 2}}), encoding="utf-8")
+    for gpus in ('["0"]', '["1"]'):
+        on_gpu(made, gpus)
+        ran = made.recon("apply", "--host", "h-1", "--yes")
+        assert ran.code == ExitCode.OK, ran.out + ran.err
+    return made
+
+
+@pytest.mark.parametrize("words", [("rollback", "h-1"), ("restart", "h-1", "vllm")])
+def test_what_ran_on_other_gpus_than_git_gives_the_slot_is_not_started_there(
+    two_gpus: SimWorld, words: tuple[str, ...]
+) -> None:
+    if words[0] == "restart":
+        on_gpu(two_gpus, '["0"]')
+
+    ran = two_gpus.recon(*words, "--yes")
+
+    then, now = ("0", "1") if words[0] == "rollback" else ("1", "0")
+    assert (ran.code, "error[REC7486]: the host had other GPUs then" in ran.err) == (ExitCode.REFUSED, True), ran.err
+    assert f"slot main of generation {int(then) + 1} has GPU {then}, git says {now}" in ran.err
+    assert two_gpus.committed("h-1") == 2
+
+
+def test_a_way_back_on_the_same_gpus_is_planned_as_ever(two_gpus: SimWorld) -> None:
+    on_gpu(two_gpus, '["0"]')
+
+    assert two_gpus.recon("rollback", "h-1", "--yes").code == ExitCode.OK
+
+
+def test_a_coven_that_git_no_longer_lets_the_host_run_is_brought_back_with_a_warning(world: SimWorld) -> None:
+    said = "git does not let h-1 run reasoning any more (may_run: [vision])"
+    before = world.recon("rollback", "h-1", "--dry-run").out
+    world.rewrite(world.host_file("h-1"), r"may_run: .*", "may_run: [vision]")
+
+    ran = world.recon("rollback", "h-1", "--yes")
+
+    assert (ran.code, said in before, said in ran.out) == (ExitCode.OK, False, True), ran.out
+    assert world.serves("h-1", "reasoning")
 
 
 def test_a_host_that_is_down_is_told_so(world: SimWorld) -> None:
