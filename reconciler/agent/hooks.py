@@ -17,7 +17,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any, Dict, Iterator, List, Tuple
 
-from . import systemd
+from . import bounded, systemd
 from .machine import Machine
 from .plain import clean, clean_lines
 from .txn import HaltError, Run, starting, stopping
@@ -28,6 +28,7 @@ _SLICE = "system.slice"
 _GRACE_S = 5.0
 _MARGIN_S = 10.0
 _END_S = 30.0
+_LOOK_S = 5.0
 _SHOWN_LINES = 20
 _KEPT_LINES = 50
 _LINKS = 40
@@ -61,11 +62,11 @@ def on_the_way_back(run: Run, moves: List[Dict[str, Any]]) -> None:
 
 
 def check(run: Run) -> None:
-    """Refuse programs that are not there, or that somebody else than root can change."""
+    """Refuse programs that are not there, cannot be looked at, or that somebody else than root can change."""
     problems = []
     for group, hook in _hooks(run.intent["moves"]):
         if hook["argv"]:
-            problem = distrust(run.machine, hook["argv"][0])
+            problem = _look(run.machine, hook)
             problems += [f"{hook['event']} of {group['coven']}: {problem}"] if problem else []
     if problems:
         raise HaltError("REC7130", "; ".join(problems), fix="put it there as root, mode 0755, or change hooks in git")
@@ -103,6 +104,16 @@ def distrust(machine: Machine, path: str) -> str:
     if last is None or last.kind != "file":
         return f"{clean(path)} is no program"
     return "" if last.mode & _EXECUTABLE else f"{clean(path)} may not be executed"
+
+
+def _look(machine: Machine, hook: Dict[str, Any]) -> str:
+    """Say why the program of a hook must not be run; one that cannot be looked at, or not in time, must not either."""
+    path = hook["argv"][0]
+    try:
+        # It may lie on a share whose server is away: there even a look has no end.
+        return bounded.within(lambda: distrust(machine, path), min(hook["timeout_s"], _LOOK_S))
+    except OSError as error:
+        return f"{clean(path)} cannot be looked at: {clean(error.strerror or str(error))}"
 
 
 def end_left(machine: Machine) -> bool:
@@ -162,7 +173,7 @@ def _program(run: Run, group: Dict[str, Any], hook: Dict[str, Any], slot: str) -
     """Run a program to its end or its deadline; return what is wrong with how it ended, and its output."""
     machine, timeout_s = run.machine, hook["timeout_s"]
     # Looked at again right before: what was staged may be an hour ago.
-    problem = distrust(machine, hook["argv"][0])
+    problem = _look(machine, hook)
     if problem:
         return problem, []
     end_left(machine)

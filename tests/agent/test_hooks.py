@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from typing import Any, Literal
 
 import pytest
 
-from reconciler.agent import executor, places
+from reconciler.agent import executor, hooks, places
 from reconciler.agent.hooks import scope_argv
 from reconciler.model.desired import Hooks
 from reconciler.sim.faults import set_fault
@@ -344,3 +347,61 @@ def test_a_coven_for_an_empty_slot_is_told_when_another_slot_goes_back() -> None
 def after_the_hook(when: Literal["before", "after"], deed: str) -> None:
     if when == "after" and "recon-hook" in deed:
         raise KilledError
+
+
+def a_program_that_cannot_be_looked_at(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Let every look at the program of the hooks fail, or not return."""
+    real, never = bench.machine.stat, threading.Event()
+
+    def stat(path: str) -> Any:
+        if path != GATE:
+            return real(path)
+        if how == "hangs":
+            never.wait()
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+
+    monkeypatch.setattr(bench.machine, "stat", stat)
+
+
+LOOKS = [("hangs", "no answer within 0.1 s"), ("fails", "Stale file handle")]
+
+
+@pytest.mark.parametrize(("how", "why"), LOOKS)
+def test_a_program_that_can_no_longer_be_looked_at_is_not_in_the_way_back(
+    how: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_LOOK_S", 0.1)
+    bench = a_bench({"on_rollback": a_hook("open", on_timeout="continue")})
+    intent = bench.intent("vision")
+    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
+
+    def staged(when: Literal["before", "after"], deed: str) -> None:
+        if deed.startswith("run systemctl stop"):
+            bench.machine.hook = None
+            a_program_that_cannot_be_looked_at(bench, monkeypatch, how)
+
+    bench.machine.hook = staged
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7105")
+    assert bench.serving() == OLD
+    (note,) = notes(bench, outcome.txid)[:1]
+    assert f"{GATE} cannot be looked at" in note
+    assert why in note
+
+
+@pytest.mark.parametrize(("how", "why"), LOOKS)
+def test_a_program_that_cannot_be_looked_at_is_refused_before_anything_moves(
+    how: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_LOOK_S", 0.1)
+    bench = a_bench({"after_stop": a_hook("x")})
+    intent = bench.intent("vision")
+    a_program_that_cannot_be_looked_at(bench, monkeypatch, how)
+
+    outcome = bench.execute(intent)
+
+    assert (outcome.state, outcome.code) == ("refused", "REC7130")
+    assert f"after_stop of reasoning: {GATE} cannot be looked at" in outcome.reason
+    assert why in outcome.reason
+    assert bench.serving() == OLD
