@@ -26,7 +26,8 @@ def end(machine: SimMachine, txid: str, **more: Any) -> None:
     begin(machine, txid)
     body = {"state": "applied", "txid": txid, **more}
     write_record(machine, f"{places.transaction(txid)}/outcome.json", body)
-    outcome.settle(machine, {"committed": 1, **body}, is_on_disk=True)
+    told = {"host": "h-1", "code": None, "fix": None, "reason": "", "committed": 1}
+    outcome.settle(machine, {**told, **body}, is_on_disk=True)
 
 
 def begin(machine: SimMachine, txid: str) -> None:

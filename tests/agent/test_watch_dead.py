@@ -103,6 +103,8 @@ def test_a_host_that_is_somebodys_is_left_alone(host: Watched, whose: str) -> No
 def another(host: Watched, txid: str) -> None:
     """Let another order be carried out under a name of its own, until its executors are dead too."""
     intent = {**host.intent_anyway("third"), "txid": txid}
+    for member in intent["moves"][0]["old"]["members"]:
+        member.update(drain_timeout_s=1.0, on_timeout="force")  # what the one before has started still loads
     host.submit(intent)
     kill_at(host, "run systemctl start --no-block --job-mode=fail recon-coven-third.target", txid)
 

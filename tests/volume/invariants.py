@@ -486,11 +486,12 @@ class Watch:
             # The line that began it could not be written, and this one tells it: announced late, and before the deed.
             self.step = line["step"]
         elif line["status"] == "begin":
-            self.step = line["step"]
+            if line["step"] != "hook" or self.step not in ("rollback", _WAY_BACK):  # what a hook interrupts goes on
+                self.step = line["step"]
             self.event = line["text"].partition(" ")[0]
             if self.step == "verify_memory":
                 self._strangers = self._held_by_strangers()
-            self.reached[f"step {self.step}"] += 1
+            self.reached[f"step {line['step']}"] += 1
         self._is_late = False
 
     def _new_epoch(self) -> None:
