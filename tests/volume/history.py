@@ -36,10 +36,10 @@ _WINDOWED = 0.09
 _TOLD_OF = {True: 0.4, False: 0.09}
 """So many histories have windows, and so many of those with and without them a webhook; all of it takes longer."""
 
-_OF_TWO = 0.2
-"""So many histories are of a host with two slots, which more happens on; of these so many have windows, a watchdog."""
+_OF_TWO = 0.15
+"""So many histories are of a host with two slots; of these so many have windows, and of the others a watchdog."""
 
-_WINDOWED_OF_TWO, _WATCHED = 0.25, 0.35
+_WINDOWED_OF_TWO, _WATCHED = 0.15, 0.35
 _LOPSIDED = 0.5
 """In so many of them, of those that aim at no cell, both slots move at first, and what strikes is of one of them."""
 
@@ -156,13 +156,14 @@ class _History:
 
     def _with_two(self, start: Wish) -> Wish:
         rng = self.slots_rng
+        has_windows = rng.random() < _WINDOWED_OF_TWO
         return start._replace(
             resident=True,
             has_two=True,
             beside=rng.choice((*BEGINS_BESIDE, "speech", "speech")),
-            has_windows=rng.random() < _WINDOWED_OF_TWO,
+            has_windows=has_windows,
             has_webhook=False,
-            has_watchdog=rng.random() < _WATCHED,
+            has_watchdog=not has_windows and rng.random() < _WATCHED,
         )
 
     def play(self) -> None:
@@ -580,18 +581,13 @@ class _History:
 
     def _by_itself(self, timed: Timed) -> None:
         """Nobody is around any more: the host follows its windows, and tells everything that happened."""
-        machine, watch = self.machine, self.watch
+        watch = self.watch
         if self.world.wish.has_windows:
             # What was left held and is right by now, and an end that was damaged, a person has seen before leaving.
             self.world.ask("clear", {"host": "h-1"})
-            away = next_edge_s(machine.wall(), self.world.wish)
-            if away > _SOON_S:
-                # Somebody sets the clock, for a history is short.
-                machine.state.epoch += away - _MARGIN_S
-                away = _MARGIN_S
             if self.keepers is not None:
-                self._beside_a_lock(self.keepers, away + _MARGIN_S)
-            self._live(away + _MARGIN_S)
+                self._beside_a_lock(self.keepers)
+            self._live_over_an_edge()
             watch.reached["windows seen"] += 1
             if self.world.running() != self._wanted():
                 watch.break_(33, f"{self.world.running()} run, the windows say {self._wanted()}")
@@ -605,13 +601,22 @@ class _History:
             if untold or timed.receiver.wrong:
                 watch.break_(32, f"never told: {untold}; {timed.receiver.wrong}")
 
-    def _beside_a_lock(self, keepers: Keepers, seconds: float) -> None:
+    def _live_over_an_edge(self) -> None:
+        """Let the next edge come and be followed."""
+        away = next_edge_s(self.machine.wall(), self.world.wish)
+        if away > (_SOON_S if self.keepers is None else _MARGIN_S):
+            # Somebody sets the clock, for a history is short.
+            self.machine.state.epoch += away - _MARGIN_S
+            away = _MARGIN_S
+        self._live(away + _MARGIN_S)
+
+    def _beside_a_lock(self, keepers: Keepers) -> None:
         """Let an edge come while one slot is locked: the other one follows its windows, and this one stays."""
         slot = self.slots_rng.choice(SLOTS)
         before = on_slot(self.world.running(), slot)
         if not keepers.lock(slot, 3000.0):
             return
-        self._live(seconds)
+        self._live_over_an_edge()
         running, wanted = self.world.running(), self._wanted()
         if on_slot(wanted, slot) != before:
             self.watch.reached["slots the schedule leaves a locked one"] += 1

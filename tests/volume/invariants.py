@@ -213,6 +213,7 @@ class Watch:
         self.is_recovering = False
         self.began = self.machine.clock.now
         self.epoch: int | None = None
+        self._is_going_back = False
         self._is_mute = False
         """The journal could not be written: from then on there is only the way back."""
         self._is_late = False
@@ -473,7 +474,7 @@ class Watch:
             ):
                 return
             self.break_(12, f"{kind} {what} although the journal could not be written")
-        elif self.step not in _STEP_OF[kind]:
+        elif not {self.step, "rollback" if self._is_going_back else self.step} & _STEP_OF[kind]:
             self.break_(12, f"{kind} {what} under the step {self.step}")
 
     def _journal(self, path: str) -> None:
@@ -486,12 +487,13 @@ class Watch:
             # The line that began it could not be written, and this one tells it: announced late, and before the deed.
             self.step = line["step"]
         elif line["status"] == "begin":
-            if line["step"] != "hook" or self.step not in ("rollback", _WAY_BACK):  # what a hook interrupts goes on
-                self.step = line["step"]
+            self.step = line["step"]
+            # A slot that was only drained serves again in the middle of it, which is a step of its own.
+            self._is_going_back |= self.step == "rollback"
             self.event = line["text"].partition(" ")[0]
             if self.step == "verify_memory":
                 self._strangers = self._held_by_strangers()
-            self.reached[f"step {line['step']}"] += 1
+            self.reached[f"step {self.step}"] += 1
         self._is_late = False
 
     def _new_epoch(self) -> None:

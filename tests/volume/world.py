@@ -74,11 +74,11 @@ WINDOWS: tuple[tuple[CovenName, str, str, int], ...] = (
 """Coven, begin, end and priority of what the slot runs when: soon after a history begins, and over its day."""
 
 WINDOWS_BESIDE: tuple[tuple[BesideName, str, str, int], ...] = (
-    ("draw", "00:04", "00:07", 50),
-    ("speech", "00:06", "00:10", 80),
+    ("draw", "00:05", "00:09", 50),
+    ("speech", "00:07", "00:11", 80),
     ("draw", "01:00", "23:50", 20),
 )
-"""The same for the second slot of a host: with one edge that both have, and others of its own."""
+"""The same for the second slot of a host: with edges that both have, and others, none nearer than two minutes."""
 
 LOAD_S = 3.0
 """How long servers load here: long enough for polls in between, short enough to be quick."""
@@ -349,7 +349,9 @@ def prepare() -> None:
 def of_two() -> Iterator[Wish]:
     """Yield every wish with which a history on a host with two slots begins."""
     for coven, beside in itertools.product((None, *COVENS), BEGINS_BESIDE):
-        for hooks, spiral, windows, watchdog in itertools.product(*[(False, True)] * 4):
+        for hooks, spiral, (windows, watchdog) in itertools.product(
+            (False, True), (False, True), ((False, False), (True, False), (False, True))
+        ):
             first = Wish(coven, 0, True, hooks, spiral, windows)
             yield first._replace(has_two=True, beside=beside, has_watchdog=watchdog)
 
