@@ -47,7 +47,7 @@ def rollback(run: Run) -> None:
             admission.admit(run)
         _let_go(run)
         down = [member["unit"] for member in run.residents if _apart(run, failed, _stop_resident, run, member)]
-        standing = [move for move in moves if _stands(run, move)]
+        standing = [move for move in moves if stopping(move) and _stands(run, move)]
         stuck = [move for move in moves if move not in standing and not _apart(run, failed, _stop_new, run, move)]
         step_trial.end_trial(run)
         step_undo.restore_natives(run)
@@ -185,7 +185,8 @@ def _only_new(move: Dict[str, Any]) -> List[str]:
 
 def _any_up(run: Run, units: Sequence[str]) -> bool:
     shown = systemd.show_units(run.machine, units) if units else {}
-    return any(state.active not in ("inactive", "failed") for state in shown.values())
+    # One whose start is queued is about to be.
+    return any(state.active not in ("inactive", "failed") or state.job for state in shown.values())
 
 
 def _stop_new(run: Run, move: Dict[str, Any]) -> None:
