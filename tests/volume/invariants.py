@@ -527,11 +527,22 @@ class Watch:
             self.break_(8, f"committed and never up in this run: {sorted(unit for unit, _ in unseen)}")
 
     def _left_alone(self, found: Generation) -> frozenset[tuple[str, str]]:
-        """Return the members that the generation before has too, on slots on which nothing was started."""
+        """Return the members that the generation before has too, on slots on which nothing was started, or that hang.
+
+        Who runs as committed is not judged again beside a member that is restarted: one that hangs is the watchdog's.
+        """
         earlier = generation(self.machine, self.before or 0)
         if not self.has_two or isinstance(earlier, str):
             return frozenset()
-        return frozenset(each for each in found.judged & earlier.judged if slot_of(each[0]) not in self._started)
+        return frozenset(
+            (unit, told)
+            for unit, told in found.judged & earlier.judged
+            if slot_of(unit) not in self._started or self._hangs(unit)
+        )
+
+    def _hangs(self, unit: str) -> bool:
+        servers = [one.server for one in self.machine.state.containers.values() if one.unit == unit]
+        return any(server is not None and server.phase == "stuck" for server in servers)
 
     def has_interrupted(self) -> bool:
         """Say whether a transaction before this one began and has no end."""
