@@ -1,19 +1,29 @@
-"""Which GPUs units are given, by the files they come from.
+"""Which GPUs units are given, by the files that they come from.
 
-Git gives every GPU to one slot at a time, but to another one from one generation to the next, if it likes.
+Git gives every GPU to one slot at a time, but to another one from one generation to the next, if it likes. An intent
+says what git gives a slot now; a way back that measures that looks at memory which nothing of it will use.
 
-Must not: ask the GPUs.
+Must not: ask the GPUs, or read the files of a generation that is not committed.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, List, Sequence, Set
 
 from . import places
-from .txn import Run, starting, stopping, units_of
+from .txn import Run, known, starting, stopping, units_of
 
 _GIVEN = "AddDevice=nvidia.com/gpu="
-_ALL = _GIVEN + "all"
+_ALL = "all"
+
+
+def before(run: Run, units: Sequence[str]) -> List[str]:
+    """Return the GPUs of units together, by UUID or index as the committed generation has them; none when not known."""
+    try:
+        found = _committed(run, units)
+    except OSError:
+        return []
+    return [each["uuid"] for each in known(run.state["gpus"]) or []] if _ALL in found else sorted(found)
 
 
 def would_meet(run: Run, new: Dict[str, Any], old: Dict[str, Any]) -> bool:
@@ -24,13 +34,13 @@ def would_meet(run: Run, new: Dict[str, Any], old: Dict[str, Any]) -> bool:
         if places.unit_of(file["name"]) in units:
             now |= _given(file["content"])
     try:
-        before = _committed(run, units_of(stopping(old)))
+        then = _committed(run, units_of(stopping(old)))
     except OSError:
         return True
-    return bool(now & before) or bool(now and before and _ALL in now | before)
+    return bool(now & then) or bool(now and then and _ALL in now | then)
 
 
-def _committed(run: Run, units: List[str]) -> Set[str]:
+def _committed(run: Run, units: Sequence[str]) -> Set[str]:
     found: Set[str] = set()
     if run.old_generation is not None:
         directory = places.generation(run.old_generation)
@@ -41,4 +51,4 @@ def _committed(run: Run, units: List[str]) -> Set[str]:
 
 
 def _given(text: str) -> Set[str]:
-    return {line for line in text.splitlines() if line.startswith(_GIVEN)}
+    return {line[len(_GIVEN) :].strip() for line in text.splitlines() if line.startswith(_GIVEN)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from . import baseline, gpu, holders, memory, places, ran_on
+from . import baseline, given_gpus, gpu, holders, memory, places
 from .machine import Machine
 from .txn import HaltError, Run, known, units_of
 
@@ -69,7 +69,7 @@ def need_of(move: Dict[str, Any]) -> Need:
 def need_of_members(run: Run, move: Dict[str, Any], members: List[Dict[str, Any]]) -> Need:
     """Return what members need that ran on the slot before: their own sizes, on the GPUs that they had then."""
     total = sum(int(member["memory"]) for member in members)
-    gpus = ran_on.gpus_of(run, units_of(members)) or move["gpus"]
+    gpus = given_gpus.before(run, units_of(members)) or move["gpus"]
     # No reserve: the one of the move is git's of now, and what ran fits again whatever it left of the host.
     return need_of(move)._replace(gpus=gpus, total=total, per_gpu=-(-total // max(1, len(gpus))), reserve=0)
 

@@ -66,7 +66,8 @@ def test_two_covens_that_take_turns_cost_podman_nothing_after_the_second_turn(be
     assert held(bench) == sorted([VLLM, LLAMA])
 
 
-def test_a_clean_up_while_nothing_of_the_old_coven_runs_does_not_take_the_way_back(bench: Bench) -> None:
+def a_way_back_beside_a_clean_up(bench: Bench) -> Outcome:
+    """Let vision crash, and somebody clean up while nothing of the old coven runs."""
     txid = bench.submit(bench.intent("vision"))
     set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
 
@@ -75,7 +76,11 @@ def test_a_clean_up_while_nothing_of_the_old_coven_runs_does_not_take_the_way_ba
             bench.machine.podman.prune_images()
 
     bench.machine.hook = clean_up
-    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+    return Outcome.model_validate(executor.execute(bench.machine, txid))
+
+
+def test_a_clean_up_while_nothing_of_the_old_coven_runs_does_not_take_the_way_back(bench: Bench) -> None:
+    outcome = a_way_back_beside_a_clean_up(bench)
 
     assert (outcome.state, bench.serving()) == ("rolled_back", ["recon-reasoning-vllm"])
 
@@ -92,15 +97,7 @@ def test_the_generation_before_can_be_gone_back_to_after_a_clean_up(bench: Bench
 def test_what_a_clean_up_of_volumes_let_go_of_is_held_again(bench: Bench) -> None:
     assert bench.run("vision").state == bench.run("reasoning").state == "applied"
     bench.machine.state.held_images.clear()
-    txid = bench.submit(bench.intent("vision"))
-    set_fault(bench.machine.state, "crash-at-start", "recon-vision-llama.service")
-
-    def clean_up(when: str, what: str) -> None:
-        if when == "after" and what == "run systemctl start --no-block --job-mode=fail recon-coven-vision.target":
-            bench.machine.podman.prune_images()
-
-    bench.machine.hook = clean_up
-    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+    outcome = a_way_back_beside_a_clean_up(bench)
 
     assert (outcome.state, bench.serving()) == ("rolled_back", ["recon-reasoning-vllm"])
     assert held(bench) == sorted([VLLM, LLAMA])
