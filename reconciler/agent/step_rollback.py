@@ -159,10 +159,9 @@ def _ran_on(run: Run, members: List[Dict[str, Any]]) -> bool:
 def _judge_standing(run: Run, move: Dict[str, Any]) -> None:
     """Judge an old side that stands as it was: stopping it would only disturb whom it serves."""
     members = stopping(move)
-    if members:
-        # One that still takes no work would not pass.
-        step_drain.resume(run, units_of(members))
-        step_start.judge(run, members, is_left=True)
+    # One that still takes no work would not pass.
+    step_drain.resume(run, units_of(members))
+    step_start.judge(run, members, is_left=True)
 
 
 def _serves(run: Run, members: List[Dict[str, Any]]) -> bool:

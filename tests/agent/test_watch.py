@@ -720,8 +720,8 @@ EMBED = "recon-resident-embed.service"
 EMBED_START = f"run systemctl start --no-block --job-mode=fail {EMBED}"
 
 
-def killed_before_its_start(host: Watched) -> None:
-    """Kill the watchdog between stop and start of a restart; what was ill is well from then on."""
+def kills_once(host: Watched) -> list[str]:
+    """Let the next watchdog die right before it starts what it stopped; return what it was about to do, once it did."""
     killed: list[str] = []
 
     def hook(when: str, what: str) -> None:
@@ -730,6 +730,12 @@ def killed_before_its_start(host: Watched) -> None:
             raise KilledError
 
     host.machine.hook = hook
+    return killed
+
+
+def killed_before_its_start(host: Watched) -> None:
+    """Kill the watchdog between stop and start of a restart; what was ill is well from then on."""
+    killed = kills_once(host)
     set_fault(host.machine.state, "unhealthy", VLLM)
     while not killed:
         host.machine.clock.advance(1.0)
@@ -838,14 +844,7 @@ def test_what_an_earlier_look_stopped_finds_its_room_where_the_page_cache_may_be
 
 def test_a_reboot_in_the_middle_of_a_restart_boots_the_committed_coven(host: Watched) -> None:
     set_fault(host.machine.state, "unhealthy", VLLM)
-    killed: list[str] = []
-
-    def hook(when: str, what: str) -> None:
-        if when == "before" and what == START and not killed:
-            killed.append(what)
-            raise KilledError
-
-    host.machine.hook = hook
+    kills_once(host)
     host.looks(4)
     clear_fault(host.machine.state)
     host.machine.reboot()
