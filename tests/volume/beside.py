@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from reconciler.model.outcome import Outcome
-from tests.volume.faults import Fault
+from tests.volume.faults import ON_UNITS, Fault
 from tests.volume.invariants import Watch
 from tests.volume.slots import BESIDE, SLOTS, SlotName, on_slot, slot_of
 from tests.volume.world import Wish
@@ -42,17 +42,7 @@ SITUATIONS = (
 """What must have come up in enough histories: each of them counts as `slots …`."""
 
 _SERVICES = ("speech-asr", "speech-asr", "speech-voice", "draw-flux", "draw-flux")
-_ON_ONE_SLOT = {
-    "crash-at-start",
-    "crash-after-ready",
-    "never-healthy",
-    "slow-load",
-    "slow-release",
-    "ignores-sigterm",
-    "no-metrics",
-    "wrong-model",
-    "taken",
-}
+_ON_ONE_SLOT = {*ON_UNITS, "taken"}
 _NOWHERE = {"kill", "clock", "second", "gone", "lost"}
 _FIRST = {"reasoning": "reasoning-vllm", "vision": "vision-llama", "speech": "speech-asr", "draw": "draw-flux"}
 JUDGES_HELD = False

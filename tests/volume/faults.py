@@ -29,7 +29,7 @@ _LENGTHS = {"": 90, "stage": 34, "launch": 8, "finish": 9, "rollback": 14}
 _STEPS = ("", "", "", "launch", "claim", "stage", "stage", *STEPS, "start", "warm", "rollback", "rollback")
 
 _SERVICES = ("reasoning-vllm", "reasoning-rerank", "reasoning-tokens", "vision-llama", "vision-tokens")
-_ON_UNITS = (
+ON_UNITS = (
     "crash-at-start",
     "crash-after-ready",
     "never-healthy",
@@ -44,9 +44,9 @@ _BESIDE = ("gone", "lost", "corrupt", "hang")
 _INSIDE = ("kill", "cut", "no-space", "io-error")
 _EITHER: tuple[When, ...] = ("before", "after")
 _WHEN: dict[str, tuple[When, ...]] = {**dict.fromkeys(_INSIDE, (*_EITHER, "inside")), "hang": ("before",)}
-_ANYTIME = ("systemctl", "clock", *_ON_UNITS, *_ON_HOST)
+_ANYTIME = ("systemctl", "clock", *ON_UNITS, *_ON_HOST)
 _ON_EXECUTOR = ("kill", "cut", "no-space", "io-error", "steal", "systemctl", "clock", "second")
-KINDS = (*_ON_EXECUTOR, *_ON_UNITS, *_ON_HOST, *_BESIDE)
+KINDS = (*_ON_EXECUTOR, *ON_UNITS, *_ON_HOST, *_BESIDE)
 _WEIGHTS = (6, 6, 3, 4, 3, 3, 2, 2, 2, 2, 2, 1, 3, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1)
 _WRITES = ("mkdir", "write", "append", "symlink", "remove", "remove_tree")
 _AIMED = 0.4
