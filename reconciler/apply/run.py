@@ -44,8 +44,10 @@ HAND_OVER_S = 40.0
 HALTING = frozenset({"rolled_back", "held", "unknown"})
 """Endings after which no further transition begins; the other bad ones say nothing about other hosts."""
 _NEVER_SENT = FINAL | {"REC6005", "REC6007"}
-_PROVES_NOTHING = frozenset({"REC5005", "REC5006", "REC5007", "REC5008", "REC5014", "REC6009", "REC6010"})
-"""No answer, half of one, or the words of an agent that failed: each may come after the executor was started."""
+_PROVES_NOTHING = frozenset({"REC5005", "REC5006", "REC5007", "REC5008", "REC6009", "REC6010"})
+"""No answer, or half of one: the agent may be at work still, and start the executor after we asked."""
+_FAILED = "REC5014"
+"""The last words of an agent that failed, before or after it started the executor: a question tells which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +285,8 @@ class _Run:
                 return end("unknown", outcomes.lost_for_good(task.host, task.txid, exc.problems[0]))
             return end("unknown", outcomes.not_reached(task.host, exc.problems[0]))
         except HostError as exc:
-            if exc.problems[0].code in _PROVES_NOTHING or self._has_begun(task, line):
+            code = exc.problems[0].code
+            if code in _PROVES_NOTHING or self._has_begun(task, line, unless_told=code == _FAILED):
                 return task
             return end("refused", exc.problems[0])
         return task if reply.get("launched") is True else self._second(task, reply, end, has_left=has_left)
@@ -303,8 +306,14 @@ class _Run:
             return replace(task, txid=reply["joins"])
         return end("locked", outcomes.busy(task.host, lease))
 
-    def _has_begun(self, task: Task, line: Line) -> bool:
-        """Ask whether the host runs the transaction although its agent refused the order."""
+    def _has_begun(self, task: Task, line: Line, *, unless_told: bool) -> bool:
+        """Ask whether the host runs the transaction although its agent refused the order, or failed at it.
+
+        Args:
+            task: the transaction.
+            line: the way to the host.
+            unless_told: what to believe when the host gives no answer that can be read.
+        """
         args = {"txid": task.txid, "after_seq": 0, "wait_s": 0}
         try:
             reply = line.ask("follow", args, deadline_s=HAND_OVER_S, is_final=lambda _: True)
@@ -312,7 +321,7 @@ class _Run:
             # Not known, and `follow` is what finds out.
             return True
         except (HostError, GoneError, DetachedError):
-            return False
+            return unless_told
         return bool(reply.get("active") or reply.get("outcome") or reply.get("events"))
 
 

@@ -337,6 +337,19 @@ def test_an_order_without_an_answer_that_never_began_is_not_said_to_be_refused()
     assert (outcome.state, outcome.code) == ("unknown", "REC6022")
 
 
+def test_an_agent_that_failed_before_it_began_refused_the_order() -> None:
+    outcome, host, _ = one_host(refusal("REC5014"), news(active=False))
+
+    assert words(outcome) == ("refused", "REC5014", "do this")
+    assert host.verbs == ["apply", "follow"]
+
+
+def test_an_agent_that_failed_after_it_began_is_followed() -> None:
+    outcome, _, _ = one_host(refusal("REC5014"), news(), news(outcome=an_outcome("spark-1")))
+
+    assert outcome.state == "applied"
+
+
 def test_run_ids_sort_by_time() -> None:
     pace = FakePace()
     first = new_run_id(pace)

@@ -45,8 +45,6 @@ _SERVICES = ("speech-asr", "speech-asr", "speech-voice", "draw-flux", "draw-flux
 _ON_ONE_SLOT = {*ON_UNITS, "taken"}
 _NOWHERE = {"kill", "clock", "second", "gone", "lost"}
 _FIRST = {"reasoning": "reasoning-vllm", "vision": "vision-llama", "speech": "speech-asr", "draw": "draw-flux"}
-JUDGES_HELD = False
-"""Whether a slot must serve also when the way back of the other one failed, which ends held."""
 
 
 def spread(rng: random.Random, faults: Iterable[Fault]) -> None:

@@ -413,8 +413,7 @@ class _History:
     ) -> None:
         """Judge the slots one by one: all that struck was of one of them."""
         failed = beside.failed_on(struck)
-        states = ("rolled_back", "aborted", *(("held",) if beside.JUDGES_HELD else ()))
-        if not failed or len(failed) == len(SLOTS) or outcome.state not in states:
+        if not failed or len(failed) == len(SLOTS) or outcome.state not in ("rolled_back", "aborted", "held"):
             return
         if len(order["moves"]) == len(SLOTS):
             self.watch.reached["slots one fails of two that move"] += 1
