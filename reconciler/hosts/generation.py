@@ -83,9 +83,7 @@ def rendered_of(host: Host, reply: GenerationReply) -> RenderedHost:
     """Return what the host's files were in that generation."""
     manifest = reply.manifest
     owners: dict[str, tuple[str | None, str | None]] = {
-        f"{member.container}{QUADLET}": (group.coven, member.service)
-        for group in manifest.groups
-        for member in group.members
+        _file_of(member): (group.coven, member.service) for group in manifest.groups for member in group.members
     }
     owners |= {name: (group.coven, None) for group in manifest.groups for name in (group.gate, group.target)}
     return RenderedHost(

@@ -11,7 +11,10 @@ import pytest
 
 from reconciler.agent import places
 from reconciler.errors import ExitCode
-from reconciler.hosts.connect import SIM_DIRECTORY
+from reconciler.hosts.connect import SIM_DIRECTORY, connector
+from reconciler.hosts.generation import ask_generation, rendered_of
+from reconciler.load.fleet import load_fleet
+from reconciler.render.host import render_host
 from reconciler.sim.deeds import perform
 from reconciler.sim.fleet import HOSTS
 from tests.scenarios.sim_world import SimWorld
@@ -92,6 +95,19 @@ def test_the_coven_that_goes_is_let_go_as_it_was_committed_not_as_an_earlier_gen
     (move,) = order["moves"]
     old = [(member["drain_timeout_s"], member["on_timeout"]) for member in move["old"]["members"]]
     assert set(old) == {(120.0, "abort")}
+
+
+def test_the_files_of_a_generation_are_what_git_made_of_them_also_with_a_name_of_their_own(tmp_path: Path) -> None:
+    made = SimWorld(tmp_path)
+    name = "services:\n  llama:\n    container_name: eyes\n"
+    made.rewrite(made.coven_file("vision"), r"(?m)^services:\n  llama:\n", name)
+    assert made.recon("apply", "--yes").code == ExitCode.OK
+    fleet = load_fleet(tmp_path)
+    host = fleet.hosts["h-1"]
+
+    reply = ask_generation(host, connector(fleet, tmp_path), None, is_committed=True)
+
+    assert rendered_of(host, reply).files == render_host(fleet, host, {}).files
 
 
 def test_a_schedule_that_has_another_coven_in_force_is_told_of(tmp_path: Path) -> None:
