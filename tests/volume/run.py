@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from tests.faults.matrix import CELLS
@@ -78,8 +79,10 @@ def run(
     with contextlib.ExitStack() as stack:
         parts: Iterable[tuple[list[tuple[int, list[str]]], Counter[str]]] = map(_chunk, chunks)
         if jobs > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
-            parts = pool.imap_unordered(_chunk, chunks)
+            pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            futures = [pool.submit(_chunk, chunk) for chunk in chunks]
+            parts = (future.result() for future in as_completed(futures))  # a worker that dies ends the run
         for number, (some, counts) in enumerate(parts, 1):
             failed += some
             reached += counts
