@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import alerts, files, history, idle, launch, locks, places, schedule_book, schedule_order, week
@@ -234,7 +235,10 @@ def _blamed(machine: Machine, last: Dict[str, Any]) -> List[str]:
     moved = list(last.get("moved", {}))
     with contextlib.suppress(OSError):
         events = read_events(machine, places.transaction(last["txid"]) + "/journal.jsonl", 0)
-        return [each["slot"] for each in events if each["status"] == "failed" and each["slot"] in moved][:1] or moved
+        # A slot whose attempt failed may have come up at its next one: the last before the way back is what ended it.
+        forward = itertools.takewhile(lambda each: each["step"] != "rollback", events)
+        failed = [each["slot"] for each in forward if each["status"] == "failed" and each["slot"] in moved]
+        return failed[-1:] or moved
     return moved
 
 

@@ -77,6 +77,16 @@ def need_of_members(run: Run, move: Dict[str, Any], members: List[Dict[str, Any]
 def need_of_residents(run: Run, members: Sequence[Dict[str, Any]]) -> Need:
     """Return what residents need: they may use every GPU of the host, and what they declare is over all together."""
     using = [member for member in members if _uses_gpu(run, member)]
+    reserve = max((move["reserve_bytes"] for move in run.intent["moves"]), default=0)
+    return _need_of_all(run, members, using)._replace(reserve=reserve)
+
+
+def need_of_residents_before(run: Run, members: Sequence[Dict[str, Any]]) -> Need:
+    """Return what residents need that ran before: by the files they ran from, whatever they left of the host."""
+    return _need_of_all(run, members, [member for member in members if given_gpus.before(run, [member["unit"]])])
+
+
+def _need_of_all(run: Run, members: Sequence[Dict[str, Any]], using: Sequence[Dict[str, Any]]) -> Need:
     kind = known(run.state["memory_class"]) or "discrete"
     counted = members if kind == "unified" else using
     total = sum(int(member["memory"]) for member in counted if int(member["memory"]) >= _SMALL)
@@ -87,15 +97,14 @@ def need_of_residents(run: Run, members: Sequence[Dict[str, Any]]) -> Need:
         gpus=gpus if using else None,
         total=total,
         per_gpu=-(-total // max(1, len(gpus))),
-        reserve=max((move["reserve_bytes"] for move in moves), default=0),
+        reserve=0,
         timeout_s=max((move["memory_timeout_s"] for move in moves), default=_RELEASE_S[kind]),
         drop_caches=any(move.get("drop_caches") for move in moves),
     )
 
 
-def verify_residents(run: Run, members: Sequence[Dict[str, Any]]) -> None:
+def verify_residents(run: Run, need: Need, members: Sequence[Dict[str, Any]]) -> None:
     """Wait until residents that do not run fit."""
-    need = need_of_residents(run, members)
     if need.total:
         with run.step("verify_memory", "waiting until the memory is free"):
             wait_free(run, need, units_of(list(members)))
@@ -129,7 +138,7 @@ def wait_free(run: Run, need: Need, gone: Sequence[str]) -> None:
         sample = take_sample(machine, need, gone)
         if need.drop_caches and sample.cache_would_do and not dropped:
             dropped = True
-            _drop_caches(run)
+            drop_caches(run)
             continue
         if sample.problem or not _is_steady(steady, sample):
             steady = []
@@ -190,12 +199,12 @@ def _host_sample(machine: Machine, need: Need) -> Sample:
     if problem:
         rest = f"{info['free'] // _MIB} MiB are not used at all, {info['cached'] // _MIB} MiB are page cache"
         problem = f"{problem} ({rest})"
-    cache_would_do = info["free"] < wanted <= info["free"] + info["cached"]
-    would_do = need.memory_class == "unified" and cache_would_do
+    # What is not even available is no page cache, or none that can be dropped: tmpfs and locked pages count as cached.
+    would_do = need.memory_class == "unified" and not problem and info["free"] < wanted
     return Sample(free, problem, [], cache_would_do=would_do, at_most=free)
 
 
-def _drop_caches(run: Run) -> None:
+def drop_caches(run: Run) -> None:
     """Let the kernel forget what it read: CUDA takes page cache for used, and a server would not find its room.
 
     On a GPU that is a NUMA node the driver does so too, and then nothing starts.

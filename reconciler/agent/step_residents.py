@@ -34,9 +34,9 @@ def _restart(run: Run, member: Dict[str, Any]) -> None:
             run.paused.pop(unit, None)
     else:
         run.residents.append(member)
-    step_memory.verify_residents(run, [member])
-    step_trial.begin_trial(run, [member], None)
     need = step_memory.need_of_residents(run, [member])
+    step_memory.verify_residents(run, need, [member])
+    step_trial.begin_trial(run, [member], None)
     step_bring_up.until_up(run, step_bring_up.Side(member["service"], None, [member], None, need))
 
 

@@ -76,7 +76,9 @@ def _apart(run: Run, failed: List[HaltError], deed: Callable[..., None], *args: 
     """Do one part of the way back and say whether it succeeded; what fails for the whole host is raised at once."""
     try:
         deed(*args)
-    except HaltError as halt:
+    except (HaltError, systemd.SystemdError) as error:
+        # What systemd refuses, it refuses of one unit; when it is away, every part fails in its turn.
+        halt = error if isinstance(error, HaltError) else HaltError("REC7109", str(error))
         if halt.code in _OF_THE_HOST:
             raise
         run.note(f"going on with the rest, for this has failed: {halt.reason}")
@@ -119,7 +121,8 @@ def find_touched(run: Run) -> None:
         if not _stands(run, move) or not _ran_on(run, stopping(move)):
             run.touched.add(move["slot"])
     for member in run.intent["residents"]:
-        if member["unit"] in run.intent["restart_residents"] and not _is_other(run, member):
+        is_left = _is_other(run, member) and _ran_on(run, [member])
+        if member["unit"] in run.intent["restart_residents"] and not is_left:
             run.residents.append(member)
             run.was_up.append(member["unit"])
     run.orphans = [*run.intent["stop_units"], *share_deeds.left(run)]
@@ -161,7 +164,15 @@ def _judge_standing(run: Run, move: Dict[str, Any]) -> None:
     members = stopping(move)
     # One that still takes no work would not pass.
     step_drain.resume(run, units_of(members))
-    step_start.judge(run, members, is_left=True)
+    try:
+        step_start.judge(run, members, is_left=True)
+    except HaltError as halt:
+        if not halt.again:
+            raise
+        # It crashes where it stands: to start it anew, with its attempts, disturbs nobody.
+        run.note(f"it does not come up as it stands, so it is started anew: {halt.reason}")
+        _stop_new(run, move)
+        _start_old(run, move)
 
 
 def _serves(run: Run, members: List[Dict[str, Any]]) -> bool:
@@ -234,9 +245,8 @@ def _start_others(run: Run, units: List[str]) -> None:
         return
     # What ran before may have needed more, or less, than what the intent says; the committed generation knows.
     before = step_stop.committed_members(run, wanted)
-    step_memory.verify_residents(
-        run, [member for member in before if shown[member["unit"]].active in ("inactive", "failed")]
-    )
+    down = [member for member in before if shown[member["unit"]].active in ("inactive", "failed")]
+    step_memory.verify_residents(run, step_memory.need_of_residents_before(run, down), down)
     systemd.reset_failed(run.machine, wanted)
     # The mount of a share may still be on its way out, for its hub is away: its start waits for that.
     shares = [unit for unit in wanted if unit.startswith(share.PREFIX)]

@@ -199,6 +199,7 @@ def _replace_natives(run: Run) -> None:
 def _invocations(run: Run) -> Dict[str, str]:
     """Return which run of each old member serves now, so that a later one is not taken for it."""
     units = [member["unit"] for move in run.intent["moves"] for member in stopping(move)]
+    units += run.intent["restart_residents"]
     shown = systemd.show_units(run.machine, units) if units else {}
     return {unit: state.invocation for unit, state in shown.items()}
 

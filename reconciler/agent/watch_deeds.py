@@ -103,8 +103,11 @@ def resume(run: Run, book: Book, charge: Charge, members: List[Dict[str, Any]], 
     need = _need(run, charge, members, spec)
     if need.total:
         sample = step_memory.take_sample(run.machine, need, units_of(members))
-        # Who waits for the memory drops the page cache.
-        if sample.problem and not (need.drop_caches and sample.cache_would_do):
+        # Not left to who waits for the memory: one that waits in vain keeps the host from everybody else.
+        if sample.problem and need.drop_caches and sample.cache_would_do:
+            step_memory.drop_caches(run)
+            sample = step_memory.take_sample(run.machine, need, units_of(members))
+        if sample.problem:
             raise NotBegunError(f"{', '.join(units_of(members))} cannot start yet: {sample.problem}")
     with run.step("restart", f"starting what an earlier look stopped: {', '.join(units_of(members))}"):
         _start(run, book, need, members)

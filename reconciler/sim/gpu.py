@@ -95,7 +95,7 @@ class GpuMemory:
     def meminfo(self) -> dict[str, int]:
         """Return the figures of /proc/meminfo in bytes; on unified machines the GPU's use is in them."""
         total = _MEM_TOTAL[self._state.kind]
-        used = _MEM_BASE[self._state.kind] + self._state.host_memory_used
+        used = _MEM_BASE[self._state.kind] + self._state.host_memory_used + self._state.tmpfs
         if self._state.kind == "gb10":
             used += sum(holding.bytes for holding in self._state.holdings)
         available = max(0, total - used)
@@ -106,7 +106,7 @@ class GpuMemory:
             "MemFree": available - cached,
             "MemAvailable": available,
             "Buffers": 64 * MiB,
-            "Cached": cached,
+            "Cached": cached + self._state.tmpfs,
             "SwapTotal": 0,
             "SwapFree": 0,
             "HugePages_Total": 0,

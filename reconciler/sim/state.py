@@ -259,6 +259,8 @@ class SimState(BaseModel):
     mtime: int = 0
     disk_free: int = 800 * GiB
     host_memory_used: int = 0
+    tmpfs: int = 0
+    """What files in memory take: the kernel counts them as cached, and nothing makes it forget them."""
     page_cache: int | None = None
     hbm_cache: int = 0
     """Page cache on the GPU's own NUMA node: only a gh200 has any, and counts it as used."""

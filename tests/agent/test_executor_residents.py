@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from reconciler.agent import executor, places
 from reconciler.model.desired import Service
 from reconciler.model.outcome import Outcome
 from reconciler.sim.deeds import hold_memory
-from reconciler.sim.faults import set_fault
-from reconciler.sim.machine import SimMachine
+from reconciler.sim.faults import clear_fault, set_fault
+from reconciler.sim.machine import KilledError, SimMachine
 from reconciler.sim.state import GiB, Kind, Node
 from tests.agent.bench import VISION, Bench, a_coven, a_service, ending_before
 
@@ -283,3 +284,91 @@ def test_a_resident_that_comes_back_with_another_configuration_is_not_back() -> 
 
     assert (outcome.state, outcome.code) == ("held", "REC7190")
     assert "embed: runs with config hash" in outcome.reason
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["in-one-go", "killed"])
+def test_a_resident_that_a_way_back_started_is_judged_also_when_its_executor_was_killed_then(kills: bool) -> None:
+    bench = a_bench()
+    txid = bench.submit(bench.intent("reasoning"))
+    set_fault(bench.machine.state, "crash-at-start", UNIT)
+    began: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == f"remove {places.TRIAL}":
+            began.append(what)
+            clear_fault(bench.machine.state)
+            set_fault(bench.machine.state, "never-healthy", UNIT)
+        if kills and when == "after" and len(began) == 1 and what.startswith("run systemctl start") and UNIT in what:
+            began.append(what)
+            raise KilledError
+
+    bench.machine.hook = hook
+    if kills:
+        with pytest.raises(KilledError):
+            executor.execute(bench.machine, txid)
+        bench.machine.revive()
+        bench.machine.clock.advance(1.0)
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid, recover=kills))
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "embed: not up after" in outcome.reason
+
+
+def test_a_resident_that_nobody_touched_is_left_alone_when_the_executor_dies() -> None:
+    bench = Bench(SMALL, VISION, residents={"embed": EMBED})
+    assert bench.run("reasoning").state == "applied"
+    bench.residents = {"embed": OTHER}
+    txid = bench.submit(bench.intent("reasoning"))
+    kept = bench.pid(UNIT)
+    bench.strike(txid, ending_before("run systemctl stop"))
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert (outcome.state, bench.pid(UNIT)) == ("aborted", kept)
+
+
+def test_a_reserve_that_the_commit_raises_is_not_asked_of_an_old_resident() -> None:
+    old = a_coven("reasoning", vllm=a_service("vllm", 8001, memory="60GiB"))
+    new = a_coven("vision", llama=a_service("llamacpp", 8003, memory="20GiB"))
+    bench = Bench(old, new, kind="gb10", residents={"embed": EMBED})
+    assert bench.run("reasoning").state == "applied"
+    bench.residents = {"embed": OTHER}
+    bench.reserve = 55 * GiB
+    txid = bench.submit(bench.intent("vision"))
+    set_fault(bench.machine.state, "crash-at-start", UNIT)
+    bench.machine.hook = well_on_the_way_back(bench)
+
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7105")
+    assert bench.serving() == ["recon-reasoning-vllm", "recon-resident-embed"]
+
+
+def test_an_old_resident_without_a_gpu_needs_no_figure_of_one() -> None:
+    bench = Bench(SMALL, VISION, residents={"embed": a_service("none", None, memory="2GiB", gpu=False)})
+    assert bench.run("reasoning").state == "applied"
+    bench.residents = {"embed": a_service("llamacpp", 8010, memory="2GiB")}
+    txid = bench.submit(bench.intent("reasoning"))
+    set_fault(bench.machine.state, "crash-at-start", UNIT)
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what.startswith("run systemctl start") and UNIT in what:
+            set_fault(bench.machine.state, "nvml", "*", 999.0)
+        well(when, what)
+
+    well = well_on_the_way_back(bench)
+    bench.machine.hook = hook
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+
+    assert (outcome.state, outcome.code) == ("rolled_back", "REC7103")
+    assert bench.serving() == ["recon-reasoning-vllm", "recon-resident-embed"]
+
+
+def well_on_the_way_back(bench: Bench) -> Callable[[str, str], None]:
+    """Return what lets the old resident come up, of which the new one crashes."""
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what == f"remove {places.TRIAL}":
+            clear_fault(bench.machine.state, "crash-at-start")
+
+    return hook

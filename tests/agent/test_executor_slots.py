@@ -11,7 +11,7 @@ import pytest
 from reconciler.agent import down_mark, executor, places
 from reconciler.model.desired import Hooks
 from reconciler.model.outcome import Outcome
-from reconciler.sim.faults import set_fault
+from reconciler.sim.faults import clear_fault, set_fault
 from reconciler.sim.machine import KilledError
 from reconciler.sim.services import add_requests
 from tests.agent.bench import Bench, a_coven, a_service
@@ -258,6 +258,64 @@ def test_an_old_coven_that_stands_and_is_not_up_keeps_nothing_else_from_coming_b
     assert bench.pid("recon-b-llama.service") == kept
     assert {"recon-a-llama", "recon-resident-embed"} <= set(bench.serving())
     assert bench.machine.state.hooks == [f"{GATEWAY} a"]
+
+
+def test_a_start_that_systemd_refuses_keeps_nothing_else_from_coming_back() -> None:
+    bench = a_host_to_go_back_on()
+    gate, target = "recon-gate-right-b.service", "recon-coven-b.target"
+    began: list[str] = []
+
+    def a_person_stops_it_meanwhile(when: str, what: str) -> None:
+        if when == "before" and what.startswith("run systemctl start") and what.endswith(target) and not began:
+            began.append(what)
+            set_fault(bench.machine.state, "ignores-sigterm", "recon-b-llama.service")
+            for verb, unit in (("start", target), ("stop", gate)):
+                argv = ["systemctl", verb, "--no-block", "--job-mode=fail", unit]
+                assert bench.machine.run(argv, 10.0).rc == 0
+                bench.machine.clock.advance(2.0)
+
+    txid = bench.submit(bench.intent("c", "d"))
+    bench.machine.state.hooks.clear()
+    set_fault(bench.machine.state, "crash-at-start", D_LLAMA)
+    bench.machine.hook = a_person_stops_it_meanwhile
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid))
+    bench.machine.clock.advance(5.0)
+
+    assert (outcome.state, outcome.code) == ("held", "REC7190")
+    assert "destructive" in outcome.reason
+    assert {"recon-a-llama", "recon-resident-embed"} <= set(bench.serving())
+    assert bench.machine.state.hooks == [f"{GATEWAY} a"]
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["in-one-go", "killed"])
+def test_an_old_coven_whose_first_start_crashes_has_its_other_attempts_also_after_a_kill(kills: bool) -> None:
+    bench = a_host_to_go_back_on()
+    txid = bench.submit(bench.intent("c", "d"))
+    set_fault(bench.machine.state, "crash-at-start", D_LLAMA)
+    starts: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if not (what.startswith("run systemctl start") and what.endswith(" recon-coven-b.target")):
+            return
+        if when == "before":
+            starts.append(what)
+            clear_fault(bench.machine.state)
+            if len(starts) == 1:
+                set_fault(bench.machine.state, "crash-at-start", "recon-b-llama.service")
+        elif kills and len(starts) == 1:
+            raise KilledError
+
+    bench.machine.hook = hook
+    if kills:
+        with pytest.raises(KilledError):
+            executor.execute(bench.machine, txid)
+        bench.machine.revive()
+        bench.machine.clock.advance(0.5)
+    outcome = Outcome.model_validate(executor.execute(bench.machine, txid, recover=kills))
+    bench.machine.clock.advance(5.0)
+
+    assert (outcome.state, len(starts)) == ("rolled_back", 2)
+    assert bench.serving() == ["recon-a-llama", "recon-b-llama", "recon-resident-embed"]
 
 
 def test_a_new_coven_that_does_not_stop_keeps_only_its_own_slot_from_going_back() -> None:

@@ -769,6 +769,29 @@ def test_a_slot_whose_switch_failed_keeps_no_other_slot_from_switching(waits: bo
     assert host.serving() == ["recon-other-vllm", "recon-speech-tts"]
 
 
+def test_a_slot_that_came_up_at_its_second_attempt_is_not_blamed_for_the_other_one() -> None:
+    host = of_two(*BOTH)
+    for unit in ("recon-speech-tts.service", "recon-other-vllm.service"):
+        set_fault(host.machine.state, "crash-at-start", unit)
+    starts: list[str] = []
+
+    def hook(when: str, what: str) -> None:
+        if when == "before" and what.startswith("run systemctl start") and what.endswith("recon-coven-other.target"):
+            starts.append(what)
+            if len(starts) == 2:
+                clear_fault(host.machine.state, "crash-at-start", "recon-other-vllm.service")
+
+    host.machine.hook = hook
+    host.until("2026-01-06T03:50")
+
+    assert host.serving() == ["recon-other-vllm", "recon-vision-llama"]
+    assert host.orders() == [
+        "left reasoning → other, right vision → speech",
+        "gave up until the next edge: right vision → speech",
+        "left reasoning → other",
+    ]
+
+
 def test_a_failure_stays_one_when_the_books_of_its_transaction_are_gone(host: Scheduled) -> None:
     set_fault(host.machine.state, "crash-at-start", "recon-vision-llama.service")
     host.until("2026-01-06T02:40")

@@ -202,6 +202,17 @@ def test_the_page_cache_is_dropped_only_where_that_makes_the_room_and_git_says_s
     assert bench.serving() == ["recon-vision-llama"]
 
 
+def test_memory_that_only_counts_as_cached_is_not_dropped_in_vain() -> None:
+    bench = a_bench("gb10", DROPS)
+    intent = bench.intent("vision")
+    bench.machine.state.tmpfs = 70 * GiB
+    txid = bench.submit(bench.looked_at(intent))
+
+    seen = bench.doing(lambda: bench_execute(bench, txid))
+
+    assert [what for what in seen if what.startswith("poke")] == []
+
+
 def bench_execute(bench: Bench, txid: str) -> None:
     from reconciler.agent import executor
 

@@ -842,6 +842,23 @@ def test_what_an_earlier_look_stopped_finds_its_room_where_the_page_cache_may_be
     assert (host.serving() == SERVING) is drops
 
 
+def test_memory_that_only_counts_as_cached_keeps_nobody_else_from_the_watchdog() -> None:
+    host = Watched(
+        kind="gb10",
+        memory=MemorySpec(drop_caches=True),
+        residents={"embed": a_service("llamacpp", 8009, memory="2GiB")},
+    )
+    killed_before_its_start(host)
+    host.machine.state.tmpfs = 90 << 30
+    set_fault(host.machine.state, "unhealthy", EMBED)
+
+    ran = host.looks(10)
+
+    assert [what for what in ran if DROP in what] == []
+    assert EMBED_START in ran
+    assert START not in ran
+
+
 def test_a_reboot_in_the_middle_of_a_restart_boots_the_committed_coven(host: Watched) -> None:
     set_fault(host.machine.state, "unhealthy", VLLM)
     kills_once(host)
