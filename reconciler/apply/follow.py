@@ -88,7 +88,7 @@ def _ask(task: Task, line: Line, after_seq: int) -> _Answer | Problem:
         return outcomes.unreadable(task.host, task.txid, str(exc)[:300])
     ended = answer.outcome
     # The end of an order that the host could not read names no host.
-    if ended and (ended.txid, ended.host or task.host) != (task.txid, task.host):
+    if ended and (ended.txid != task.txid or ended.host not in {"", *line.host.names}):
         other = f"it tells how transaction {ended.txid[:80]} of {ended.host[:80]} ended"
         return outcomes.unreadable(task.host, task.txid, other)
     return answer

@@ -45,7 +45,7 @@ class Line:
         detach: threading.Event,
         on_lost: Callable[[Problem], None],
     ) -> None:
-        self._host = host
+        self.host = host
         self._connect = connect
         self._pace = pace
         self._detach = detach
@@ -92,7 +92,7 @@ class Line:
 
     def _open(self) -> Transport:
         if self._transport is None:
-            self._transport = self._connect(self._host)
+            self._transport = self._connect(self.host)
         return self._transport
 
 

@@ -414,6 +414,11 @@ class Host(Frozen):
     """What it is in a share of the spiral, None when it is in none."""
 
     @property
+    def names(self) -> frozenset[str]:
+        """Return what the machine may call itself: its name, and the one from before a rename."""
+        return frozenset({self.name, *([self.formerly.partition("/")[2]] if self.formerly else [])})
+
+    @property
     def has_spiral(self) -> bool:
         """Say whether anything is said about a spiral here: then its units lie on the host, running or not."""
         return self.spiral != Spiral() or self.share is not None

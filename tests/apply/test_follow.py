@@ -161,3 +161,20 @@ def test_an_answer_that_is_not_understood_is_never_an_applied_one(reply: dict[st
     outcome, _, _ = follow(reply)
 
     assert (outcome.state, outcome.code) == ("unknown", "REC5005")
+
+
+def test_what_began_before_a_rename_is_followed_to_its_end_under_the_new_name() -> None:
+    host = ScriptedHost(news(an_event(1)), news(outcome=an_outcome("old-1")))
+    renamed = a_host(formerly="studio/old-1")
+    outcome = attach(renamed, "t1", Hosts(spark_1=host), on_event=lambda _: None, pace=FakePace())
+
+    assert outcome == Outcome.model_validate(an_outcome("old-1"))
+
+
+@pytest.mark.parametrize("ended", [an_outcome("old-2"), an_outcome("studio/old-1"), an_outcome("old-1", txid="t2")])
+def test_nothing_else_passes_for_it(ended: dict[str, Any]) -> None:
+    host = ScriptedHost(news(outcome=ended))
+    renamed = a_host(formerly="studio/old-1")
+    outcome = attach(renamed, "t1", Hosts(spark_1=host), on_event=lambda _: None, pace=FakePace())
+
+    assert (outcome.state, outcome.code) == ("unknown", "REC5005")

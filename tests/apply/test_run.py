@@ -27,6 +27,7 @@ from tests.apply.plans import (
     news,
     refusal,
 )
+from tests.builders import a_host
 
 LAUNCHED = {"launched": True, "txid": "t1"}
 
@@ -379,6 +380,17 @@ def test_an_order_that_comes_second_after_one_that_wants_the_same_follows_that_o
     assert (outcome.state, outcome.txid) == ("applied", "t0")
     assert host.asked[1] == ("follow", {"txid": "t0", "after_seq": 0, "wait_s": 2.0})
     assert HostJoined("spark-1", "t0", "bob@ci runs transaction t0 for 0s, step launch") in watcher.events
+
+
+def test_one_that_began_under_the_old_name_of_the_host_is_followed_too() -> None:
+    fleet = a_fleet("spark-1")
+    renamed = fleet.model_copy(update={"hosts": {"spark-1": a_host(name="spark-1", formerly="studio/old-1")}})
+    plan = a_plan(a_host_plan("spark-1", order=None, status="locked", joins="t0"))
+    hosts = Hosts(spark_1=ScriptedHost(news(outcome=an_outcome("old-1", txid="t0"))))
+    options = Options(run_id="t1", pace=FakePace())
+    found = apply_plan(plan, renamed, hosts, owner="ann@laptop", on_event=lambda _: None, options=options)
+
+    assert (found[0].state, found[0].txid) == ("applied", "t0")
 
 
 def test_a_host_that_says_why_it_is_held_is_locked_for_that_reason() -> None:
