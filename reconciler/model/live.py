@@ -5,6 +5,7 @@ Pure look-ups used by the diff and by the planner. Must not: compare with the de
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from reconciler.model.desired import Host
@@ -129,9 +130,24 @@ def slot_gpus(host: Host, slot: str, state: HostState) -> tuple[Gpu, ...] | None
     wanted = host.slot(slot).gpus
     if wanted == "all":
         return state.gpus.value
-    by_name = {gpu.uuid: gpu for gpu in state.gpus.value} | {str(gpu.index): gpu for gpu in state.gpus.value}
+    by_name = _by_name(state.gpus.value)
     found = tuple(by_name[name] for name in wanted if name in by_name)
     return found if len(found) == len(wanted) else None
+
+
+def same_gpus(names: Collection[str], others: Collection[str], state: HostState) -> bool:
+    """Say whether these are the same GPUs, by index, by UUID or all; names decide of those that nobody knows."""
+    there = _by_name(state.gpus.value) if isinstance(state.gpus, Known) else {}
+    return _uuids(names, there) == _uuids(others, there)
+
+
+def _uuids(names: Collection[str], there: dict[str, Gpu]) -> set[str]:
+    every = {gpu.uuid for gpu in there.values()} or set(names)
+    return every if "all" in names else {there[name].uuid if name in there else name for name in names}
+
+
+def _by_name(gpus: tuple[Gpu, ...]) -> dict[str, Gpu]:
+    return {gpu.uuid: gpu for gpu in gpus} | {str(gpu.index): gpu for gpu in gpus}
 
 
 def foreign_processes(processes: tuple[GpuProcess, ...], ours: frozenset[str]) -> tuple[GpuProcess, ...]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from reconciler.diff import diff_host, ignored_facts
 from reconciler.errors import Problem, RefusedError
+from reconciler.model import live
 from reconciler.model.desired import Host, Source
-from reconciler.model.observed import Observation, Unreachable
+from reconciler.model.observed import HostState, Observation, Unreachable
 from reconciler.model.plan import HostPlan, Plan, WayBack
 from reconciler.model.rendered import RenderedHost
 from reconciler.model.subject import look_at
@@ -79,6 +80,8 @@ def make_restart(
     rendered = rendered_of(then, reply)
     target = find_target(service, then, rendered)
     answer = observe_hosts(repository, (then,), {host.name: rendered}, tokens=tokens, on_done=on_done)[host.name]
+    if not isinstance(answer, Unreachable):
+        _check_gpus(then, reply, answer)
     planned = _restarting(then, rendered, answer, target, fleet=repository.fleet.name)
     source = Source.of_label(reply.manifest.source_commit)
     bodies = {file.body_sha256: file.body for file in rendered.files}
@@ -105,26 +108,26 @@ def _as_it_was(host: Host, reply: GenerationReply) -> Host:
 
 
 def _with_slots_of(host: Host, reply: GenerationReply) -> Host:
-    live = reply.manifest.live
-    if set(live) != {slot.name for slot in host.slots}:
+    had = reply.manifest.live
+    if set(had) != {slot.name for slot in host.slots}:
         now = ", ".join(slot.name for slot in host.slots)
-        detail = f"generation {reply.number} has slots {', '.join(sorted(live))}, git says {now}"
+        detail = f"generation {reply.number} has slots {', '.join(sorted(had))}, git says {now}"
         fix = f"revert the commit that changed the slots, then recon apply --host {host.name}"
         raise RefusedError(Problem("REC7036", "the host had other slots then", detail, fix))
-    _check_gpus(host, reply)
-    slots = tuple(slot.model_copy(update={"coven": live[slot.name]}) for slot in host.slots)
+    slots = tuple(slot.model_copy(update={"coven": had[slot.name]}) for slot in host.slots)
     return host.model_copy(update={"slots": slots, "may_run": tuple(group.coven for group in reply.manifest.groups)})
 
 
-def _check_gpus(host: Host, reply: GenerationReply) -> None:
+def _check_gpus(host: Host, reply: GenerationReply, state: HostState) -> None:
     """Refuse other GPUs than git gives a slot: its memory is verified on those, and they may be somebody else's now."""
     from reconciler.hosts.generation import gpus_of
 
     for slot in host.slots:
-        now = frozenset((slot.gpus,) if isinstance(slot.gpus, str) else slot.gpus)
+        now = (slot.gpus,) if isinstance(slot.gpus, str) else slot.gpus
         for group in reply.manifest.groups:
             then = gpus_of(reply, group)
-            if group.gate == gate_name(slot.name, group.coven) and then and then != now:
+            is_here = group.gate == gate_name(slot.name, group.coven)
+            if is_here and then and not live.same_gpus(then, now, state):
                 had, has = ", ".join(sorted(then)), ", ".join(sorted(now))
                 said = f"slot {slot.name} of generation {reply.number} has GPU {had}, git says {has}"
                 fix = f"revert the commit that changed gpus:, or take its GPUs: recon apply --host {host.name}"
@@ -145,6 +148,7 @@ def _toward(
     if isinstance(answer, Unreachable):
         planned = plan_unreachable(host, answer)
     else:
+        _check_gpus(host, reply, answer)
         subject = look_at(rendered, host, answer)
         warnings += _schedule_goes_on(subject.rendered.live, reply)
         changes = said_of(diff_host(subject), reply.number)
@@ -179,9 +183,9 @@ def _git_goes_on(declared: Host, then: Host) -> Iterable[str]:
             yield f"git does not let {then.name} run {coven} any more (may_run: [{', '.join(declared.may_run)}])"
 
 
-def _schedule_goes_on(live: Mapping[str, str | None], reply: GenerationReply) -> Iterable[str]:
+def _schedule_goes_on(in_force: Mapping[str, str | None], reply: GenerationReply) -> Iterable[str]:
     """Yield where the schedule of a generation wants another coven now than it had live when it was committed."""
-    for slot, coven in sorted(live.items()):
+    for slot, coven in sorted(in_force.items()):
         then = reply.manifest.live.get(slot)
         if coven != then:
             yield (

@@ -253,6 +253,41 @@ def test_what_ran_on_other_gpus_than_git_gives_the_slot_is_not_started_there(
     assert two_gpus.committed("h-1") == 2
 
 
+@pytest.mark.parametrize("words", [("rollback", "h-1"), ("restart", "h-1", "vllm")])
+@pytest.mark.parametrize("is_index", [True, False])
+def test_the_same_gpu_by_its_other_name_is_the_same_gpu(
+    two_gpus: SimWorld, words: tuple[str, ...], is_index: bool
+) -> None:
+    with two_gpus.fleet.open("h-1") as machine:
+        uuid = f'["{machine.state.gpus[1].uuid}"]'
+    now = uuid
+    if not is_index:
+        on_gpu(two_gpus, uuid)
+        now = '["1"]'
+        assert two_gpus.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+    on_gpu(two_gpus, now)
+    if words[0] == "rollback":
+        assert two_gpus.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+
+    ran = two_gpus.recon(*words, "--yes")
+
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert two_gpus.serves("h-1", "reasoning")
+
+
+def test_names_decide_while_the_host_cannot_tell_its_gpus(two_gpus: SimWorld) -> None:
+    with two_gpus.fleet.open("h-1") as machine:
+        uuid = machine.state.gpus[1].uuid
+    perform(two_gpus.fleet, "h-1", "fault", ["nvml", "-", "999"])
+    same = two_gpus.recon("restart", "h-1", "vllm", "--yes")
+    on_gpu(two_gpus, f'["{uuid}"]')
+
+    other = two_gpus.recon("restart", "h-1", "vllm", "--yes")
+
+    assert ("REC7486" in same.err + same.out, "REC8003" in same.out) == (False, True), same.out + same.err
+    assert f"slot main of generation 2 has GPU 1, git says {uuid}" in other.err
+
+
 def test_a_way_back_on_the_same_gpus_is_planned_as_ever(two_gpus: SimWorld) -> None:
     on_gpu(two_gpus, '["0"]')
 
