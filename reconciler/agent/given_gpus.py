@@ -37,7 +37,16 @@ def would_meet(run: Run, new: Dict[str, Any], old: Dict[str, Any]) -> bool:
         then = _committed(run, units_of(stopping(old)))
     except OSError:
         return True
-    return bool(now & then) or bool(now and then and _ALL in now | then)
+    now, then = _uuids(run, now), _uuids(run, then)
+    # An index and a UUID: nobody can tell them apart while the host does not know its GPUs.
+    is_unclear = _ALL in now | then or len({name.isdigit() for name in now | then}) > 1
+    return bool(now & then) or bool(now and then and is_unclear)
+
+
+def _uuids(run: Run, names: Set[str]) -> Set[str]:
+    """Return GPUs by UUID as the host knows them; a name of none that it knows stays as it is."""
+    by_name = {str(each["index"]): each["uuid"] for each in known(run.state["gpus"]) or []}
+    return (names - {_ALL} | set(by_name.values())) if by_name and _ALL in names else {by_name.get(n, n) for n in names}
 
 
 def _committed(run: Run, units: Sequence[str]) -> Set[str]:

@@ -329,9 +329,11 @@ def test_a_new_coven_that_does_not_stop_keeps_only_its_own_slot_from_going_back(
     assert bench.machine.state.hooks == [f"{GATEWAY} b"]
 
 
-def test_a_slot_whose_gpu_was_given_to_what_does_not_stop_is_left_alone_too() -> None:
+@pytest.mark.parametrize("by", ["index", "UUID"])
+def test_a_slot_whose_gpu_was_given_to_what_does_not_stop_is_left_alone_too(by: str) -> None:
     bench = a_host_to_go_back_on()
-    bench.slots = {"left": ("1",), "right": ("0",)}
+    first, second = ("0", "1") if by == "index" else (gpu.uuid for gpu in bench.machine.state.gpus)
+    bench.slots = {"left": (second,), "right": (first,)}
 
     outcome, starts = going_back(bench, lambda: sticking(bench, "recon-c-llama.service"))
 
