@@ -10,6 +10,7 @@ Must not: end a process by itself, or grant anything while an executor is there.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict, Optional
 
 from . import claims, history, lease, places, systemd
@@ -40,7 +41,9 @@ def _release(machine: Machine, args: Dict[str, Any]) -> Dict[str, Any]:
     epoch, reason, owner = _checked(args)
     earlier = _done(machine, str(args["id"]))
     if earlier is not None:
-        return earlier
+        with contextlib.suppress(BusyError), machine.lock(places.LOCK):
+            _settle(machine, earlier)
+        return _reply(earlier)
     ticket = _ticket(machine, epoch)
     now = lease.current(machine)
     if ticket is None and epoch != now:
@@ -69,7 +72,7 @@ def _end_executor(machine: Machine, epoch: int, ticket: Optional[Dict[str, Any]]
     txid = running_txid(machine)
     if ticket is None:
         # First the note, then the deed: who asks again is recognised by it although the epoch will have moved.
-        write_record(machine, places.RELEASE, {"epoch": epoch, "txid": txid})
+        write_record(machine, places.RELEASE, {"epoch": epoch, "txid": txid, "stopped": txid})
         systemd.end(machine, places.EXECUTOR)
     elif ticket["txid"] != txid:
         raise _moved(machine, epoch, lease.current(machine))
@@ -84,10 +87,10 @@ def _grant(
         make_way(machine, places.RELEASE)
         machine.remove(places.RELEASE)
         raise _moved(machine, epoch, now)
-    # Before it is set aside or removed: by it the watchdog knows what a person took over.
-    taken_from = ticket or _claim(machine) or {"txid": None}
+    if ticket is None:
+        ticket = {"epoch": epoch, "txid": (_claim(machine) or {"txid": None})["txid"], "stopped": None}
+        write_record(machine, places.RELEASE, ticket)
     granted = lease.advance(machine)
-    machine.remove(places.LEASE)
     line = {
         "txid": str(args["id"]),
         "host": clean(str(args.get("host", "")), 200),
@@ -95,13 +98,27 @@ def _grant(
         **who,
         "epoch": granted,
         "released_epoch": epoch,
-        "taken_from": taken_from["txid"],
-        "stopped": ticket["txid"] if ticket else None,
+        "taken_from": ticket["txid"],
+        "stopped": ticket.get("stopped"),
         "started_at": machine.wall(),
     }
+    # The line first: by it the watchdog knows what a person took over, also when nobody lives to remove the claim.
     history.append(machine, line)
-    machine.remove(places.RELEASE)
+    _settle(machine, line)
     return _reply(line)
+
+
+def _settle(machine: Machine, line: Dict[str, Any]) -> None:
+    """Take away the claim that the line ends and the note of the deed; newer ones are somebody else's."""
+    held = _claim(machine)
+    if held is None or held["epoch"] < line["epoch"]:
+        machine.remove(places.LEASE)
+    if _ticket(machine, line["released_epoch"]) is not None:
+        machine.remove(places.RELEASE)
+
+
+def _reply(line: Dict[str, Any]) -> Dict[str, Any]:
+    return {"released": True, "epoch": line["epoch"], "stopped": line["stopped"]}
 
 
 def _is_of(machine: Machine, txid: Optional[str], epoch: int) -> bool:
@@ -130,11 +147,7 @@ def _ticket(machine: Machine, epoch: int) -> Optional[Dict[str, Any]]:
 
 def _done(machine: Machine, name: str) -> Optional[Dict[str, Any]]:
     lines = [line for line in history.recent(machine) if line.get("txid") == name and line["state"] == "released"]
-    return _reply(lines[-1]) if lines else None
-
-
-def _reply(line: Dict[str, Any]) -> Dict[str, Any]:
-    return {"released": True, "epoch": line["epoch"], "stopped": line["stopped"]}
+    return lines[-1] if lines else None
 
 
 def _step(machine: Machine) -> Optional[str]:

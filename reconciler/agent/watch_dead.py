@@ -66,7 +66,9 @@ def _left(machine: Machine) -> Optional[str]:
         if not is_down(systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)):
             return None
         last = claimed["txid"] if claimed is not None else found[0]
-        if claimed is None and (len(found) > 1 or _was_released(machine, last)):
+        if claimed is None and len(found) > 1:
+            return None
+        if _was_released(machine, last, claimed["epoch"] if claimed is not None else 0):
             return None
         with machine.lock(places.LOCK):
             return str(last)
@@ -78,16 +80,17 @@ def _is_of_this_boot(machine: Machine, txid: str) -> bool:
     return is_of_this_boot(machine, places.transaction(txid) + "/journal.jsonl")
 
 
-def _was_released(machine: Machine, txid: str) -> bool:
+def _was_released(machine: Machine, txid: str, epoch: int) -> bool:
     """Say whether a person took the claim of a transaction away: whoever did repairs the host by hand.
 
-    Where the history does not say whose claim it was, it may have been that of any transaction begun by then.
+    A claim of a later epoch than that is a new one. Where the history does not say whose claim it was, it may have been
+    that of any transaction begun by then.
     """
     for line in reversed(history.recent(machine)):
         if line.get("kind") == announce.KIND and line.get("transaction") == txid:
             return False
         if line.get("state") == "released" and line.get("taken_from") in (None, txid):
-            return True
+            return bool(line["epoch"] > epoch)
     return False
 
 

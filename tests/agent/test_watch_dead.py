@@ -166,6 +166,49 @@ def test_what_a_person_took_the_claim_from_is_left_to_that_person(host: Watched)
     assert history.recent(host.machine)[-1]["taken_from"] == TXID
 
 
+def test_a_deed_of_a_person_that_died_at_any_change_is_theirs_when_they_ask_again() -> None:
+    changes = 0
+    while True:
+        host = ordered()
+        kill_at(host, START)
+        args = {"epoch": 2, "reason": "it hangs", "owner": "ann", "host": "h-1", "id": "release-1"}
+        if not died_before_change(host, changes, args):
+            break
+        host.attend()
+        was_told = history.recent(host.machine)[-1].get("taken_from") == TXID
+        looked = launches(host.looks(1)) if was_told else []
+
+        again = handle(host.machine, "release", args, CONTEXT)
+        assert again == {"released": True, "epoch": lease.current(host.machine), "stopped": None}
+        assert (looked, launches(host.looks(2))) == ([], []), changes
+        assert [line["taken_from"] for line in history.recent(host.machine) if line.get("state") == "released"] == [
+            TXID
+        ]
+        assert [host.machine.stat(path) for path in (places.LEASE, places.RELEASE)] == [None, None]
+        changes += 1
+    assert changes == 6
+
+
+def died_before_change(host: Watched, number: int, args: dict[str, Any]) -> bool:
+    """Ask for the host and die before that change; say whether there was one."""
+    seen = 0
+
+    def hook(when: str, _change: str) -> None:
+        nonlocal seen
+        if when == "before":
+            if seen == number:
+                raise KilledError
+            seen += 1
+
+    host.machine.hook = hook
+    try:
+        handle(host.machine, "release", args, CONTEXT)
+    except KilledError:
+        host.machine.revive()
+        return True
+    return False
+
+
 @pytest.mark.parametrize("how", ["torn", "gone"])
 def test_of_a_claim_that_nobody_can_tell_whose_it_was_everything_begun_by_then_is_left_alone(
     host: Watched, how: str
