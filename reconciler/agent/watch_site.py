@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
 
-from . import claims, down_mark, files, locks, places, systemd, transactions, watch_deeds
+from . import claims, down_mark, files, locks, places, step_trial, systemd, transactions, watch_deeds
 from .journal import boot_id
 from .machine import Machine
 from .record import RecordError
@@ -86,7 +86,7 @@ def stay_away(machine: Machine, *, must_have_ended: bool = True, asks_covens: bo
     executor = systemd.show_units(machine, [places.EXECUTOR]).get(places.EXECUTOR)
     if not is_down(executor):
         raise ApartError("a transition runs")
-    if machine.stat(places.TRIAL) is not None:
+    if step_trial.is_open(machine):
         raise ApartError("a generation is on trial")
     if not must_have_ended:
         return

@@ -151,6 +151,18 @@ def test_a_stuck_server_is_restarted_alone_after_three_bad_looks(host: Watched) 
     assert host.history() == [f"restarted {VLLM} (attempt 1 of 3)"]
 
 
+@pytest.mark.parametrize(("generation", "said"), [(1, "all is well"), (2, "left alone: a generation is on trial")])
+def test_a_trial_that_could_not_be_taken_away_after_the_commit_keeps_nobody_from_looking(
+    host: Watched, generation: int, said: str
+) -> None:
+    assert host.machine.read_link(places.COMMITTED) == places.generation(1)
+    host.machine.symlink(places.generation(generation), places.TRIAL)
+
+    host.looks(2)
+
+    assert host.told().said == said
+
+
 def test_a_restart_of_the_watchdog_is_no_drift_and_makes_no_plan_stale(host: Watched) -> None:
     intent = host.intent("vision")
     fingerprint = host.state().fingerprint
@@ -489,7 +501,7 @@ def lease_of_another(host: Watched) -> None:
 
 def trial(host: Watched) -> None:
     host.machine.mkdir("/run/containers/systemd")
-    host.machine.symlink(places.generation(1), places.TRIAL)
+    host.machine.symlink(places.generation(2), places.TRIAL)
 
 
 def interrupted(host: Watched) -> None:
