@@ -19,6 +19,10 @@ GIVE_UP_S = 60.0
 BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 FINAL = frozenset({"REC6001", "REC6002", "REC6003", "REC6004", "REC6009", "REC6010", "REC5007"})
 """Trying again changes nothing here, and hosts lock out who insists."""
+PROVES_NOTHING = frozenset({"REC5005", "REC5006", "REC5007", "REC5008"})
+"""No answer, or half of one: the agent may be at work still, and do what it was told after we asked."""
+FAILED = "REC5014"
+"""The last words of an agent that failed, before or after it did what it was told."""
 
 
 class DetachedError(Exception):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import StrictBool, StrictInt, ValidationError, model_validator
 
-from reconciler.apply.line import DetachedError, GoneError, Line
+from reconciler.apply.line import FAILED, PROVES_NOTHING, DetachedError, GoneError, Line
 from reconciler.apply.pace import Pace, RealPace
 from reconciler.errors import HostError, LockedError, Problem, RefusedError, StaleError, UnreachableError
 from reconciler.hosts.transport import Connect
@@ -81,7 +81,8 @@ def force_release(
     Raises:
         StaleError: REC7152, the host is not at that epoch.
         LockedError: REC7153, somebody executes by hand; REC7232, the watchdog acts and ends by itself.
-        UnreachableError: REC6008, the host could not be asked; REC6021, a person left; REC5005, no telling.
+        UnreachableError: REC6008, the host could not be asked, or its answer was cut; REC6021, a person left; REC5005,
+            no telling.
     """
     pace, detach = pace or RealPace(), detach or threading.Event()
     host = demand.host
@@ -102,6 +103,8 @@ def force_release(
         raise UnreachableError(_unreadable(demand, exc)) from exc
     except HostError as exc:
         problem = exc.problems[0]
+        if problem.code in PROVES_NOTHING or problem.code == FAILED:
+            raise UnreachableError(_lost(demand, problem)) from exc
         raise _ERRORS.get(problem.code, type(exc))(problem) from exc
     finally:
         line.close()

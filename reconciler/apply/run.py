@@ -27,7 +27,7 @@ from reconciler.apply import outcomes
 from reconciler.apply.events import HostEvent, HostFinished, HostJoined, HostStarted
 from reconciler.apply.follow import follow, lost_reporter
 from reconciler.apply.intents import build_intent, check_plan
-from reconciler.apply.line import FINAL, DetachedError, GoneError, Line
+from reconciler.apply.line import FAILED, FINAL, PROVES_NOTHING, DetachedError, GoneError, Line
 from reconciler.apply.outcomes import Task
 from reconciler.apply.pace import Pace, RealPace
 from reconciler.errors import HostError, Problem, ReconError, UnreachableError
@@ -44,10 +44,6 @@ HAND_OVER_S = 40.0
 HALTING = frozenset({"rolled_back", "held", "unknown"})
 """Endings after which no further transition begins; the other bad ones say nothing about other hosts."""
 _NEVER_SENT = FINAL | {"REC6005", "REC6007"}
-_PROVES_NOTHING = frozenset({"REC5005", "REC5006", "REC5007", "REC5008", "REC6009", "REC6010"})
-"""No answer, or half of one: the agent may be at work still, and start the executor after we asked."""
-_FAILED = "REC5014"
-"""The last words of an agent that failed, before or after it started the executor: a question tells which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +282,7 @@ class _Run:
             return end("unknown", outcomes.not_reached(task.host, exc.problems[0]))
         except HostError as exc:
             code = exc.problems[0].code
-            if code in _PROVES_NOTHING or self._has_begun(task, line, unless_told=code == _FAILED):
+            if code in PROVES_NOTHING or self._has_begun(task, line, unless_told=has_left or code == FAILED):
                 return task
             return end("refused", exc.problems[0])
         return task if reply.get("launched") is True else self._second(task, reply, end, has_left=has_left)

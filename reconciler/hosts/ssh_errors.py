@@ -12,11 +12,18 @@ from pathlib import Path
 from reconciler.errors import HostError, Problem, UnreachableError
 from reconciler.hosts.known_hosts import HostKey
 
-_SUDO_PASSWORD = re.compile(r"sudo:.*(password is required|terminal is required|must have a tty)")
+# Whole lines in the words of sudo or of the login shell: an agent that ran and died must not be taken for either.
+_SHELL = r"^(\S*sh: |zsh:\d+: )"
+_SUDO_PASSWORD = re.compile(r"^sudo: .*(password is required|terminal is required|must have a tty)", re.MULTILINE)
 _SUDO_DENIED = re.compile(
-    r"(is not in the sudoers|not allowed to|may not run sudo|sudo.*(not found|[Pp]ermission denied))"
+    r"^\S+ is not in the sudoers file|^Sorry, user \S+ (is not allowed to execute|may not run sudo)"
+    rf"|{_SHELL}.*\bsudo: (command not found|not found|[Pp]ermission denied)"
+    rf"|{_SHELL}(command not found|permission denied): \S*sudo$",
+    re.MULTILINE,
 )
-_NO_PYTHON = re.compile(r"python3.*(not found|No such file)|(not found|No such file).*python3")
+_NO_PYTHON = re.compile(
+    rf"({_SHELL}|^sudo: ).*(python3.*(not found|No such file)|(not found|No such file).*python3)", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def test_the_same_words_are_sent_until_the_host_says_that_it_is_done() -> None:
         ("REC7153", LockedError),
         ("REC7154", RefusedError),
         ("REC7232", LockedError),
-        ("REC5014", HostError),
+        ("REC6009", HostError),
     ],
 )
 def test_a_refusal_is_told_once_with_its_own_exit_code(code: str, kind: type[Exception]) -> None:
@@ -48,6 +48,16 @@ def test_a_refusal_is_told_once_with_its_own_exit_code(code: str, kind: type[Exc
         ask(refusal(code))
 
     assert code in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["REC5005", "REC5006", "REC5007", "REC5008", "REC5014"])
+def test_an_answer_that_was_cut_leaves_it_unknown_whether_the_claim_is_gone(code: str) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        ask(WAITING, refusal(code))
+
+    problem = caught.value.problems[0]
+    assert (problem.code, problem.fix) == ("REC6008", "recon lock force-release spark-1 --epoch 7 --reason TEXT")
+    assert code in problem.detail
 
 
 def test_a_host_that_cannot_be_asked_leaves_it_unknown_whether_the_claim_is_gone() -> None:

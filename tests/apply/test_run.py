@@ -324,12 +324,29 @@ def test_an_answer_that_could_not_be_read_is_looked_behind() -> None:
     assert host.verbs == ["apply", "follow", "follow"]
 
 
-@pytest.mark.parametrize("code", ["REC5005", "REC5006", "REC5007", "REC5008", "REC5014", "REC6009", "REC6010"])
+@pytest.mark.parametrize("code", ["REC5005", "REC5006", "REC5007", "REC5008", "REC5014"])
 def test_an_answer_that_proves_nothing_is_never_a_refusal(code: str) -> None:
     outcome, host, _ = one_host(refusal(code), refusal("REC5005"))
 
     assert words(outcome) == ("unknown", "REC6008", "recon apply --attach t1 --host spark-1")
     assert set(host.verbs[1:]) == {"follow"}
+
+
+@pytest.mark.parametrize("code", ["REC6009", "REC6010"])
+def test_a_host_that_does_not_let_the_agent_run_refused_the_order(code: str) -> None:
+    outcome, host, _ = one_host(refusal(code), refusal(code))
+
+    assert words(outcome) == ("refused", code, "do this")
+    assert host.verbs == ["apply", "follow"]
+
+
+@pytest.mark.parametrize("code", ["REC6009", "REC6010"])
+def test_a_host_that_lets_the_agent_run_no_more_after_an_order_was_lost_is_not_said_to_have_refused_it(
+    code: str,
+) -> None:
+    outcome, _, _ = one_host(lost(), refusal(code), refusal(code))
+
+    assert words(outcome) == ("unknown", "REC6008", "recon apply --attach t1 --host spark-1")
 
 
 def test_an_order_without_an_answer_that_never_began_is_not_said_to_be_refused() -> None:

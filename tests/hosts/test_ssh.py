@@ -282,7 +282,16 @@ def test_a_connection_lost_in_the_middle_says_that_the_outcome_is_not_known(bed:
         (b"/bin/sh: 1: exec: sudo: not found\n", 127, "REC6009"),
         (b"/bin/sh: 1: exec: /usr/bin/python3: not found\n", 127, "REC6010"),
         (b"sudo: /usr/bin/python3: command not found\n", 1, "REC6010"),
+        (b"Welcome!\nSorry, user recon may not run sudo on spark-1.\n", 1, "REC6009"),
+        (b"Sorry, user recon is not allowed to execute '/usr/bin/python3 -I' as root on spark-1.\n", 1, "REC6009"),
+        (b"-bash: line 1: exec: sudo: command not found\n", 127, "REC6009"),
+        (b"zsh:1: command not found: sudo\n", 127, "REC6009"),
+        (b"-bash: /usr/bin/sudo: Permission denied\n", 126, "REC6009"),
+        (b"bash: line 1: /usr/bin/python3: No such file or directory\n", 127, "REC6010"),
         (b"Traceback (most recent call last)\n", 1, "REC5005"),
+        (b"FileNotFoundError: [Errno 2] No such file or directory: '/usr/bin/python3'\n", 1, "REC5005"),
+        (b"OSError: visudo says sudo: x: Permission denied\n", 1, "REC5005"),
+        (b"RuntimeError: this user is not allowed to do that\n", 1, "REC5005"),
     ],
 )
 def test_a_command_that_ends_early_is_told_apart_by_what_it_says(
