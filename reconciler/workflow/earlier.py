@@ -6,7 +6,7 @@ Must not: change a host, or take git for what the host had then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.diff import diff_host, ignored_facts
@@ -81,7 +81,7 @@ def make_restart(
     target = find_target(service, then, rendered)
     answer = observe_hosts(repository, (then,), {host.name: rendered}, tokens=tokens, on_done=on_done)[host.name]
     if not isinstance(answer, Unreachable):
-        _check_gpus(then, reply, answer)
+        _check_gpus(then, reply, answer, {target.slot})
     planned = _restarting(then, rendered, answer, target, fleet=repository.fleet.name)
     source = Source.of_label(reply.manifest.source_commit)
     bodies = {file.body_sha256: file.body for file in rendered.files}
@@ -118,11 +118,11 @@ def _with_slots_of(host: Host, reply: GenerationReply) -> Host:
     return host.model_copy(update={"slots": slots, "may_run": tuple(group.coven for group in reply.manifest.groups)})
 
 
-def _check_gpus(host: Host, reply: GenerationReply, state: HostState) -> None:
-    """Refuse other GPUs than git gives a slot: its memory is verified on those, and they may be somebody else's now."""
+def _check_gpus(host: Host, reply: GenerationReply, state: HostState, starts_in: Collection[str | None]) -> None:
+    """Refuse to start in a slot that git gives other GPUs: memory is verified on those, and others may have the old."""
     from reconciler.hosts.generation import gpus_of
 
-    for slot in host.slots:
+    for slot in (slot for slot in host.slots if slot.name in starts_in):
         now = (slot.gpus,) if isinstance(slot.gpus, str) else slot.gpus
         for group in reply.manifest.groups:
             then = gpus_of(reply, group)
@@ -148,11 +148,12 @@ def _toward(
     if isinstance(answer, Unreachable):
         planned = plan_unreachable(host, answer)
     else:
-        _check_gpus(host, reply, answer)
         subject = look_at(rendered, host, answer)
         warnings += _schedule_goes_on(subject.rendered.live, reply)
         changes = said_of(diff_host(subject), reply.number)
         planned = plan_host(subject, changes, fleet=fleet.name, ignored=ignored_facts(answer), is_way_back=True)
+        starts_in = {move.slot for move in planned.transitions if move.disruption != "stop"}
+        _check_gpus(host, reply, answer, starts_in)
     planned = planned.model_copy(update={"origin": f"generation {reply.number}"})
     plan = assemble(
         fleet,

@@ -218,6 +218,15 @@ def test_a_host_whose_slots_were_renamed_is_refused(world: SimWorld) -> None:
     assert (ran.code, "REC7036" in ran.err) == (ExitCode.REFUSED, True), ran.err
 
 
+def with_gpus(root: Path, count: int) -> SimWorld:
+    """Return a world whose host h-1 has so many GPUs."""
+    world = SimWorld(root)
+    directory = root / SIM_DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / HOSTS).write_text(json.dumps({"h-1": {"kind": "h200", "gpus": count}}), encoding="utf-8")
+    return world
+
+
 def on_gpu(world: SimWorld, gpus: str) -> None:
     """Give the only slot of h-1, which has two GPUs, these in git."""
     slots = f"slots: {{main: {{gpus: {gpus}, coven: reasoning}}}}"
@@ -227,10 +236,7 @@ def on_gpu(world: SimWorld, gpus: str) -> None:
 @pytest.fixture
 def two_gpus(tmp_path: Path) -> SimWorld:
     """Host h-1 ran reasoning on its first GPU (generation 1), then on its second one (2)."""
-    made = SimWorld(tmp_path)
-    directory = tmp_path / SIM_DIRECTORY
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / HOSTS).write_text(json.dumps({"h-1": {"kind": "h200", "gpus": 2}}), encoding="utf-8")
+    made = with_gpus(tmp_path, 2)
     for gpus in ('["0"]', '["1"]'):
         on_gpu(made, gpus)
         ran = made.recon("apply", "--host", "h-1", "--yes")
@@ -292,6 +298,86 @@ def test_a_way_back_on_the_same_gpus_is_planned_as_ever(two_gpus: SimWorld) -> N
     on_gpu(two_gpus, '["0"]')
 
     assert two_gpus.recon("rollback", "h-1", "--yes").code == ExitCode.OK
+
+
+PARSER = """
+residents:
+  parser: {runtime: none, image: "registry.example.net/parser@sha256:DIGIT", memory: 0B, gpu: false}
+"""
+
+
+def on_slots(world: SimWorld, left: str | None, right: str) -> None:
+    """Give slot left of h-1 this coven on GPU 0, and slot right vision on this GPU, in git."""
+    coven = f", coven: {left}" if left else ""
+    slots = f'slots: {{left: {{gpus: ["0"]{coven}}}, right: {{gpus: ["{right}"], coven: vision}}}}'
+    world.rewrite(world.host_file("h-1"), r"(?m)^(coven|slots): .*$", slots)
+
+
+@pytest.fixture
+def two_slots(tmp_path: Path) -> SimWorld:
+    """Host h-1 ran reasoning and vision side by side (generation 1), then vision alone (2), beside a resident."""
+    made = with_gpus(tmp_path, 3)
+    host = made.host_file("h-1")
+    host.write_text(host.read_text() + PARSER.replace("DIGIT", "c" * 64), encoding="utf-8")
+    for left in ("reasoning", None):
+        on_slots(made, left, "1")
+        ran = made.recon("apply", "--host", "h-1", "--yes")
+        assert ran.code == ExitCode.OK, ran.out + ran.err
+    return made
+
+
+def test_a_way_back_starts_a_slot_whatever_git_says_of_the_gpus_of_another(two_slots: SimWorld) -> None:
+    on_slots(two_slots, None, "2")
+
+    ran = two_slots.recon("rollback", "h-1", "--yes")
+
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (two_slots.serves("h-1", "reasoning"), two_slots.serves("h-1", "vision")) == (True, True)
+
+
+def test_a_way_back_that_starts_on_the_gpus_of_before_is_refused_for_that_slot(two_slots: SimWorld) -> None:
+    on_slots(two_slots, None, "2")
+    assert two_slots.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+
+    ran = two_slots.recon("rollback", "h-1", "--to", "1", "--yes")
+
+    assert (ran.code, "error[REC7486]" in ran.err) == (ExitCode.REFUSED, True), ran.err
+    assert "slot right of generation 1 has GPU 1, git says 2" in ran.err
+
+
+def test_a_way_back_that_only_stops_a_coven_asks_nothing_of_its_gpus(tmp_path: Path) -> None:
+    world = with_gpus(tmp_path, 2)
+    world.rewrite(world.host_file("h-1"), r"(?m)^coven: .*$", 'slots: {main: {gpus: ["0"]}}')
+    assert world.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+    on_gpu(world, '["0"]')
+    assert world.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+    on_gpu(world, '["1"]')
+
+    ran = world.recon("rollback", "h-1", "--yes")
+
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert not world.serves("h-1", "reasoning")
+
+
+@pytest.mark.parametrize("service", ["vllm", "resident/parser"])
+def test_a_restart_asks_nothing_of_the_gpus_of_another_slot(two_slots: SimWorld, service: str) -> None:
+    on_slots(two_slots, "reasoning", "1")
+    assert two_slots.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+    on_slots(two_slots, "reasoning", "2")
+
+    ran = two_slots.recon("restart", "h-1", service, "--yes")
+
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (two_slots.serves("h-1", "reasoning"), two_slots.serves("h-1", "vision")) == (True, True)
+
+
+def test_a_restart_in_the_slot_whose_gpus_git_changed_is_refused(two_slots: SimWorld) -> None:
+    on_slots(two_slots, None, "2")
+
+    ran = two_slots.recon("restart", "h-1", two_slots.service("vision"), "--yes")
+
+    assert ran.code == ExitCode.REFUSED, ran.out + ran.err
+    assert "slot right of generation 2 has GPU 1, git says 2" in ran.err
 
 
 def test_a_coven_that_git_no_longer_lets_the_host_run_is_brought_back_with_a_warning(world: SimWorld) -> None:
