@@ -50,13 +50,14 @@ def acquire(
     args = {"slot": slot, "ttl_s": _seconds(ttl), "owner": caller() if owner is None else owner, "reason": reason}
     done = _ask(repository, host, "acquire", args)
     from reconciler.model.tokens import shown
+    from reconciler.views.escape import one_line
 
     token = shown(host.name, done.token or "")
     if output is common.Output.json:
         common.say_document({**_document("acquire", host, done), "token": token})
     else:
         common.tell(f"{_said(host, done)}; renew it with recon lock renew, give it back with recon lock release")
-        common.say(token)
+        common.say(one_line(token))
     common.finish(ExitCode.OK)
 
 

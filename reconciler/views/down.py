@@ -58,7 +58,7 @@ def down_lines(command: str, done: Mapping[str, Wire | Problem], paint: Paint) -
 def _lifted(told: dict[str, Any]) -> str:
     """Say what may run again, what nobody had down, and what was started or why not."""
     said = [f"{_names(told['was_down'])} may run again"] if told["was_down"] else []
-    said += [f"{scope} was not down" for scope in told["up"] if scope not in told["was_down"]]
+    said += [f"{one_line(scope)} was not down" for scope in told["up"] if scope not in told["was_down"]]
     if told["started"]:
         said.append(f"started {_names(told['started'])}")
     elif told["idle"]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import html
 import re
 
+from reconciler.views.paint import CODES
+
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _MENTION = re.compile(r"(?<![\w`])([@#])(?=\w)")
 _FENCE = re.compile(r"`{3,}")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|])")
-_COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
+_STYLE = "|".join(CODES.values())
+_COLOUR = re.compile(f"(\x1b\\[(?:0|(?:{_STYLE})(?:;(?:{_STYLE}))*)m)")
 _JOINER = "\u200d"
 
 
@@ -22,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def painted(text: str) -> str:
-    """Return printable text in which colours, of which `Paint` makes ours, stay as they are."""
+    """Return printable text in which the codes that `Paint` writes stay as they are, and no other: one conceals."""
     return "".join(part if at % 2 else printable(part) for at, part in enumerate(_COLOUR.split(text)))
 
 

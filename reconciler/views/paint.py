@@ -11,7 +11,7 @@ from typing import Literal
 
 When = Literal["auto", "always", "never"]
 
-_CODES = {
+CODES = {
     "bold": "1",
     "dim": "2",
     "red": "31",
@@ -34,7 +34,7 @@ class Paint:
         """Return the text in the styles named."""
         if not self.on or not styles or not text:
             return text
-        return f"\x1b[{';'.join(_CODES[style] for style in styles)}m{text}\x1b[0m"
+        return f"\x1b[{';'.join(CODES[style] for style in styles)}m{text}\x1b[0m"
 
 
 def wants_color(when: When, environ: Mapping[str, str], *, is_terminal: bool) -> bool:

@@ -62,8 +62,9 @@ def _is_quiet(host: HostPlan) -> bool:
 
 def _live(host: HostPlan) -> str:
     if set(host.live) == {"all"}:
-        return host.live["all"] or "nothing"
-    return ", ".join(f"{slot}: {coven or 'nothing'}" for slot, coven in sorted(host.live.items())) or "nothing"
+        return one_line(host.live["all"] or "nothing")
+    slots = (f"{slot}: {coven or 'nothing'}" for slot, coven in sorted(host.live.items()))
+    return one_line(", ".join(slots)) or "nothing"
 
 
 def _title(plan: Plan, paint: Paint) -> str:
@@ -147,8 +148,8 @@ def _transition(move: Transition, paint: Paint, *, whose: str, steps: bool) -> I
     if move.disruption == "restart":
         route = f"{move.to_coven}: {', '.join(move.members)}"
     yield (
-        f"  {paint(move.disruption, _DISRUPTION[move.disruption], 'bold')} slot {move.slot}  "
-        f"{paint(route, 'bold')}  {paint(f'({whose})', 'dim')}"
+        f"  {paint(move.disruption, _DISRUPTION[move.disruption], 'bold')} slot {one_line(move.slot)}  "
+        f"{paint(one_line(route), 'bold')}  {paint(f'({whose})', 'dim')}"
     )
     yield f"    why:       {one_line(move.reason)}"
     yield f"    service:   {one_line(move.cuts_off)}"
@@ -159,7 +160,7 @@ def _transition(move: Transition, paint: Paint, *, whose: str, steps: bool) -> I
     width = max(len(step.text) for step in move.steps)
     for number, step in enumerate(move.steps, 1):
         deadline = f"≤ {format_duration(step.deadline_s)}" if step.deadline_s else ""
-        failure = f"else {step.on_failure}" if step.on_failure not in {"-", ""} else ""
+        failure = f"else {one_line(step.on_failure)}" if step.on_failure not in {"-", ""} else ""
         yield (
             f"    {number:>2}. {step.step:<14} {one_line(step.text):<{width}}  {deadline:<8} {paint(failure, 'dim')}"
         ).rstrip()
@@ -217,7 +218,7 @@ def _sign(change: PlannedChange) -> tuple[str, str]:
 
 
 def _name(change: PlannedChange) -> str:
-    return f"{change.kind}/{change.name}"
+    return one_line(f"{change.kind}/{change.name}")
 
 
 def _change(change: PlannedChange, paint: Paint, whose: str, *, width: int, diffs: bool) -> Iterator[str]:

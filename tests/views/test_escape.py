@@ -36,6 +36,9 @@ def test_no_control_character_survives_on_a_line(text: str) -> None:
 
 
 def test_colours_stay_and_nothing_else_that_a_terminal_obeys() -> None:
-    text = "\x1b[1;31mheld\x1b[0m \x1b[2J\x1b]0;mine\x07\r\x9b31m\tend\n"
+    text = "\x1b[1;31mheld\x1b[0m \x1b[8mx\x1b[1;8my\x1b[m \x1b[2J\x1b]0;mine\x07\r\x9b31m\tend\n"
 
-    assert painted(text) == "\x1b[1;31mheld\x1b[0m \\x1b[2J\\x1b]0;mine\\x07\\x0d\\x9b31m\tend\n"
+    assert (
+        painted(text)
+        == "\x1b[1;31mheld\x1b[0m \\x1b[8mx\\x1b[1;8my\\x1b[m \\x1b[2J\\x1b]0;mine\\x07\\x0d\\x9b31m\tend\n"
+    )

@@ -11,8 +11,9 @@ import pytest
 from reconciler.cli import common
 from reconciler.model.outcome import JournalEvent, Outcome
 from reconciler.views.paint import Paint
+from reconciler.views.plan_text import host_lines
 from reconciler.views.run import event_line, outcome_lines, waiting_line
-from tests.apply.plans import an_event, an_outcome
+from tests.apply.plans import a_host_plan, an_event, an_outcome
 
 PLAIN = Paint(on=False, width=None)
 EVIL = "\x1b]0;owned\x07\x1b[2J\nx"
@@ -66,3 +67,39 @@ def test_what_a_view_lets_through_is_held_up_where_lines_are_written() -> None:
         common.tell("\x1b]0;owned\x07")
 
     assert (out.getvalue(), err.getvalue()) == ("\x1b[1mh-1\x1b[0m \\x1b[2J\n", "\\x1b]0;owned\\x07\n")
+
+
+A_CHANGE = {"actions": ["remove"], "action_reason": "file_extra", "reason": "by hand", "cause": "drift"}
+A_MOVE = {
+    "slot": "all",
+    "from_coven": "a",
+    "to_coven": "b",
+    "disruption": "switch",
+    "members": ["m"],
+    "reason": "git moved",
+    "cause": "desired",
+    "cuts_off": "nobody",
+    "estimated_s": None,
+    "steps": [{"step": "claim", "text": "look again", "deadline_s": 30.0, "on_failure": "refused"}],
+    "budget": None,
+}
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"changes": [{**A_CHANGE, "address": f"spark-1/file/{EVIL}"}]},
+        {"live": {"all": EVIL}},
+        {"live": {"left": EVIL, "right": None}},
+        {"live": {"left": None, EVIL: None}},
+        {"transitions": [{**A_MOVE, "from_coven": EVIL}]},
+        {"transitions": [{**A_MOVE, "to_coven": EVIL}]},
+        {"transitions": [{**A_MOVE, "disruption": "restart", "members": [EVIL]}]},
+        {"transitions": [{**A_MOVE, "slot": EVIL}]},
+    ],
+)
+def test_no_word_of_a_host_hides_or_adds_a_line_of_its_plan(over: dict[str, Any]) -> None:
+    lines = list(host_lines(a_host_plan("spark-1", **over), PLAIN, diffs=True))
+
+    assert all(line.isprintable() for line in lines), lines
+    assert any(SEEN in line for line in lines)
