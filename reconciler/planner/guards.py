@@ -97,8 +97,11 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _something_is_declared(case: Case) -> Iterator[Refusal]:
-    """A lost file must not read as "stop everything here"; of several empty slots `may_run` tells the difference."""
-    is_declared = bool(case.subject.rendered.groups or case.host.may_run)
+    """A lost file must not read as "stop everything here"; of several empty slots `may_run` tells the difference.
+
+    A way back goes by a manifest that was read and verified: empty there is what somebody had declared.
+    """
+    is_declared = bool(case.subject.rendered.groups or case.host.may_run or case.is_way_back)
     if not is_declared and case.subject.committed.groups:
         yield Refusal(
             code="REC8006",

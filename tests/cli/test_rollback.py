@@ -306,10 +306,10 @@ residents:
 """
 
 
-def on_slots(world: SimWorld, left: str | None, right: str) -> None:
-    """Give slot left of h-1 this coven on GPU 0, and slot right vision on this GPU, in git."""
-    coven = f", coven: {left}" if left else ""
-    slots = f'slots: {{left: {{gpus: ["0"]{coven}}}, right: {{gpus: ["{right}"], coven: vision}}}}'
+def on_slots(world: SimWorld, left: str | None, gpu: str, right: str | None = "vision") -> None:
+    """Give slot left of h-1 this coven on GPU 0, and slot right that one on this GPU, in git."""
+    covens = [f", coven: {coven}" if coven else "" for coven in (left, right)]
+    slots = f'slots: {{left: {{gpus: ["0"]{covens[0]}}}, right: {{gpus: ["{gpu}"]{covens[1]}}}}}'
     world.rewrite(world.host_file("h-1"), r"(?m)^(coven|slots): .*$", slots)
 
 
@@ -357,6 +357,22 @@ def test_a_way_back_that_only_stops_a_coven_asks_nothing_of_its_gpus(tmp_path: P
 
     assert ran.code == ExitCode.OK, ran.out + ran.err
     assert not world.serves("h-1", "reasoning")
+
+
+@pytest.mark.parametrize("right", [None, "vision"])
+def test_a_way_back_empties_slots_that_were_empty(tmp_path: Path, right: str | None) -> None:
+    world = with_gpus(tmp_path, 2)
+    for left in (None, "reasoning"):
+        on_slots(world, left, "1", right)
+        assert world.recon("apply", "--host", "h-1", "--yes").code == ExitCode.OK
+
+    ran = world.recon("rollback", "h-1", "--yes")
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (world.serves("h-1", "reasoning"), world.serves("h-1", "vision")) == (False, right is not None)
+
+    ran = world.recon("rollback", "h-1", "--yes")
+    assert ran.code == ExitCode.OK, ran.out + ran.err
+    assert (world.serves("h-1", "reasoning"), world.serves("h-1", "vision")) == (True, right is not None)
 
 
 @pytest.mark.parametrize("service", ["vllm", "resident/parser"])
