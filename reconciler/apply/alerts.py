@@ -6,6 +6,7 @@ Must not: judge whether the cause is gone; a person says so.
 from __future__ import annotations
 
 from reconciler.errors import HostError, LockedError
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -29,7 +30,7 @@ def clear(host: Host, connect: Connect) -> int:
     """
     transport = connect(host)
     try:
-        return Cleared.model_validate(transport.ask("clear", {"host": host.name}, deadline_s=DEADLINE_S)).cleared
+        return read(Cleared, host.name, transport.ask("clear", {"host": host.name}, deadline_s=DEADLINE_S)).cleared
     except HostError as exc:
         if exc.problems[0].code == _BUSY:
             raise LockedError(*exc.problems) from exc

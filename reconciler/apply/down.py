@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import Literal
 
 from reconciler.errors import HostError, Problem
+from reconciler.hosts.reply import Form, read
 from reconciler.hosts.transport import Connect, Transport
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -18,7 +19,6 @@ DEADLINE_S = 60.0
 _MAX_PARALLEL = 64
 
 Scope = Literal["spiral", "coven", "all"]
-Reply = TypeVar("Reply", bound=Wire)
 
 
 class Downed(Wire):
@@ -61,8 +61,8 @@ def up(hosts: Iterable[Host], connect: Connect, wish: Wish) -> dict[str, Lifted 
 
 
 def _each(
-    hosts: Iterable[Host], connect: Connect, verb: str, wish: Wish, form: type[Reply]
-) -> dict[str, Reply | Problem]:
+    hosts: Iterable[Host], connect: Connect, verb: str, wish: Wish, form: type[Form]
+) -> dict[str, Form | Problem]:
     transports = {host.name: connect(host) for host in hosts}
     if not transports:
         return {}
@@ -74,12 +74,10 @@ def _each(
         return {name: future.result() for name, future in asked.items()}
 
 
-def _ask(transport: Transport, verb: str, args: dict[str, object], form: type[Reply]) -> Reply | Problem:
+def _ask(transport: Transport, verb: str, args: dict[str, object], form: type[Form]) -> Form | Problem:
     try:
-        return form.model_validate(transport.ask(verb, args, deadline_s=DEADLINE_S))
+        return read(form, str(args["host"]), transport.ask(verb, args, deadline_s=DEADLINE_S))
     except HostError as exc:
         return exc.problems[0]
-    except ValueError as exc:
-        return Problem("REC5005", "the host's reply is not valid", str(exc)[:200], "recon apply updates the agent")
     finally:
         transport.close()

@@ -5,9 +5,8 @@ Must not: decide whether the host is fit, or write a file on this computer.
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
-from reconciler.errors import HostError, Problem, RefusedError
+from reconciler.errors import HostError, RefusedError
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Transport
 from reconciler.model.base import Wire
 
@@ -45,8 +44,4 @@ def enroll(host: str, transport: Transport, *, user: str | None, key: str | None
         if exc.problems[0].code in _REFUSALS:
             raise RefusedError(*exc.problems) from exc
         raise
-    try:
-        return Enrolled.model_validate(reply)
-    except ValidationError as exc:
-        detail = f"{host}: {str(exc)[:200]!a}"
-        raise HostError(Problem("REC5005", "the host's reply is not valid", detail, "update recon")) from exc
+    return read(Enrolled, host, reply)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -25,6 +26,6 @@ def ask_history(host: Host, connect: Connect, limit: int) -> History:
     """Return the last lines of a host. HostError when it could not be asked."""
     transport = connect(host)
     try:
-        return History.model_validate(transport.ask("history", {"limit": limit}, deadline_s=DEADLINE_S))
+        return read(History, host.name, transport.ask("history", {"limit": limit}, deadline_s=DEADLINE_S))
     finally:
         transport.close()

@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from reconciler.apply.line import DetachedError, GoneError, Line
+from reconciler.apply.line import FAILED, PROVES_NOTHING, DetachedError, GoneError, Line
 from reconciler.apply.pace import Pace, RealPace
 from reconciler.errors import HostError, LockedError, Problem, RefusedError, UnreachableError
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.desired import Host
 from reconciler.model.journal_lines import JobPage, JobResult, JobStart, LogLine, LogPage
@@ -54,7 +55,7 @@ def run_job(
     last_sign = pace.monotonic()
     try:
         while True:
-            page = JobPage.model_validate(line.ask("job", args, deadline_s=ASK_S, is_final=_is_refusal))
+            page = read(JobPage, host.name, line.ask("job", args, deadline_s=ASK_S, is_final=_is_refusal))
             args["after"] = page.cursor
             on_lines(page.lines)
             if page.result is not None:
@@ -72,6 +73,11 @@ def run_job(
         raise UnreachableError(Problem("REC6021", "detached", detail, _again(host, job))) from exc
     except GoneError as exc:
         raise UnreachableError(_unknown(host, job, f"{exc.problem.summary} ({exc.problem.code})")) from exc
+    except HostError as exc:
+        # It was started: whatever keeps its end from us, nobody knows that.
+        if isinstance(exc, UnreachableError):
+            raise
+        raise _unsure(host, job, exc) from exc
     finally:
         line.close()
 
@@ -100,7 +106,7 @@ def show_log(
     args: dict[str, object] = {"service": service, "lines": 1 if is_for_cursor else lines}
     try:
         while True:
-            page = LogPage.model_validate(line.ask("logs", args, deadline_s=ASK_S, is_final=_is_refusal))
+            page = read(LogPage, host.name, line.ask("logs", args, deadline_s=ASK_S, is_final=_is_refusal))
             on_lines(() if is_for_cursor else page.lines)
             if is_for_cursor and not page.cursor:
                 # The journal is empty: whatever comes is new, and may be many lines by the next look.
@@ -126,10 +132,11 @@ def _start(host: Host, job: str, connect: Connect, owner: str) -> JobStart:
     """Ask once: a start that may or may not have happened is not asked for again."""
     transport = connect(host)
     try:
-        return JobStart.model_validate(
-            transport.ask("run", {"job": job, "owner": owner, "host": host.name}, deadline_s=ASK_S)
-        )
+        asked = {"job": job, "owner": owner, "host": host.name}
+        return read(JobStart, host.name, transport.ask("run", asked, deadline_s=ASK_S))
     except HostError as exc:
+        if exc.problems[0].code in PROVES_NOTHING | {FAILED}:
+            raise _unsure(host, job, exc) from exc
         raise _sorted(exc) from exc
     finally:
         transport.close()
@@ -142,6 +149,11 @@ def _sorted(exc: HostError) -> Exception:
 
 def _is_refusal(exc: HostError) -> bool:
     return not isinstance(exc, UnreachableError)
+
+
+def _unsure(host: Host, job: str, exc: HostError) -> UnreachableError:
+    problem = exc.problems[0]
+    return UnreachableError(_unknown(host, job, f"{problem.summary} ({problem.code}: {problem.detail})"))
 
 
 def _unknown(host: Host, job: str, detail: str) -> Problem:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.apply.line import FINAL
+from reconciler.apply.line import FAILED, FINAL, PROVES_NOTHING
 from reconciler.errors import HostError, LockedError, Problem, ReconError, RefusedError, StaleError, UnreachableError
+from reconciler.hosts.reply import Form, read
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -84,32 +85,31 @@ def lock(host: Host, connect: Connect, args: dict[str, Any]) -> LockReply:
         StaleError: REC7307, the lock to take away does not stand any more.
         UnreachableError: REC6008, whether it was done is not known.
     """
-    return LockReply.model_validate(_ask(host, connect, "lock", args, f"recon lock list --host {host.name}"))
+    return _ask(LockReply, host, connect, "lock", args, f"recon lock list --host {host.name}")
 
 
 def hold(host: Host, connect: Connect, args: dict[str, Any]) -> HoldReply:
     """Put a hold on a host; errors as those of `lock`, REC7312 when somebody else holds it."""
     asked = {**args, "deed": "hold"}
-    return HoldReply.model_validate(_ask(host, connect, "hold", asked, f"recon status --host {host.name}"))
+    return _ask(HoldReply, host, connect, "hold", asked, f"recon status --host {host.name}")
 
 
 def lift(host: Host, connect: Connect, args: dict[str, Any]) -> LiftReply:
     """Take the hold off a host; REC7313 when there is none."""
     asked = {**args, "deed": "release"}
-    return LiftReply.model_validate(_ask(host, connect, "hold", asked, f"recon status --host {host.name}"))
+    return _ask(LiftReply, host, connect, "hold", asked, f"recon status --host {host.name}")
 
 
-def _ask(host: Host, connect: Connect, verb: str, args: dict[str, Any], look: str) -> dict[str, Any]:
+def _ask(form: type[Form], host: Host, connect: Connect, verb: str, args: dict[str, Any], look: str) -> Form:
     transport = connect(host)
     try:
-        return transport.ask(verb, {**args, "host": host.name}, deadline_s=DEADLINE_S)
-    except UnreachableError as exc:
+        return read(form, host.name, transport.ask(verb, {**args, "host": host.name}, deadline_s=DEADLINE_S))
+    except HostError as exc:
         problem = exc.problems[0]
-        if problem.code in _NEVER_SENT:
-            raise
+        was_sent = isinstance(exc, UnreachableError) and problem.code not in _NEVER_SENT
+        if not was_sent and problem.code not in PROVES_NOTHING | {FAILED}:
+            raise _ERRORS.get(problem.code, type(exc))(*exc.problems) from exc
         detail = f"{problem.summary} ({problem.code}: {problem.detail}); {host.name} may have done it"
         raise UnreachableError(Problem("REC6008", "the outcome is not known", detail, look)) from exc
-    except HostError as exc:
-        raise _ERRORS.get(exc.problems[0].code, type(exc))(*exc.problems) from exc
     finally:
         transport.close()

@@ -6,6 +6,7 @@ Must not: decide what goes, or ask again for a look: one that is cut short says 
 from __future__ import annotations
 
 from reconciler.errors import HostError, LockedError, RefusedError
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.desired import Host
 from reconciler.model.reaped import Counted, Reaped
@@ -27,11 +28,11 @@ def reap(host: Host, connect: Connect, *, go: bool, owner: str) -> Reaped:
     transport = connect(host)
     args = {"go": go, "owner": owner, "host": host.name}
     try:
-        done = Reaped.model_validate(transport.ask("reap", args, deadline_s=DEADLINE_S))
+        done = read(Reaped, host.name, transport.ask("reap", args, deadline_s=DEADLINE_S))
         for _ in range(_MOST_ROUNDS):
             if not (go and done.more):
                 break
-            done = _together(done, Reaped.model_validate(transport.ask("reap", args, deadline_s=DEADLINE_S)))
+            done = _together(done, read(Reaped, host.name, transport.ask("reap", args, deadline_s=DEADLINE_S)))
         return done
     except HostError as exc:
         problem = exc.problems[0]

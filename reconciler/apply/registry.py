@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from reconciler.errors import HostError, Problem, RefusedError
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire, parse_duration
 from reconciler.model.desired import Host
@@ -81,13 +81,10 @@ def ask_registry(host: Host, connect: Connect, request: Mapping[str, Any]) -> tu
     """
     transport = connect(host)
     try:
-        return Registered.model_validate(transport.ask("registry", dict(request), deadline_s=DEADLINE_S)).jobs
+        return read(Registered, host.name, transport.ask("registry", dict(request), deadline_s=DEADLINE_S)).jobs
     except HostError as exc:
         if exc.problems[0].code in _REFUSED:
             raise RefusedError(*exc.problems) from exc
         raise
-    except ValidationError as exc:
-        detail = f"{host.name}: {exc.errors(include_url=False, include_input=False)[0]['msg']}"
-        raise HostError(Problem("REC5005", "the host's reply is not valid", detail, "recon apply")) from exc
     finally:
         transport.close()

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import StrictBool, StrictInt, model_validator
 
 from reconciler.apply.line import FAILED, PROVES_NOTHING, DetachedError, GoneError, Line
 from reconciler.apply.pace import Pace, RealPace
 from reconciler.errors import HostError, LockedError, Problem, RefusedError, StaleError, UnreachableError
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -81,8 +82,7 @@ def force_release(
     Raises:
         StaleError: REC7152, the host is not at that epoch.
         LockedError: REC7153, somebody executes by hand; REC7232, the watchdog acts and ends by itself.
-        UnreachableError: REC6008, the host could not be asked, or its answer was cut; REC6021, a person left; REC5005,
-            no telling.
+        UnreachableError: REC6008, the host could not be asked, or its answer tells nothing; REC6021, a person left.
     """
     pace, detach = pace or RealPace(), detach or threading.Event()
     host = demand.host
@@ -90,7 +90,7 @@ def force_release(
     line = Line(host, connect, pace=pace, detach=detach, on_lost=lambda _problem: None)
     try:
         while True:
-            reply = _Reply.model_validate(line.ask("release", args, deadline_s=ASK_S, is_final=_is_refusal))
+            reply = read(_Reply, host.name, line.ask("release", args, deadline_s=ASK_S, is_final=_is_refusal))
             if reply.epoch is not None:
                 return Released(reply.epoch, reply.stopped)
             on_wait(reply.txid, reply.step)
@@ -99,8 +99,6 @@ def force_release(
         raise UnreachableError(_left(demand)) from exc
     except GoneError as exc:
         raise UnreachableError(_lost(demand, exc.problem)) from exc
-    except ValidationError as exc:
-        raise UnreachableError(_unreadable(demand, exc)) from exc
     except HostError as exc:
         problem = exc.problems[0]
         if problem.code in PROVES_NOTHING or problem.code == FAILED:
@@ -117,12 +115,6 @@ def command(demand: Demand) -> str:
 
 def _is_refusal(exc: HostError) -> bool:
     return not isinstance(exc, UnreachableError)
-
-
-def _unreadable(demand: Demand, error: ValidationError) -> Problem:
-    why = error.errors(include_url=False, include_input=False)[0]["msg"]
-    detail = f"{demand.host.name}: {why}; whether the claim is gone is not known"
-    return Problem("REC5005", "the host's reply is not valid", detail, command(demand))
 
 
 def _left(demand: Demand) -> Problem:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reconciler.agent import webhook
 from reconciler.errors import Problem, RefusedError, Where
+from reconciler.hosts.reply import read
 from reconciler.hosts.transport import Connect
 from reconciler.model.base import Wire
 from reconciler.model.desired import Host
@@ -47,7 +48,7 @@ def try_webhooks(host: Host, connect: Connect, owner: str) -> Trial:
     transport = connect(host)
     try:
         answer = transport.ask("events_test", {"owner": owner, "host": host.name}, deadline_s=DEADLINE_S)
-        return Trial.model_validate(answer)
+        return read(Trial, host.name, answer)
     finally:
         transport.close()
 

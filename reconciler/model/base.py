@@ -21,6 +21,8 @@ _SIZE = re.compile(r"^([0-9]{1,12}(?:\.[0-9]{1,6})?)(B|KiB|MiB|GiB|TiB)\Z")
 _SIZE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _DURATION = re.compile(r"^(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?\Z")
 MAX_DURATION_S = 7 * 24 * 3600
+END_OF_TIME_S = 253402300799
+"""The last second of the year 9999: calendars of most programs, and Python's, end there."""
 
 
 class Frozen(BaseModel):

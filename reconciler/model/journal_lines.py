@@ -5,13 +5,15 @@ Must not: hold a line that was not made harmless on the host.
 
 from __future__ import annotations
 
-from reconciler.model.base import Wire
+from pydantic import Field
+
+from reconciler.model.base import END_OF_TIME_S, Wire
 
 
 class LogLine(Wire):
     """One line and when it was written, in Unix seconds."""
 
-    at: float
+    at: float = Field(ge=0, le=END_OF_TIME_S)
     text: str
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from reconciler.model.base import END_OF_TIME_S
 from reconciler.model.desired import Host
 from reconciler.model.observed import Gpu, GpuProcess, Hold, HostState, Known, Lease, Lock, Manifest, Unit
 
@@ -38,13 +39,25 @@ def quiet_s(state: HostState) -> float:
 
     Before that nobody had a first look to take, whatever the host is looked after by.
     """
-    last = state.executor.last
-    if not isinstance(last, Known):
+    ended = last_ended(state)
+    if ended is None:
         return state.identity.boottime_s
-    ended = float(last.value.get("started_at", 0)) + float(last.value.get("elapsed_s", 0))
     since = state.identity.wall_time - ended
     # A clock that was set back says nothing; the one since boot cannot be.
     return min(state.identity.boottime_s, since) if since >= 0 else state.identity.boottime_s
+
+
+def last_ended(state: HostState) -> float | None:
+    """Return when the last transaction ended, by the host's wall clock; None when there was none, or it does not say.
+
+    An outcome is a record of whichever agent wrote it: nothing of it is believed to be there, or to be a number.
+    """
+    last = state.executor.last
+    if not isinstance(last, Known):
+        return None
+    told = [last.value.get("started_at"), last.value.get("elapsed_s", 0)]
+    numbers = [float(each) for each in told if isinstance(each, int | float) and 0 <= each <= END_OF_TIME_S]
+    return sum(numbers) if len(numbers) == len(told) else None
 
 
 def deed(state: HostState) -> Lease | None:

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from reconciler.errors import ExitCode
-from reconciler.model.base import Wire
+from reconciler.model.base import END_OF_TIME_S, Wire
 
 State = Literal["applied", "nothing", "refused", "stale", "locked", "aborted", "rolled_back", "held", "unknown"]
 
@@ -82,7 +82,7 @@ class Outcome(Wire):
     owner: str
     source_commit: str
     plan_digest: str
-    started_at: float
+    started_at: float = Field(ge=0, le=END_OF_TIME_S)
     elapsed_s: float
     steps_s: dict[str, float]
     logs: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -106,5 +106,5 @@ def _refs(rendered: RenderedHost, kind: FileKind) -> tuple[FileRef, ...]:
 def _natives_to_remove(subject: Subject) -> tuple[str, ...]:
     """Return the native units of ours that are no longer declared; files without our header are not ours to remove."""
     declared = {file.name for file in subject.rendered.files if file.kind == "native"}
-    found = {file.path.rsplit("/", 1)[1] for file in subject.files if file.tier == "native" and file.owner is not None}
+    found = {file.path.rsplit("/", 1)[-1] for file in subject.files if file.tier == "native" and file.owner is not None}
     return tuple(sorted(found - declared))

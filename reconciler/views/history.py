@@ -51,7 +51,7 @@ def _line(line: dict[str, Any], paint: Paint) -> Iterator[str]:
     word = str(line.get("state") or line.get("kind") or "?").replace("_", " ")
     named = line.get("txid") or line.get("transaction")
     who = f" by {_text(line['owner'])}" if line.get("owner") else ""
-    is_brief = line.get("kind") in _BRIEF
+    is_brief = str(line.get("kind")) in _BRIEF
     what = _deed(line) if is_brief else f" {_text(named)}" if named else ""
     yield f"  {_when(line)}  {paint(one_line(word), *_colour(word))}{what}{who}"
     if line.get("source_commit"):

@@ -201,9 +201,12 @@ def _last(state: HostState, paint: Paint) -> str:
     if not isinstance(last, Known):
         return "–" if isinstance(last, NotApplicable) else "unknown"
     word = one_line(str(last.value.get("state", "?")))
-    age = state.identity.wall_time - float(last.value.get("started_at", 0)) - float(last.value.get("elapsed_s", 0))
+    ended = live.last_ended(state)
+    ago = "at a time unknown"
+    if ended is not None:
+        ago = f"{format_duration(max(0.0, round(state.identity.wall_time - ended)))} ago"
     style = "green" if word in {"applied", "nothing"} else "red"
-    return f"{paint(word.replace('_', ' '), style)} {format_duration(max(0.0, round(age)))} ago"
+    return f"{paint(word.replace('_', ' '), style)} {ago}"
 
 
 def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
@@ -215,7 +218,7 @@ def _notes(host: Host, state: HostState, paint: Paint) -> Iterator[str]:
         yield f"{name}: {paint('held', 'yellow')} by {who}: {one_line(hold.reason)}"
     yield from lock_notes(host.name, state, paint)
     last = state.executor.last
-    if isinstance(last, Known) and last.value.get("state") not in {"applied", "nothing", None}:
+    if isinstance(last, Known) and last.value.get("state") not in ("applied", "nothing", None):
         ended = one_line(str(last.value.get("state"))).replace("_", " ")
         yield f"{name}: last transaction {ended}: {one_line(str(last.value.get('reason', '')))}"
         if last.value.get("fix"):

@@ -85,7 +85,7 @@ def test_an_answer_that_is_not_understood_is_never_a_claim_that_is_gone(reply: d
         ask(reply)
 
     problem = caught.value.problems[0]
-    assert (problem.code, problem.fix) == ("REC5005", "recon lock force-release spark-1 --epoch 7 --reason TEXT")
+    assert (problem.code, problem.fix) == ("REC6008", "recon lock force-release spark-1 --epoch 7 --reason TEXT")
 
 
 def test_ctrl_c_says_how_to_go_on_too() -> None:

@@ -99,3 +99,21 @@ def test_a_service_that_systemd_restarts_again_and_again_is_said_to_crash(
     shown = "\n".join(status_lines((host,), {host.name: state}, Paint(on=False), details=False))
 
     assert f"vllm {word}  " in shown
+
+
+@pytest.mark.parametrize(
+    ("last", "shown"),
+    [
+        ({"state": "applied", "started_at": 100.0, "elapsed_s": 4.0}, "applied 1m ago"),
+        ({"state": "applied", "started_at": "soon", "elapsed_s": 4.0}, "applied at a time unknown"),
+        ({"state": "applied", "started_at": 1e300}, "applied at a time unknown"),
+        ({"state": "applied"}, "applied at a time unknown"),
+        ({"state": ["\x1b[8m"], "started_at": None}, "['\\x1b[8m'] at a time unknown"),
+        ({}, "? at a time unknown"),
+    ],
+)
+def test_a_last_outcome_that_says_less_than_it_should_is_shown_as_it_is(last: dict[str, Any], shown: str) -> None:
+    executor = Executor(active=False, txid=None, last=Known(value=last))
+    identity = a_state().identity.model_copy(update={"wall_time": 164.0})
+
+    assert shown in lines(executor=executor, identity=identity)
