@@ -22,6 +22,8 @@ MAX_DEPTH = 40
 _FRAME = re.compile(rb"(?:\A|\n)(?:RECON1 (\d{1,20})|RECON1-NEED ([0-9a-f]{64}))\n")
 _CODE = re.compile(r"^REC\d{4}$")
 _TEXT_LIMIT = 2000
+_SURROGATE = b"\\ud"
+"""How JSON begins the escape of half a pair; whole pairs begin so too."""
 
 
 class Need:
@@ -102,6 +104,8 @@ def parse_reply(body: bytes, host: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise HostError(_invalid(f"{host} sent something that is no JSON: {str(exc)[:200]}")) from exc
     _refuse_depth(document, host)
+    if _SURROGATE in body.lower():
+        document = _encodable(document)
     if not isinstance(document, dict) or not isinstance(document.get("ok"), bool):
         raise HostError(_invalid(f"{host} sent JSON without `ok`"))
     if not document["ok"]:
@@ -150,6 +154,17 @@ def _finite(text: str) -> float:
 def _countable(text: str) -> int:
     _finite(text)
     return int(text)
+
+
+def _encodable(value: Any) -> Any:
+    """Return the value with a replacement character for each half of a pair: no file and no terminal takes one."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return value
 
 
 def _refuse_depth(document: Any, host: str) -> None:

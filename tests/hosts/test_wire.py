@@ -99,6 +99,12 @@ def test_numbers_as_hosts_have_them_are_read_as_they_are() -> None:
     assert parse_reply(body, "h") == {"most": 18446744073709551615, "less": -1, "part": 1500.0}
 
 
+def test_half_a_pair_that_no_file_and_no_terminal_takes_is_replaced() -> None:
+    body = rb'{"ok":true,"reply":{"a\uD800":["\udcff","\ud83d\ude00","\\udcff",1,null],"b":"\ud800"}}'
+
+    assert parse_reply(body, "h") == {"a\ufffd": ["\ufffd", "\U0001f600", "\\udcff", 1, None], "b": "\ufffd"}
+
+
 def test_another_protocol_version_has_its_own_code() -> None:
     code, detail = code_of({"ok": True, "reply": {"protocol": 2}})
 
