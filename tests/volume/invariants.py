@@ -177,6 +177,7 @@ class Watch:
         self.reached: Counter[str] = Counter()
         self.foreign: set[int] = set()
         self.step = "-"
+        self._is_finishing = False
         self.is_tampered = False
         """Somebody used systemctl beside recon: what starts then, and what runs, is not recon's doing."""
         self.is_damaged = False
@@ -210,6 +211,7 @@ class Watch:
         self.before = committed(self.machine)
         self.deeds: Counter[str] = Counter()
         self.step = "launch"
+        self._is_finishing = False
         self.is_recovering = False
         self.began = self.machine.clock.now
         self.epoch: int | None = None
@@ -486,8 +488,12 @@ class Watch:
         elif line["status"] == "progress" and (self._is_late or self.step == _WAY_BACK):
             # The line that began it could not be written, and this one tells it: announced late, and before the deed.
             self.step = line["step"]
+        elif line["status"] == "done" and line["step"] == "spiral" and self._is_finishing:
+            # The spiral comes back in the middle of the last step, which goes on behind it.
+            self.step = "finish"
         elif line["status"] == "begin":
             self.step = line["step"]
+            self._is_finishing |= self.step == "finish"
             # A slot that was only drained serves again in the middle of it, which is a step of its own.
             self._is_going_back |= self.step == "rollback"
             self.event = line["text"].partition(" ")[0]
